@@ -1,0 +1,184 @@
+//! The three kinds of block that a UNet is made of.
+
+use tch::Tensor;
+
+use super::super::{Site, Stage, Taps};
+use super::resnet::Resnet;
+use super::transformer::Transformer;
+use crate::Result;
+use crate::checkpoint::{BlockKind, Scope, UNetConfig};
+use crate::nn::Conv2d;
+
+/// Residual blocks, each with a transformer where the block has cross-attention.
+struct Layers {
+    resnets: Vec<Resnet>,
+    transformers: Vec<Option<Transformer>>,
+}
+
+impl Layers {
+    /// `inputs` are the channels that go into each residual block.
+    fn new(
+        weights: &Scope,
+        config: &UNetConfig,
+        kind: BlockKind,
+        inputs: &[i64],
+        site: impl Fn(usize) -> Site,
+        sites: &mut Vec<Site>,
+    ) -> Result<Self> {
+        let mut layers = Layers { resnets: vec![], transformers: vec![] };
+        for (i, &inputs) in inputs.iter().enumerate() {
+            let site = site(i);
+            layers.resnets.push(Resnet::new(&(&(weights / "resnets") / i), config, inputs, site.channels, 1.0)?);
+            layers.transformers.push(match kind {
+                BlockKind::Plain => None,
+                BlockKind::CrossAttention => {
+                    Some(Transformer::new(&(&(weights / "attentions") / i), config, site, sites)?)
+                }
+            });
+        }
+        Ok(layers)
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Resnet, Option<&Transformer>)> {
+        self.resnets.iter().zip(self.transformers.iter().map(Option::as_ref))
+    }
+}
+
+/// One level on the way down; every hidden state is kept in `skips`.
+pub struct DownBlock {
+    layers: Layers,
+    down: Option<Conv2d>,
+}
+
+impl DownBlock {
+    pub fn new(weights: &Scope, config: &UNetConfig, block: usize, sites: &mut Vec<Site>) -> Result<Self> {
+        let channels = &config.block_channels;
+        let (inputs, outputs) = (channels[block.saturating_sub(1)], channels[block]);
+        let mut into = vec![outputs; config.layers_per_block as usize];
+        into[0] = inputs;
+        let site = |layer| Site { stage: Stage::Down, block, layer, heads: config.heads[block], channels: outputs };
+        let layers = Layers::new(weights, config, config.down_blocks[block], &into, site, sites)?;
+        let down = if block + 1 < channels.len() {
+            let conv = Conv2d::new(&(weights / "downsamplers.0.conv"), outputs, outputs, 3)?;
+            Some(conv.strided(2, config.downsample_padding))
+        } else {
+            None
+        };
+        Ok(DownBlock { layers, down })
+    }
+
+    pub fn forward(
+        &self,
+        mut x: Tensor,
+        time: &Tensor,
+        text: &Tensor,
+        skips: &mut Vec<Tensor>,
+        taps: &mut Taps,
+    ) -> Result<Option<Tensor>> {
+        for (resnet, transformer) in self.layers.each() {
+            x = resnet.forward(&x, time)?;
+            if let Some(transformer) = transformer {
+                let Some(y) = transformer.forward(&x, text, taps)? else {
+                    return Ok(None);
+                };
+                x = y;
+            }
+            skips.push(x.shallow_clone());
+        }
+        if let Some(down) = &self.down {
+            x = down.forward(&x);
+            skips.push(x.shallow_clone());
+        }
+        Ok(Some(x))
+    }
+}
+
+/// The bottom: residual block, transformer, residual block.
+pub struct MidBlock {
+    resnet0: Resnet,
+    transformer: Transformer,
+    resnet1: Resnet,
+}
+
+impl MidBlock {
+    pub fn new(weights: &Scope, config: &UNetConfig, sites: &mut Vec<Site>) -> Result<Self> {
+        let last = config.block_channels.len() - 1;
+        let channels = config.block_channels[last];
+        let resnet =
+            |i: usize| Resnet::new(&(&(weights / "resnets") / i), config, channels, channels, config.mid_scale);
+        let site = Site { stage: Stage::Mid, block: 0, layer: 0, heads: config.heads[last], channels };
+        Ok(MidBlock {
+            resnet0: resnet(0)?,
+            transformer: Transformer::new(&(weights / "attentions.0"), config, site, sites)?,
+            resnet1: resnet(1)?,
+        })
+    }
+
+    pub fn forward(&self, x: Tensor, time: &Tensor, text: &Tensor, taps: &mut Taps) -> Result<Option<Tensor>> {
+        let x = self.resnet0.forward(&x, time)?;
+        let Some(x) = self.transformer.forward(&x, text, taps)? else {
+            return Ok(None);
+        };
+        self.resnet1.forward(&x, time).map(Some)
+    }
+}
+
+/// One level on the way up; every residual block takes a hidden state back from `skips`.
+pub struct UpBlock {
+    layers: Layers,
+    up: Option<Conv2d>,
+}
+
+impl UpBlock {
+    pub fn new(weights: &Scope, config: &UNetConfig, block: usize, sites: &mut Vec<Site>) -> Result<Self> {
+        let levels = config.block_channels.len();
+        // The way up mirrors the way down; indices below are those of the way down.
+        let level = levels - 1 - block;
+        let outputs = config.block_channels[level];
+        let from_below = config.block_channels[(level + 1).min(levels - 1)];
+        let above = config.block_channels[level.saturating_sub(1)];
+        let count = config.layers_per_block as usize + 1;
+        let into: Vec<i64> = (0..count)
+            .map(|i| {
+                let below = if i == 0 { from_below } else { outputs };
+                let skip = if i + 1 == count { above } else { outputs };
+                below + skip
+            })
+            .collect();
+        let site = |layer| Site { stage: Stage::Up, block, layer, heads: config.heads[level], channels: outputs };
+        let layers = Layers::new(weights, config, config.up_blocks[block], &into, site, sites)?;
+        let up = if block + 1 < levels {
+            Some(Conv2d::new(&(weights / "upsamplers.0.conv"), outputs, outputs, 3)?)
+        } else {
+            None
+        };
+        Ok(UpBlock { layers, up })
+    }
+
+    pub fn forward(
+        &self,
+        mut x: Tensor,
+        time: &Tensor,
+        text: &Tensor,
+        skips: &mut Vec<Tensor>,
+        taps: &mut Taps,
+    ) -> Result<Option<Tensor>> {
+        for (resnet, transformer) in self.layers.each() {
+            let skip = skips.pop().expect("the way down left one hidden state for every block on the way up");
+            x = resnet.forward(&Tensor::cat(&[x, skip], 1), time)?;
+            if let Some(transformer) = transformer {
+                let Some(y) = transformer.forward(&x, text, taps)? else {
+                    return Ok(None);
+                };
+                x = y;
+            }
+        }
+        if let Some(up) = &self.up {
+            // To the size of the hidden state it will meet: latents need not be divisible by 2 at every level.
+            let (_, _, height, width) =
+                skips.last().expect("a level above has hidden states left").size4().expect("4-d");
+            x = up.forward(&x.upsample_nearest2d([height, width], None, None));
+        }
+        Ok(Some(x))
+    }
+}

@@ -1,0 +1,28 @@
+use ndarray::{ArrayD, IxDyn};
+use numpy::{IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use tch::Tensor;
+
+use crate::torch::to_vec;
+
+/// A float32 array on its way to Python.
+pub struct Floats(ArrayD<f32>);
+
+impl Floats {
+    /// Copies a tensor of any device and float type.
+    pub fn new(tensor: &Tensor) -> Self {
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        Floats(ArrayD::from_shape_vec(IxDyn(&shape), to_vec(tensor)).expect("the data is as long as its shape says"))
+    }
+
+    pub fn into_py(self, py: Python<'_>) -> Bound<'_, PyArrayDyn<f32>> {
+        self.0.into_pyarray(py)
+    }
+}
+
+/// Copies a float32 array into a tensor of the same shape.
+pub fn to_tensor(array: &PyReadonlyArrayDyn<'_, f32>) -> Tensor {
+    let shape: Vec<i64> = array.shape().iter().map(|&n| n as i64).collect();
+    let data: Vec<f32> = array.as_array().iter().copied().collect();
+    Tensor::from_slice(&data).view(shape.as_slice())
+}

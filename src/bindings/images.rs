@@ -1,0 +1,76 @@
+use ndarray::Array3;
+use numpy::{IntoPyArray, PyArray3, PyReadonlyArray3};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::door::enter;
+use crate::encode::image::{Preprocess, Resize, Rgb, decode, preprocess};
+use crate::{Error, Result};
+
+/// An image as Python hands it over: an encoded file, or pixels `[H, W, 3]`.
+pub enum Image {
+    Encoded(Vec<u8>),
+    Pixels(Rgb),
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Image {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast::<PyBytes>() {
+            return Ok(Image::Encoded(bytes.as_bytes().to_vec()));
+        }
+        let pixels: PyReadonlyArray3<'py, u8> = object.extract()?;
+        Ok(Image::Pixels(to_rgb(&pixels)))
+    }
+}
+
+impl Image {
+    /// Decodes what is not decoded yet.
+    pub fn into_rgb(self) -> Result<Rgb> {
+        match self {
+            Image::Encoded(bytes) => decode(&bytes),
+            Image::Pixels(rgb) if rgb.width * rgb.height == 0 || rgb.data.len() != 3 * rgb.width * rgb.height => {
+                Err(Error::Image(format!(
+                    "an image of {} × {} pixels; expected [H, W, 3], not empty",
+                    rgb.width, rgb.height
+                )))
+            }
+            Image::Pixels(rgb) => Ok(rgb),
+        }
+    }
+}
+
+fn to_rgb(pixels: &PyReadonlyArray3<'_, u8>) -> Rgb {
+    let pixels = pixels.as_array();
+    let (height, width, _) = pixels.dim();
+    Rgb { width, height, data: pixels.iter().copied().collect() }
+}
+
+fn to_array(py: Python<'_>, rgb: Rgb) -> Bound<'_, PyArray3<u8>> {
+    let shape = (rgb.height, rgb.width, 3);
+    Array3::from_shape_vec(shape, rgb.data).expect("three bytes a pixel").into_pyarray(py)
+}
+
+/// Decodes an image file's contents to uint8 [H, W, 3].
+#[pyfunction]
+pub fn decode_image(py: Python<'_>, data: Vec<u8>) -> PyResult<Bound<'_, PyArray3<u8>>> {
+    let rgb = enter(py, |_| decode(&data))?;
+    Ok(to_array(py, rgb))
+}
+
+/// Brings uint8 [H, W, 3] to the size the model takes; `resize` is "squash" or "crop".
+#[pyfunction]
+#[pyo3(signature = (image, height, width, via, resize))]
+pub fn preprocess_image<'py>(
+    py: Python<'py>,
+    image: Image,
+    height: usize,
+    width: usize,
+    via: Option<usize>,
+    resize: &str,
+) -> PyResult<Bound<'py, PyArray3<u8>>> {
+    let resize = if resize == "crop" { Resize::Crop } else { Resize::Squash };
+    let rgb = enter(py, |_| preprocess(&image.into_rgb()?, &Preprocess { height, width, via, resize }))?;
+    Ok(to_array(py, rgb))
+}

@@ -1,0 +1,31 @@
+//! `discffusion._core`: the only place that names pyo3. Convert, run, convert back.
+
+mod arrays;
+mod door;
+mod errors;
+mod images;
+mod scorer;
+mod tools;
+
+use pyo3::prelude::*;
+
+/// The Rust core of discffusion.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::images::{decode_image, preprocess_image};
+    #[pymodule_export]
+    use super::scorer::Scorer;
+    #[pymodule_export]
+    use super::tools::{
+        Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count, set_threads,
+    };
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("TORCH_VERSION", crate::torch::TORCH_VERSION)
+    }
+}

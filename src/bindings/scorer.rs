@@ -1,0 +1,243 @@
+use std::ffi::CString;
+use std::path::PathBuf;
+
+use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray2, PyReadonlyArrayDyn};
+use pyo3::exceptions::PyUserWarning;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::json;
+
+use super::arrays::{Floats, to_tensor};
+use super::door::enter;
+use super::images::Image;
+use super::tools::{tokens_dict, truncation};
+use crate::checkpoint::Prediction;
+use crate::config::{MapKind, ScoreConfig};
+use crate::encode::image::Rgb;
+use crate::encode::tokenizer::Truncate;
+use crate::score::{Look, Model, Request};
+use crate::torch::{Shared, device_name, dtype_name, parse_device, parse_dtype};
+use crate::{Error, Result};
+
+/// A loaded model. Arrays go in and out; every call may run beside others on other threads.
+#[pyclass(frozen, module = "discffusion._core")]
+pub struct Scorer(Shared<Model>);
+
+#[pymethods]
+impl Scorer {
+    /// Loads the model in the folder `path`.
+    #[staticmethod]
+    #[pyo3(signature = (path, variant, device, dtype))]
+    fn load(py: Python<'_>, path: PathBuf, variant: Option<String>, device: &str, dtype: &str) -> PyResult<Self> {
+        enter(py, |_| {
+            let device = parse_device(device)?;
+            Model::load(&path, variant.as_deref(), device, parse_dtype(dtype, device)?)
+        })
+        .map(|model| Scorer(Shared::new(model)))
+    }
+
+    /// What the model is, as a JSON object.
+    fn info(&self) -> String {
+        let (model, parameters) = (&*self.0, self.0.parameters());
+        let (checkpoint, scheduler) = (model.checkpoint(), &model.checkpoint().scheduler);
+        let sites = model.sites().iter().map(|s| json!({"name": s.name(), "heads": s.heads, "channels": s.channels}));
+        json!({
+            "path": checkpoint.dir(),
+            "device": device_name(model.device()),
+            "dtype": dtype_name(model.kind()),
+            "num_parameters": {
+                "unet": parameters.unet,
+                "vae_encoder": parameters.vae_encoder,
+                "text_encoder": parameters.text_encoder,
+                "total": parameters.unet + parameters.vae_encoder + parameters.text_encoder,
+            },
+            "prediction_type": match scheduler.prediction {
+                Prediction::Epsilon => "epsilon",
+                Prediction::Velocity => "v_prediction",
+            },
+            "num_train_timesteps": scheduler.train_timesteps,
+            "latent_channels": checkpoint.vae.latent_channels,
+            "sample_size": checkpoint.unet.sample_size,
+            "vae_scale_factor": checkpoint.vae.scale_factor(),
+            "resolution": model.resolution(),
+            "max_tokens": checkpoint.text.max_tokens,
+            "sites": sites.collect::<Vec<_>>(),
+        })
+        .to_string()
+    }
+
+    /// Token ids and what they stand for.
+    fn tokenize<'py>(&self, py: Python<'py>, text: &str, truncate: &str) -> PyResult<Bound<'py, PyDict>> {
+        let tokens = enter(py, |_| self.0.tokenize(text, truncation(truncate)?))?;
+        if truncate == "warn" {
+            warn_truncated(py, usize::from(tokens.truncated), tokens.ids.len())?;
+        }
+        tokens_dict(py, &tokens)
+    }
+
+    /// Latents float32 [n, C, h, w].
+    fn encode_images<'py>(
+        &self,
+        py: Python<'py>,
+        images: Vec<Image>,
+        config: &str,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let latents = enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            let images = decode_all(images)?;
+            Ok(Floats::new(&self.0.encode_images(&images, &config)?))
+        })?;
+        Ok(latents.into_py(py))
+    }
+
+    /// Text vectors float32 [n, m, D].
+    fn encode_texts<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        config: &str,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        self.warn(py, &texts, config)?;
+        let vectors = enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            Ok(Floats::new(&self.0.encode_texts(&strs(&texts), config.truncate)?.vectors))
+        })?;
+        Ok(vectors.into_py(py))
+    }
+
+    /// The timesteps of a configuration.
+    fn timesteps(&self, py: Python<'_>, config: &str) -> PyResult<Vec<i64>> {
+        enter(py, |_| self.0.timesteps(&ScoreConfig::from_json(config)?))
+    }
+
+    /// ᾱ_t, float32 [T].
+    fn alphas_cumprod<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, self.0.schedule().alphas_cumprod())
+    }
+
+    /// The seeded noise of a configuration, float32 [steps, C, h, w].
+    fn noise<'py>(&self, py: Python<'py>, config: &str) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let noise = enter(py, |_| Ok(Floats::new(&self.0.noise(&ScoreConfig::from_json(config)?)?)))?;
+        Ok(noise.into_py(py))
+    }
+
+    /// The score of each pair (image, text) at each timestep, float64 [n, steps].
+    #[pyo3(signature = (images, texts, pairs, config, noise, progress))]
+    #[allow(clippy::too_many_arguments)]
+    fn score_pairs<'py>(
+        &self,
+        py: Python<'py>,
+        images: Vec<Image>,
+        texts: Vec<String>,
+        pairs: PyReadonlyArray2<'py, i64>,
+        config: &str,
+        noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        self.warn(py, &texts, config)?;
+        let pairs = pairs.as_array().to_owned();
+        let noise = noise.as_ref().map(to_tensor);
+        let rows = enter(py, |raised| {
+            let config = ScoreConfig::from_json(config)?;
+            let images = decode_all(images)?;
+            let index = |row: ndarray::ArrayView1<i64>| match (row.first(), row.get(1)) {
+                (Some(&i), Some(&j))
+                    if (0..images.len() as i64).contains(&i) && (0..texts.len() as i64).contains(&j) =>
+                {
+                    Ok((i as usize, j as usize))
+                }
+                _ => Err(Error::Config(format!("pair {row} is not an (image, text) index of this request"))),
+            };
+            let pairs = pairs.rows().into_iter().map(index).collect::<Result<Vec<_>>>()?;
+            let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
+            self.0.score_pairs(&request, &config, |done, total| match &progress {
+                None => Ok(()),
+                Some(call) => Python::attach(|py| call.call1(py, (done, total))).map(drop).map_err(|e| raised.stop(e)),
+            })
+        })?;
+        Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
+    /// One evaluation in full: maps, prediction, latents, noise, tokens.
+    #[pyo3(signature = (image, text, timestep, sites, map, want_prediction, config, noise))]
+    #[allow(clippy::too_many_arguments)]
+    fn observe<'py>(
+        &self,
+        py: Python<'py>,
+        image: Image,
+        text: String,
+        timestep: i64,
+        sites: Option<Vec<String>>,
+        map: &str,
+        want_prediction: bool,
+        config: &str,
+        noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let texts = [text];
+        self.warn(py, &texts, config)?;
+        let noise = noise.as_ref().map(to_tensor);
+        let sight = enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            let map = MapKind::from_name(map).ok_or_else(|| {
+                Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", ")))
+            })?;
+            let (image, text) = (image.into_rgb()?, &texts[0]);
+            let look = Look {
+                image: &image,
+                text,
+                timestep,
+                sites: sites.as_deref(),
+                map,
+                prediction: want_prediction,
+                noise,
+            };
+            self.0.look(&look, &config)
+        })?;
+        let array = |tensor| Floats::new(tensor).into_py(py);
+        let maps = PyDict::new(py);
+        for (site, map) in &sight.maps {
+            maps.set_item(site, array(map))?;
+        }
+        let dict = PyDict::new(py);
+        dict.set_item("maps", maps)?;
+        dict.set_item("prediction", sight.prediction.as_ref().map(array))?;
+        dict.set_item("latent", array(&sight.noised))?;
+        dict.set_item("clean", array(&sight.clean))?;
+        dict.set_item("noise", array(&sight.noise))?;
+        dict.set_item("tokens", tokens_dict(py, &sight.tokens)?)?;
+        Ok(dict)
+    }
+}
+
+impl Scorer {
+    /// Warns once about texts that are longer than the model reads, if the configuration says so.
+    fn warn(&self, py: Python<'_>, texts: &[String], config: &str) -> PyResult<()> {
+        let (count, max) = enter(py, |_| {
+            if ScoreConfig::from_json(config)?.truncate != Truncate::Warn {
+                return Ok((0, 0));
+            }
+            let tokens = texts.iter().map(|text| self.0.tokenize(text, Truncate::Silent));
+            let tokens = tokens.collect::<Result<Vec<_>>>()?;
+            Ok((tokens.iter().filter(|tokens| tokens.truncated).count(), tokens.first().map_or(0, |t| t.ids.len())))
+        })?;
+        warn_truncated(py, count, max)
+    }
+}
+
+fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "{count} text(s) are longer than the {max} tokens this model reads and were cut; the end token is kept"
+    );
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message).expect("no zero byte"), 2)
+}
+
+fn decode_all(images: Vec<Image>) -> Result<Vec<Rgb>> {
+    images.into_iter().map(Image::into_rgb).collect()
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}

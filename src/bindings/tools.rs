@@ -1,0 +1,99 @@
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::{Map, Value};
+
+use super::door::enter;
+use crate::Error;
+use crate::config::{ScoreConfig, options};
+use crate::encode::tokenizer::{self, Tokens, Truncate};
+
+/// The options of a score as a JSON list, in order, with their defaults.
+#[pyfunction]
+pub fn config_options() -> String {
+    let defaults: Map<String, Value> =
+        serde_json::from_str(&ScoreConfig::default().to_json()).expect("a configuration writes itself as an object");
+    let rows = options().into_iter().map(|option| {
+        let default = defaults[option.name].clone();
+        let mut row = serde_json::to_value(option).expect("an option is plain data");
+        row["default"] = default;
+        row
+    });
+    Value::Array(rows.collect()).to_string()
+}
+
+/// The presets by name, as a JSON object of full configurations.
+#[pyfunction]
+pub fn config_presets(py: Python<'_>) -> PyResult<String> {
+    enter(py, |_| {
+        let preset = |name: &&str| {
+            let json = ScoreConfig::preset(name)?.to_json();
+            let value = serde_json::from_str(&json).map_err(|why| Error::Internal(why.to_string()))?;
+            Ok(((*name).to_owned(), value))
+        };
+        let presets: crate::Result<Map<String, Value>> = ScoreConfig::PRESETS.iter().map(preset).collect();
+        Ok(Value::Object(presets?).to_string())
+    })
+}
+
+/// Checks a JSON object of options and completes it with the defaults.
+#[pyfunction]
+pub fn config_check(py: Python<'_>, json: &str) -> PyResult<String> {
+    enter(py, |_| Ok(ScoreConfig::from_json(json)?.to_json()))
+}
+
+/// Whether libtorch sees a CUDA device.
+#[pyfunction]
+pub fn cuda_available() -> bool {
+    tch::Cuda::is_available()
+}
+
+/// How many CUDA devices libtorch sees.
+#[pyfunction]
+pub fn cuda_device_count() -> i64 {
+    if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 }
+}
+
+/// Sets the number of CPU threads of one operation.
+#[pyfunction]
+pub fn set_threads(count: i32) {
+    tch::set_num_threads(count.max(1));
+}
+
+/// A checkpoint's tokenizer on its own.
+#[pyclass(frozen, module = "discffusion._core")]
+pub struct Tokenizer(tokenizer::Tokenizer);
+
+#[pymethods]
+impl Tokenizer {
+    /// Reads the folder `tokenizer` of a checkpoint, for a text encoder of `m` positions.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, m: usize) -> PyResult<Self> {
+        enter(py, |_| tokenizer::Tokenizer::open(&path, m)).map(Tokenizer)
+    }
+
+    /// Token ids and what they stand for.
+    fn encode<'py>(&self, py: Python<'py>, text: &str, truncate: &str) -> PyResult<Bound<'py, PyDict>> {
+        let tokens = enter(py, |_| self.0.encode(text, truncation(truncate)?))?;
+        tokens_dict(py, &tokens)
+    }
+}
+
+/// Reads the option `truncate`.
+pub fn truncation(name: &str) -> crate::Result<Truncate> {
+    let json = serde_json::json!({ "truncate": name }).to_string();
+    Ok(ScoreConfig::from_json(&json)?.truncate)
+}
+
+/// Tokens as a dictionary of plain data and one int64 array.
+pub fn tokens_dict<'py>(py: Python<'py>, tokens: &Tokens) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("ids", numpy::PyArray1::from_slice(py, &tokens.ids))?;
+    dict.set_item("strings", &tokens.strings)?;
+    dict.set_item("offsets", &tokens.offsets)?;
+    dict.set_item("content", (tokens.content.start, tokens.content.end))?;
+    dict.set_item("needed", tokens.needed)?;
+    dict.set_item("truncated", tokens.truncated)?;
+    Ok(dict)
+}

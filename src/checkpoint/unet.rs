@@ -1,0 +1,159 @@
+use serde::Deserialize;
+use serde_json::json;
+
+use super::json::Json;
+use crate::Result;
+
+/// What a down or up block of a UNet2DConditionModel is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockKind {
+    /// Residual blocks alone (`DownBlock2D`, `UpBlock2D`).
+    Plain,
+    /// Residual blocks, each followed by a transformer (`CrossAttnDownBlock2D`, `CrossAttnUpBlock2D`).
+    CrossAttention,
+}
+
+/// The configuration of a UNet2DConditionModel of the Stable Diffusion 1.x and 2.x family.
+#[derive(Debug, Clone)]
+pub struct UNetConfig {
+    pub in_channels: i64,
+    pub out_channels: i64,
+    /// Side of the latents that the model was trained on.
+    pub sample_size: i64,
+    pub block_channels: Vec<i64>,
+    pub down_blocks: Vec<BlockKind>,
+    pub up_blocks: Vec<BlockKind>,
+    pub layers_per_block: i64,
+    /// Heads in each down block; the published files call this `attention_head_dim`.
+    pub heads: Vec<i64>,
+    pub cross_attention_dim: i64,
+    pub linear_projection: bool,
+    pub norm_groups: i64,
+    pub norm_eps: f64,
+    pub downsample_padding: i64,
+    pub mid_scale: f64,
+    pub flip_sin_to_cos: bool,
+    pub freq_shift: f64,
+    /// Attention logits in float32 even where the weights are in half precision.
+    pub upcast_attention: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(i64),
+    Many(Vec<i64>),
+}
+
+impl OneOrMany {
+    fn each(self, count: usize) -> Vec<i64> {
+        match self {
+            OneOrMany::One(value) => vec![value; count],
+            OneOrMany::Many(values) => values,
+        }
+    }
+}
+
+impl UNetConfig {
+    pub(super) fn read(config: &Json) -> Result<Self> {
+        refuse_what_is_not_built(config)?;
+        let block_channels: Vec<i64> = config.or("block_out_channels", vec![320, 640, 1280, 1280])?;
+        let levels = block_channels.len();
+        let down_blocks = kinds(config, "down_block_types", "CrossAttnDownBlock2D", "DownBlock2D", levels)?;
+        let up_blocks = kinds(config, "up_block_types", "CrossAttnUpBlock2D", "UpBlock2D", levels)?;
+
+        // `num_attention_heads` is the honest name; the published files use `attention_head_dim` for the same thing.
+        let heads = match config.optional::<OneOrMany>("num_attention_heads")? {
+            Some(heads) => heads,
+            None => config.or("attention_head_dim", OneOrMany::One(8))?,
+        }
+        .each(levels);
+        let norm_groups = config.positive("norm_num_groups", Some(32))?;
+        if heads.len() != levels {
+            return Err(config.error("attention_head_dim", &format!("has {} entries for {levels} blocks", heads.len())));
+        }
+        for (&channels, &heads) in block_channels.iter().zip(&heads) {
+            if channels < 1 || channels > 1 << 20 || channels % norm_groups != 0 {
+                let what = format!("has {channels}, which norm_num_groups = {norm_groups} does not divide");
+                return Err(config.error("block_out_channels", &what));
+            }
+            if heads < 1 || channels % heads != 0 {
+                return Err(
+                    config.error("attention_head_dim", &format!("has {heads}, which does not divide {channels}"))
+                );
+            }
+        }
+        Ok(UNetConfig {
+            in_channels: config.positive("in_channels", Some(4))?,
+            out_channels: config.positive("out_channels", Some(4))?,
+            sample_size: config.positive("sample_size", Some(64))?,
+            layers_per_block: config.positive("layers_per_block", Some(2))?,
+            cross_attention_dim: config.positive("cross_attention_dim", Some(1280))?,
+            linear_projection: config.or("use_linear_projection", false)?,
+            norm_eps: config.or("norm_eps", 1e-5)?,
+            downsample_padding: config.or("downsample_padding", 1)?,
+            mid_scale: config.or("mid_block_scale_factor", 1.0)?,
+            flip_sin_to_cos: config.or("flip_sin_to_cos", true)?,
+            freq_shift: config.or("freq_shift", 0.0)?,
+            upcast_attention: config.or("upcast_attention", false)?,
+            block_channels,
+            down_blocks,
+            up_blocks,
+            heads,
+            norm_groups,
+        })
+    }
+
+    /// Width of the time embedding, four times the first block's.
+    pub fn time_dim(&self) -> i64 {
+        4 * self.block_channels[0]
+    }
+}
+
+/// Fields that would change the computation in ways this crate does not build; each may only hold its plain value.
+fn refuse_what_is_not_built(config: &Json) -> Result<()> {
+    config.only("_class_name", &[json!("UNet2DConditionModel")])?;
+    config.only("mid_block_type", &[json!("UNetMidBlock2DCrossAttn")])?;
+    config.only("act_fn", &[json!("silu"), json!("swish")])?;
+    config.only("resnet_time_scale_shift", &[json!("default")])?;
+    config.only("attention_type", &[json!("default")])?;
+    config.only("time_embedding_type", &[json!("positional")])?;
+    config.only("transformer_layers_per_block", &[json!(1)])?;
+    config.only("resnet_out_scale_factor", &[json!(1.0), json!(1)])?;
+    config.only("conv_in_kernel", &[json!(3)])?;
+    config.only("conv_out_kernel", &[json!(3)])?;
+    config.only("dropout", &[json!(0.0), json!(0)])?;
+    for field in ["center_input_sample", "only_cross_attention", "dual_cross_attention", "class_embeddings_concat"] {
+        config.only(field, &[json!(false)])?;
+    }
+    for field in [
+        "addition_embed_type",
+        "class_embed_type",
+        "cross_attention_norm",
+        "encoder_hid_dim",
+        "encoder_hid_dim_type",
+        "num_class_embeds",
+        "reverse_transformer_layers_per_block",
+        "time_cond_proj_dim",
+        "time_embedding_act_fn",
+        "time_embedding_dim",
+        "timestep_post_act",
+    ] {
+        config.only(field, &[])?;
+    }
+    Ok(())
+}
+
+fn kinds(config: &Json, field: &str, cross: &str, plain: &str, levels: usize) -> Result<Vec<BlockKind>> {
+    let names: Vec<String> = config.required(field)?;
+    if names.len() != levels || levels == 0 {
+        let what = format!("has {} entries, block_out_channels has {levels}", names.len());
+        return Err(config.error(field, &what));
+    }
+    let kind = |name: &String| match name.as_str() {
+        name if name == cross => Ok(BlockKind::CrossAttention),
+        name if name == plain => Ok(BlockKind::Plain),
+        name => Err(config.error(field, &format!("holds {name:?}; supported are {cross:?} and {plain:?}"))),
+    };
+    names.iter().map(kind).collect()
+}

@@ -1,0 +1,59 @@
+use serde_json::json;
+
+use super::json::Json;
+use crate::Result;
+
+/// The configuration of an AutoencoderKL.
+#[derive(Debug, Clone)]
+pub struct VaeConfig {
+    pub in_channels: i64,
+    pub latent_channels: i64,
+    pub block_channels: Vec<i64>,
+    pub layers_per_block: i64,
+    pub norm_groups: i64,
+    /// `s` of `z = s·E(x)`.
+    pub scaling_factor: f64,
+    pub quant_conv: bool,
+    pub mid_attention: bool,
+}
+
+impl VaeConfig {
+    pub(super) fn read(config: &Json) -> Result<Self> {
+        config.only("_class_name", &[json!("AutoencoderKL")])?;
+        config.only("act_fn", &[json!("silu"), json!("swish")])?;
+        config.only("shift_factor", &[])?;
+        config.only("latents_mean", &[])?;
+        config.only("latents_std", &[])?;
+        let block_channels: Vec<i64> = config.or("block_out_channels", vec![64])?;
+        let types: Vec<String> = config.required("down_block_types")?;
+        if types.len() != block_channels.len() || types.is_empty() || types.len() > 8 {
+            let what = format!("has {} entries, block_out_channels has {}", types.len(), block_channels.len());
+            return Err(config.error("down_block_types", &what));
+        }
+        if let Some(other) = types.iter().find(|name| *name != "DownEncoderBlock2D") {
+            return Err(
+                config.error("down_block_types", &format!("holds {other:?}; only \"DownEncoderBlock2D\" is supported"))
+            );
+        }
+        let norm_groups = config.positive("norm_num_groups", Some(32))?;
+        if let Some(bad) = block_channels.iter().find(|&&c| c < 1 || c > 1 << 20 || c % norm_groups != 0) {
+            let what = format!("has {bad}, which norm_num_groups = {norm_groups} does not divide");
+            return Err(config.error("block_out_channels", &what));
+        }
+        Ok(VaeConfig {
+            in_channels: config.positive("in_channels", Some(3))?,
+            latent_channels: config.positive("latent_channels", Some(4))?,
+            layers_per_block: config.positive("layers_per_block", Some(1))?,
+            scaling_factor: config.or("scaling_factor", 0.18215)?,
+            quant_conv: config.or("use_quant_conv", true)?,
+            mid_attention: config.or("mid_block_add_attention", true)?,
+            block_channels,
+            norm_groups,
+        })
+    }
+
+    /// Image pixels per latent pixel, along one side.
+    pub fn scale_factor(&self) -> i64 {
+        1 << (self.block_channels.len() - 1)
+    }
+}

@@ -1,0 +1,271 @@
+//! Every option of a score, named and validated once. Command line, stubs and docs are checked against
+//! [`options`].
+
+mod options;
+mod read;
+
+use serde_json::{Map, Value, json};
+
+pub use options::{OptionSpec, options};
+
+use crate::encode::image::Resize;
+use crate::encode::tokenizer::Truncate;
+use crate::{Error, Result};
+
+/// Makes an option of named choices: the enum, its names in order, and the way back and forth.
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// The names that users type, in order.
+            pub const NAMES: &'static [&'static str] = &[$($text),+];
+
+            /// The name that users type.
+            pub fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+
+            pub(crate) fn from_name(name: &str) -> Option<Self> {
+                match name { $($text => Some($name::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+choices! {
+    /// What the score is made of (method, section 7).
+    Method {
+        /// Pooled cross-attention, the paper.
+        Attention = "attention",
+        /// How much the text helps to predict the noise (DiffusionITM).
+        Denoising = "denoising",
+        /// Their weighted sum; weight 1 is the authors' released code.
+        Combined = "combined",
+    }
+}
+
+choices! {
+    /// Which map of a cross-attention site is pooled (method, section 2).
+    MapKind {
+        /// `A = softmax_j(S)`, over all `m` text tokens (Eq. 4).
+        Probs = "probs",
+        /// `S = QKᵀ/√d`, what the authors' released code pools.
+        Logits = "logits",
+        /// `q·k / (‖q‖‖k‖)`, section 4.3 of the paper.
+        Cosine = "cosine",
+    }
+}
+
+choices! {
+    /// How a map becomes a number (Eq. 4 and Table 3).
+    Pooling {
+        /// Mean over image tokens of `1/λ log Σ_j exp(λ A_ij)`.
+        Lse = "lse",
+        /// Mean over image tokens of the largest value of the row.
+        MaxRow = "max_row",
+        /// Mean over text tokens of the largest value of the column.
+        MaxCol = "max_col",
+        /// Mean over both.
+        Mean = "mean",
+    }
+}
+
+choices! {
+    /// Which text tokens are pooled.
+    TokenSet {
+        /// All `m`, with begin, end and padding.
+        All = "all",
+        /// The prompt's own.
+        Content = "content",
+    }
+}
+
+choices! {
+    /// How heads are attributed where `heads` is `attributed` (Eq. 7).
+    Attribution {
+        /// One weight a head from the gradient of the layer's own pooled score, in closed form.
+        Local = "local",
+        /// The gradient of the whole score, by backpropagation.
+        Full = "full",
+        /// Full, integrated over the scale of the map.
+        Integrated = "integrated",
+        /// Eq. 7 as printed: the attributed map replaces the map before pooling; local gradient.
+        Elementwise = "elementwise",
+    }
+}
+
+/// Which cross-attention sites count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layers {
+    All,
+    Down,
+    Mid,
+    Up,
+    /// The last attention block of each stage: what the authors' released code pools.
+    LastBlocks,
+    /// The last `n` in forward order.
+    Last(usize),
+    /// By name.
+    Sites(Vec<String>),
+}
+
+/// How the heads of a layer are averaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heads {
+    Mean,
+    Attributed,
+    Learned,
+    /// The plain mean of some.
+    Subset(Vec<usize>),
+}
+
+/// At which timesteps a pair is scored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Times {
+    /// DDIM steps.
+    Steps(i64),
+    /// Training timesteps, as given.
+    Timesteps(Vec<i64>),
+    /// `t = round(level · T)`.
+    NoiseLevels(Vec<f64>),
+}
+
+/// How a score is computed. Build one with [`ScoreConfig::from_json`] or change [`ScoreConfig::default`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreConfig {
+    pub method: Method,
+    pub denoising_weight: f64,
+    pub map: MapKind,
+    pub pooling: Pooling,
+    pub lambda: f64,
+    pub tokens: TokenSet,
+    pub layers: Layers,
+    pub heads: Heads,
+    pub attribution: Attribution,
+    pub times: Times,
+    /// Side of the square the image is brought to, pixels; the checkpoint's own if `None`.
+    pub resolution: Option<usize>,
+    /// Side that the image is brought to first (Table 1), pixels.
+    pub via: Option<usize>,
+    pub resize: Resize,
+    /// Evaluations of the UNet at a time; chosen by the device if `None`.
+    pub batch_size: Option<usize>,
+    pub truncate: Truncate,
+    pub seed: u64,
+}
+
+impl Default for ScoreConfig {
+    fn default() -> Self {
+        ScoreConfig {
+            method: Method::Attention,
+            denoising_weight: 1.0,
+            map: MapKind::Logits,
+            pooling: Pooling::MaxRow,
+            lambda: 1.0,
+            tokens: TokenSet::All,
+            layers: Layers::All,
+            heads: Heads::Mean,
+            attribution: Attribution::Local,
+            times: Times::Steps(10),
+            resolution: None,
+            via: None,
+            resize: Resize::Squash,
+            batch_size: None,
+            truncate: Truncate::Warn,
+            seed: 0,
+        }
+    }
+}
+
+impl ScoreConfig {
+    /// The names of the presets (method, section 8).
+    pub const PRESETS: &'static [&'static str] = &["default", "paper", "release"];
+
+    /// A named preset.
+    pub fn preset(name: &str) -> Result<Self> {
+        let default = ScoreConfig::default();
+        match name {
+            "default" => Ok(default),
+            "paper" => Ok(ScoreConfig {
+                map: MapKind::Probs,
+                pooling: Pooling::Lse,
+                tokens: TokenSet::All,
+                layers: Layers::All,
+                heads: Heads::Attributed,
+                attribution: Attribution::Local,
+                times: Times::Steps(50),
+                ..default
+            }),
+            "release" => Ok(ScoreConfig {
+                method: Method::Combined,
+                denoising_weight: 1.0,
+                map: MapKind::Logits,
+                pooling: Pooling::Lse,
+                tokens: TokenSet::All,
+                layers: Layers::LastBlocks,
+                heads: Heads::Mean,
+                times: Times::Steps(50),
+                ..default
+            }),
+            _ => Err(Error::Config(format!("unknown preset {name:?}; there are {}", Self::PRESETS.join(", ")))),
+        }
+    }
+
+    /// Reads a JSON object that holds any of the fields; the others keep their defaults.
+    ///
+    /// # Errors
+    /// `Config`, naming the field, what was given and what is allowed.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let fields: Map<String, Value> = serde_json::from_str(text)
+            .map_err(|why| Error::Config(format!("a score configuration is a JSON object of options ({why})")))?;
+        read::read(&fields)
+    }
+
+    /// All fields, in order, as a JSON object.
+    pub fn to_json(&self) -> String {
+        let (steps, timesteps, noise_levels) = match &self.times {
+            Times::Steps(steps) => (json!(steps), Value::Null, Value::Null),
+            Times::Timesteps(timesteps) => (Value::Null, json!(timesteps), Value::Null),
+            Times::NoiseLevels(levels) => (Value::Null, Value::Null, json!(levels)),
+        };
+        let layers = match &self.layers {
+            Layers::All => json!("all"),
+            Layers::Down => json!("down"),
+            Layers::Mid => json!("mid"),
+            Layers::Up => json!("up"),
+            Layers::LastBlocks => json!("last_blocks"),
+            Layers::Last(n) => json!(format!("last({n})")),
+            Layers::Sites(names) => json!(names),
+        };
+        let heads = match &self.heads {
+            Heads::Mean => json!("mean"),
+            Heads::Attributed => json!("attributed"),
+            Heads::Learned => json!("learned"),
+            Heads::Subset(heads) => json!(heads),
+        };
+        json!({
+            "method": self.method.name(),
+            "denoising_weight": self.denoising_weight,
+            "map": self.map.name(),
+            "pooling": self.pooling.name(),
+            "lambda_": self.lambda,
+            "tokens": self.tokens.name(),
+            "layers": layers,
+            "heads": heads,
+            "attribution": self.attribution.name(),
+            "steps": steps,
+            "timesteps": timesteps,
+            "noise_levels": noise_levels,
+            "resolution": self.resolution,
+            "via": self.via,
+            "resize": read::resize_name(self.resize),
+            "batch_size": self.batch_size.map_or(json!("auto"), |size| json!(size)),
+            "truncate": read::truncate_name(self.truncate),
+            "seed": self.seed,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,57 @@
+use super::{Attribution, MapKind, Method, Pooling, TokenSet};
+
+/// One option as users see it.
+#[derive(Debug, serde::Serialize)]
+pub struct OptionSpec {
+    pub name: &'static str,
+    /// `choice`, `choice_or_list`, `int`, `float`, `int_list`, `float_list` or `int_or_auto`.
+    pub kind: &'static str,
+    /// The choices, where there are some.
+    pub choices: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// Every option of a score, in order.
+pub fn options() -> Vec<OptionSpec> {
+    let option = |name, kind, choices, help| OptionSpec { name, kind, choices, help };
+    vec![
+        option("method", "choice", Method::NAMES, "What the score is made of."),
+        option("denoising_weight", "float", &[], "Weight of the denoising term where method is combined; 0 or more."),
+        option("map", "choice", MapKind::NAMES, "Which cross-attention map is pooled."),
+        option("pooling", "choice", Pooling::NAMES, "How a map becomes a number."),
+        option("lambda_", "float", &[], "Sharpness of LogSumExp pooling; above 0."),
+        option("tokens", "choice", TokenSet::NAMES, "Which text tokens are pooled: all, or the prompt's own."),
+        option(
+            "layers",
+            "choice_or_list",
+            &["all", "down", "mid", "up", "last_blocks", "last(n)"],
+            "Which cross-attention sites count; or a list of sites such as down.0.1, mid.0, up.3.2.",
+        ),
+        option(
+            "heads",
+            "choice_or_list",
+            &["mean", "attributed", "learned"],
+            "How the heads of a layer are averaged; or a list of head indices.",
+        ),
+        option("attribution", "choice", Attribution::NAMES, "How heads are weighted where heads is attributed."),
+        option("steps", "int", &[], "Number of DDIM timesteps that are averaged; 1 to the model's training timesteps."),
+        option("timesteps", "int_list", &[], "Timesteps that are averaged, instead of steps; 0 is clean."),
+        option("noise_levels", "float_list", &[], "Noise levels between 0 and 1 that are averaged, instead of steps."),
+        option(
+            "resolution",
+            "int",
+            &[],
+            "Side of the square that images are brought to, pixels; default: the model's own.",
+        ),
+        option("via", "int", &[], "Side that images are brought to first, pixels (Table 1 of the paper)."),
+        option("resize", "choice", &["squash", "crop"], "How images become square."),
+        option("batch_size", "int_or_auto", &["auto"], "Evaluations of the network at a time; never changes a score."),
+        option(
+            "truncate",
+            "choice",
+            &["error", "warn", "silent"],
+            "What to do with texts longer than the model reads.",
+        ),
+        option("seed", "int", &[], "Seed of the noise; 0 or more."),
+    ]
+}

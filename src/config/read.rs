@@ -1,0 +1,221 @@
+//! From JSON to a [`ScoreConfig`], one field at a time, with errors that name it.
+
+use serde_json::{Map, Value};
+
+use super::{Attribution, Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times, TokenSet, options};
+use crate::encode::image::Resize;
+use crate::encode::tokenizer::Truncate;
+use crate::{Error, Result};
+
+/// No image model is near this; more would only fill the memory.
+const MAX_SIDE: u64 = 16_384;
+
+pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
+    if let Some(unknown) = fields.keys().find(|key| options().iter().all(|option| option.name != *key)) {
+        let names: Vec<&str> = options().iter().map(|option| option.name).collect();
+        return Err(Error::Config(format!("unknown option {unknown:?}; there are {}", names.join(", "))));
+    }
+    // An absent field and null are the same: the default.
+    let get = |name: &str| fields.get(name).filter(|value| !value.is_null());
+    let default = ScoreConfig::default();
+    let config = ScoreConfig {
+        method: choice(get("method"), "method", default.method, Method::from_name, Method::NAMES)?,
+        denoising_weight: match get("denoising_weight") {
+            None => default.denoising_weight,
+            Some(value) => number(value)
+                .filter(|x| *x >= 0.0)
+                .ok_or_else(|| bad("denoising_weight", value, "a finite number, 0 or more"))?,
+        },
+        map: choice(get("map"), "map", default.map, MapKind::from_name, MapKind::NAMES)?,
+        pooling: choice(get("pooling"), "pooling", default.pooling, Pooling::from_name, Pooling::NAMES)?,
+        lambda: match get("lambda_") {
+            None => default.lambda,
+            Some(value) => {
+                number(value).filter(|x| *x > 0.0).ok_or_else(|| bad("lambda_", value, "a finite number above 0"))?
+            }
+        },
+        tokens: choice(get("tokens"), "tokens", default.tokens, TokenSet::from_name, TokenSet::NAMES)?,
+        layers: get("layers").map_or(Ok(default.layers), layers)?,
+        heads: get("heads").map_or(Ok(default.heads), heads)?,
+        attribution: choice(
+            get("attribution"),
+            "attribution",
+            default.attribution,
+            Attribution::from_name,
+            Attribution::NAMES,
+        )?,
+        times: times(get("steps"), get("timesteps"), get("noise_levels"))?.unwrap_or(default.times),
+        resolution: get("resolution").map(|value| side("resolution", value)).transpose()?,
+        via: get("via").map(|value| side("via", value)).transpose()?,
+        resize: choice(get("resize"), "resize", default.resize, resize_from, &["squash", "crop"])?,
+        batch_size: get("batch_size").map_or(Ok(default.batch_size), batch_size)?,
+        truncate: choice(get("truncate"), "truncate", default.truncate, truncate_from, &["error", "warn", "silent"])?,
+        seed: match get("seed") {
+            None => default.seed,
+            Some(value) => value
+                .as_u64()
+                .filter(|seed| *seed < 1 << 63)
+                .ok_or_else(|| bad("seed", value, "a whole number from 0 to 2^63 − 1"))?,
+        },
+    };
+    refuse_what_needs_training(&config)?;
+    Ok(config)
+}
+
+fn refuse_what_needs_training(config: &ScoreConfig) -> Result<()> {
+    if config.heads == Heads::Learned {
+        return Err(Error::Config("heads \"learned\" needs head weights from few-shot training, which this release does not have yet; use \"mean\" or \"attributed\"".into()));
+    }
+    if config.heads == Heads::Attributed && matches!(config.attribution, Attribution::Full | Attribution::Integrated) {
+        return Err(Error::Config(format!(
+            "attribution {:?} needs backpropagation, which this release does not have yet; use \"local\" or \"elementwise\"",
+            config.attribution.name()
+        )));
+    }
+    Ok(())
+}
+
+fn bad(name: &str, value: &Value, expected: &str) -> Error {
+    Error::Config(format!("{name} is {value}; expected {expected}"))
+}
+
+fn choice<T>(
+    value: Option<&Value>,
+    name: &str,
+    default: T,
+    parse: impl Fn(&str) -> Option<T>,
+    names: &[&str],
+) -> Result<T> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    value.as_str().and_then(parse).ok_or_else(|| bad(name, value, &format!("one of {}", names.join(", "))))
+}
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|x| x.is_finite())
+}
+
+fn side(name: &str, value: &Value) -> Result<usize> {
+    let side = value.as_u64().filter(|side| (1..=MAX_SIDE).contains(side));
+    side.map(|side| side as usize).ok_or_else(|| bad(name, value, &format!("a number of pixels from 1 to {MAX_SIDE}")))
+}
+
+fn batch_size(value: &Value) -> Result<Option<usize>> {
+    if value.as_str() == Some("auto") {
+        return Ok(None);
+    }
+    let size = value.as_u64().filter(|size| (1..=65_536).contains(size));
+    size.map(|size| Some(size as usize))
+        .ok_or_else(|| bad("batch_size", value, "\"auto\" or a whole number from 1 to 65536"))
+}
+
+fn layers(value: &Value) -> Result<Layers> {
+    const EXPECTED: &str =
+        "all, down, mid, up, last_blocks, last(n), or a list of sites such as [\"down.0.1\", \"mid.0\"]";
+    let wrong = || bad("layers", value, EXPECTED);
+    if let Some(list) = value.as_array() {
+        let names: Option<Vec<String>> = list.iter().map(|name| name.as_str().map(str::to_owned)).collect();
+        let names = names.filter(|names| !names.is_empty()).ok_or_else(wrong)?;
+        if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            return Err(Error::Config(format!("layers names {:?} twice", names[twice])));
+        }
+        return Ok(Layers::Sites(names));
+    }
+    match value.as_str().ok_or_else(wrong)? {
+        "all" => Ok(Layers::All),
+        "down" => Ok(Layers::Down),
+        "mid" => Ok(Layers::Mid),
+        "up" => Ok(Layers::Up),
+        "last_blocks" => Ok(Layers::LastBlocks),
+        name => {
+            let count = name.strip_prefix("last(").and_then(|rest| rest.strip_suffix(')')).and_then(|n| n.parse().ok());
+            count.filter(|&n: &usize| n > 0).map(Layers::Last).ok_or_else(wrong)
+        }
+    }
+}
+
+fn heads(value: &Value) -> Result<Heads> {
+    let wrong = || bad("heads", value, "mean, attributed, learned, or a list of head indices such as [0, 2]");
+    if let Some(list) = value.as_array() {
+        let heads: Option<Vec<usize>> = list.iter().map(|head| head.as_u64().map(|head| head as usize)).collect();
+        let heads = heads.filter(|heads| !heads.is_empty()).ok_or_else(wrong)?;
+        if let Some(twice) = (1..heads.len()).find(|&i| heads[..i].contains(&heads[i])) {
+            return Err(Error::Config(format!("heads lists {} twice", heads[twice])));
+        }
+        return Ok(Heads::Subset(heads));
+    }
+    match value.as_str() {
+        Some("mean") => Ok(Heads::Mean),
+        Some("attributed") => Ok(Heads::Attributed),
+        Some("learned") => Ok(Heads::Learned),
+        _ => Err(wrong()),
+    }
+}
+
+fn times(steps: Option<&Value>, timesteps: Option<&Value>, levels: Option<&Value>) -> Result<Option<Times>> {
+    let given = [("steps", steps), ("timesteps", timesteps), ("noise_levels", levels)];
+    let names: Vec<&str> = given.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
+    if names.len() > 1 {
+        return Err(Error::Config(format!(
+            "{} exclude each other; give one of steps, timesteps and noise_levels",
+            names.join(" and ")
+        )));
+    }
+    if let Some(value) = steps {
+        let steps = value.as_i64().filter(|steps| *steps >= 1);
+        return steps
+            .map(|steps| Some(Times::Steps(steps)))
+            .ok_or_else(|| bad("steps", value, "a whole number, 1 or more"));
+    }
+    if let Some(value) = timesteps {
+        let list: Option<Vec<i64>> =
+            value.as_array().and_then(|list| list.iter().map(|t| t.as_i64().filter(|t| *t >= 0)).collect());
+        return list
+            .filter(|list| !list.is_empty())
+            .map(|list| Some(Times::Timesteps(list)))
+            .ok_or_else(|| bad("timesteps", value, "a list of whole numbers, 0 or more"));
+    }
+    if let Some(value) = levels {
+        let list: Option<Vec<f64>> = value.as_array().and_then(|list| {
+            list.iter().map(|level| number(level).filter(|level| (0.0..=1.0).contains(level))).collect()
+        });
+        return list
+            .filter(|list| !list.is_empty())
+            .map(|list| Some(Times::NoiseLevels(list)))
+            .ok_or_else(|| bad("noise_levels", value, "a list of numbers from 0 to 1"));
+    }
+    Ok(None)
+}
+
+fn resize_from(name: &str) -> Option<Resize> {
+    match name {
+        "squash" => Some(Resize::Squash),
+        "crop" => Some(Resize::Crop),
+        _ => None,
+    }
+}
+
+pub fn resize_name(resize: Resize) -> &'static str {
+    match resize {
+        Resize::Squash => "squash",
+        Resize::Crop => "crop",
+    }
+}
+
+fn truncate_from(name: &str) -> Option<Truncate> {
+    match name {
+        "error" => Some(Truncate::Error),
+        "warn" => Some(Truncate::Warn),
+        "silent" => Some(Truncate::Silent),
+        _ => None,
+    }
+}
+
+pub fn truncate_name(truncate: Truncate) -> &'static str {
+    match truncate {
+        Truncate::Error => "error",
+        Truncate::Warn => "warn",
+        Truncate::Silent => "silent",
+    }
+}

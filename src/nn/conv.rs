@@ -1,0 +1,34 @@
+use tch::Tensor;
+
+use crate::Result;
+use crate::checkpoint::Scope;
+
+/// A square 2-d convolution with bias over `[B, C, h, w]`.
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// Reads `weight` `[outputs, inputs, kernel, kernel]` and `bias` `[outputs]`; padding keeps the size at stride 1.
+    pub fn new(weights: &Scope, inputs: i64, outputs: i64, kernel: i64) -> Result<Self> {
+        Ok(Conv2d {
+            weight: weights.get("weight", &[outputs, inputs, kernel, kernel])?,
+            bias: weights.get("bias", &[outputs])?,
+            stride: 1,
+            padding: kernel / 2,
+        })
+    }
+
+    /// The same with another stride and padding.
+    pub fn strided(self, stride: i64, padding: i64) -> Self {
+        Conv2d { stride, padding, ..self }
+    }
+
+    /// `[B, in, h, w]` to `[B, out, h', w']`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+}

@@ -1,0 +1,192 @@
+//! A loaded model: everything that turns images and texts into what a score needs.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::backbone::unet::UNet;
+use crate::backbone::{Backbone, Site};
+use crate::checkpoint::{Checkpoint, Prediction};
+use crate::config::{ScoreConfig, Times};
+use crate::encode::image::{Preprocess, Rgb, preprocess};
+use crate::encode::tokenizer::{Tokenizer, Tokens, Truncate};
+use crate::encode::{TextEncoder, VaeEncoder};
+use crate::noise::{self, Schedule};
+use crate::torch::check_interrupt;
+use crate::{Error, Result};
+
+/// A checkpoint on a device, ready to score. Nothing in it changes after loading.
+pub struct Model {
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    text: TextEncoder,
+    vae: VaeEncoder,
+    unet: Box<dyn Backbone + Send>,
+    schedule: Schedule,
+    device: Device,
+    kind: Kind,
+}
+
+/// Number of parameters by part; the VAE's decoder is not loaded and not counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameters {
+    pub unet: usize,
+    pub vae_encoder: usize,
+    pub text_encoder: usize,
+}
+
+/// Texts ready for the UNet.
+pub struct Texts {
+    /// `τ(y)` `[n, m, D]` on the model's device.
+    pub vectors: Tensor,
+    pub tokens: Vec<Tokens>,
+}
+
+impl Model {
+    /// Loads every part of the model in `dir`.
+    pub fn load(dir: &Path, variant: Option<&str>, device: Device, kind: Kind) -> Result<Self> {
+        let checkpoint = Checkpoint::open(dir, variant)?;
+        Ok(Model {
+            tokenizer: Tokenizer::open(&dir.join("tokenizer"), checkpoint.text.max_tokens as usize)?,
+            text: TextEncoder::new(&checkpoint, device, kind)?,
+            vae: VaeEncoder::new(&checkpoint, device, kind)?,
+            unet: Box::new(UNet::new(&checkpoint, device, kind)?),
+            schedule: Schedule::new(&checkpoint.scheduler),
+            checkpoint,
+            device,
+            kind,
+        })
+    }
+
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    pub fn backbone(&self) -> &dyn Backbone {
+        self.unet.as_ref()
+    }
+
+    /// The cross-attention sites, in forward order.
+    pub fn sites(&self) -> &[Site] {
+        self.unet.sites()
+    }
+
+    pub fn parameters(&self) -> Parameters {
+        Parameters {
+            unet: self.unet.parameters(),
+            vae_encoder: self.vae.parameters(),
+            text_encoder: self.text.parameters(),
+        }
+    }
+
+    /// Side of the square images that the model was trained on, pixels.
+    pub fn resolution(&self) -> usize {
+        (self.checkpoint.unet.sample_size * self.checkpoint.vae.scale_factor()) as usize
+    }
+
+    /// Shape `[C, h, w]` of one latent under `config`.
+    pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
+        let factor = self.checkpoint.vae.scale_factor() as usize;
+        let side = config.resolution.unwrap_or_else(|| self.resolution());
+        if side % factor != 0 {
+            return Err(Error::Config(format!(
+                "resolution is {side}; this model needs a multiple of {factor}, its own is {}",
+                self.resolution()
+            )));
+        }
+        let side = (side / factor) as i64;
+        Ok([self.checkpoint.vae.latent_channels, side, side])
+    }
+
+    /// The timesteps that `config` asks for, the noisiest first where they come from the schedule.
+    pub fn timesteps(&self, config: &ScoreConfig) -> Result<Vec<i64>> {
+        let train = self.schedule.train_timesteps();
+        match &config.times {
+            Times::Steps(steps) => self.schedule.timesteps(*steps),
+            Times::Timesteps(timesteps) => match timesteps.iter().find(|&&t| t >= train) {
+                Some(t) => Err(Error::Config(format!("timesteps holds {t}; this model's are 0 to {}", train - 1))),
+                None => Ok(timesteps.clone()),
+            },
+            Times::NoiseLevels(levels) => {
+                Ok(levels.iter().map(|level| self.schedule.clamp((level * train as f64).round() as i64)).collect())
+            }
+        }
+    }
+
+    /// The seeded noise of each timestep, `[steps, C, h, w]`, float32 on the CPU.
+    pub fn noise(&self, config: &ScoreConfig) -> Result<Tensor> {
+        let shape = self.latent_shape(config)?;
+        let timesteps = self.timesteps(config)?;
+        let draws = timesteps.iter().enumerate().map(|(i, &t)| {
+            let repeat = timesteps[..i].iter().filter(|&&earlier| earlier == t).count() as u32;
+            noise::draw(config.seed, t, repeat, shape)
+        });
+        Ok(Tensor::stack(&draws.collect::<Vec<_>>(), 0))
+    }
+
+    /// Token ids and what they stand for.
+    pub fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
+        self.tokenizer.encode(text, truncate)
+    }
+
+    /// Text vectors, a few texts at a time.
+    pub fn encode_texts(&self, texts: &[&str], truncate: Truncate) -> Result<Texts> {
+        let tokens = texts.iter().map(|text| self.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
+        let mut vectors = vec![];
+        for chunk in tokens.chunks(if self.device.is_cuda() { 256 } else { 16 }) {
+            let ids: Vec<Tensor> = chunk.iter().map(|tokens| Tensor::from_slice(&tokens.ids)).collect();
+            vectors.push(self.text.forward(&Tensor::stack(&ids, 0).to_device(self.device))?);
+        }
+        Ok(Texts { vectors: Tensor::cat(&vectors, 0), tokens })
+    }
+
+    /// Latents `z` `[n, C, h, w]` on the model's device, float32.
+    pub fn encode_images(&self, images: &[Rgb], config: &ScoreConfig) -> Result<Tensor> {
+        let [_, height, width] = self.latent_shape(config)?;
+        let factor = self.checkpoint.vae.scale_factor();
+        let how = Preprocess {
+            height: (height * factor) as usize,
+            width: (width * factor) as usize,
+            via: config.via,
+            resize: config.resize,
+        };
+        // The encoder's first layers hold 128 channels at full size, about 0.5 GB for one image of 512 pixels.
+        let budget = if self.device.is_cuda() { 8 } else { 1 } * 512 * 512;
+        let at_a_time = (budget / (how.height * how.width)).clamp(1, 256);
+        let mut latents = vec![];
+        for chunk in images.chunks(at_a_time) {
+            let pixels = chunk.iter().map(|image| self.pixels(image, &how)).collect::<Result<Vec<_>>>()?;
+            latents.push(self.vae.forward(&Tensor::stack(&pixels, 0))?.to_kind(Kind::Float));
+        }
+        Ok(Tensor::cat(&latents, 0))
+    }
+
+    /// One image as the VAE takes it: `[3, H, W]` in [−1, 1].
+    fn pixels(&self, image: &Rgb, how: &Preprocess) -> Result<Tensor> {
+        check_interrupt()?;
+        let image = preprocess(image, how)?;
+        let (height, width) = (image.height as i64, image.width as i64);
+        let bytes = Tensor::from_slice(&image.data).view([height, width, 3]).to_device(self.device);
+        Ok((bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 127.5 - 1.0).to_kind(self.kind))
+    }
+
+    /// What the UNet should predict at a timestep, from `z` and `ε`: `ε` itself, or the velocity.
+    pub fn target(&self, clean: &Tensor, noise: &Tensor, timestep: i64) -> Tensor {
+        match self.checkpoint.scheduler.prediction {
+            Prediction::Epsilon => noise.shallow_clone(),
+            Prediction::Velocity => self.schedule.velocity(clean, noise, timestep),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+use std::collections::HashSet;
+
+use crate::config::Method;
+
+/// One evaluation of the UNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Unit {
+    pub image: usize,
+    pub text: usize,
+    /// Index into the timesteps.
+    pub step: usize,
+}
+
+/// The evaluations that a request needs, each once: those with a text first, then those without.
+pub struct Plan {
+    pub units: Vec<Unit>,
+    conditional: usize,
+    /// Index of the empty text, behind the request's own.
+    pub empty_text: usize,
+}
+
+impl Plan {
+    /// `texts` is the number of the request's own texts.
+    pub fn new(pairs: &[(usize, usize)], steps: usize, texts: usize, method: Method) -> Self {
+        // The noise is shared, so one unconditional pass of an image serves all its texts, exactly.
+        let unconditional = pairs.iter().filter(|_| method != Method::Attention).map(|&(image, _)| (image, texts));
+        let mut seen = HashSet::new();
+        let mut units = vec![];
+        let mut conditional = 0;
+        for (image, text) in pairs.iter().copied().chain(unconditional) {
+            if seen.insert((image, text)) {
+                units.extend((0..steps).map(|step| Unit { image, text, step }));
+                conditional += if text < texts { steps } else { 0 };
+            }
+        }
+        Plan { units, conditional, empty_text: texts }
+    }
+
+    /// Batches of at most `size`; none mixes evaluations with and without a text.
+    pub fn batches(&self, size: usize) -> impl Iterator<Item = &[Unit]> {
+        let (with, without) = self.units.split_at(self.conditional);
+        with.chunks(size).chain(without.chunks(size))
+    }
+}

@@ -1,0 +1,181 @@
+//! The edges of libtorch: devices, data types, panics, interruption, sharing between threads.
+//!
+//! tch's plain methods panic when libtorch throws. Inside the core they are used freely, since every input is
+//! checked at a stage's border; [`guarded`] stands at the door and turns what still escapes into a typed error.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use tch::{Cuda, Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// The libtorch release that tch is made for; the two move in lockstep.
+pub const TORCH_VERSION: &str = "2.11";
+
+/// Reads `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first CUDA device where there is one.
+pub fn parse_device(name: &str) -> Result<Device> {
+    let cuda = |index: usize| {
+        let count = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
+        if index < count {
+            return Ok(Device::Cuda(index));
+        }
+        Err(Error::Device(format!(
+            "device {name:?} was asked for, but libtorch sees {count} CUDA device(s); use device=\"cpu\" or install a \
+             CUDA build of torch {TORCH_VERSION} and an NVIDIA driver"
+        )))
+    };
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" if Cuda::is_available() => Ok(Device::Cuda(0)),
+        "auto" => Ok(Device::Cpu),
+        "cuda" => cuda(0),
+        _ => match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => cuda(index),
+            None => Err(Error::Device(format!(
+                "unknown device {name:?}; expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\""
+            ))),
+        },
+    }
+}
+
+/// Reads `auto`, `float32`, `float16` or `bfloat16`.
+///
+/// `auto` is float16 on CUDA and float32 on the CPU, where half precision is emulated or slower on most machines.
+pub fn parse_dtype(name: &str, device: Device) -> Result<Kind> {
+    match name {
+        "auto" if device.is_cuda() => Ok(Kind::Half),
+        "auto" | "float32" => Ok(Kind::Float),
+        "bfloat16" => Ok(Kind::BFloat16),
+        "float16" if device == Device::Cpu => Err(Error::Device(
+            "dtype \"float16\" on the CPU would be emulated; use dtype=\"float32\", or \"bfloat16\" to save memory"
+                .into(),
+        )),
+        "float16" => Ok(Kind::Half),
+        _ => Err(Error::Device(format!(
+            "unknown dtype {name:?}; expected \"auto\", \"float32\", \"float16\" or \"bfloat16\""
+        ))),
+    }
+}
+
+/// The name that users give a device.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
+    }
+}
+
+/// The name that users give a data type.
+pub fn dtype_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Half => "float16",
+        Kind::BFloat16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
+/// Copies a tensor of any device and float type into a float32 vector, row-major.
+pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
+    let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut data = vec![0f32; tensor.numel()];
+    tensor.copy_data(&mut data, tensor.numel());
+    data
+}
+
+/// A value that holds tensors and is only read.
+///
+/// tch leaves `Tensor` without `Sync` because its in-place methods take `&self` views of shared storage.
+pub struct Shared<T>(T);
+
+// SAFETY: libtorch allows any number of threads to read one tensor (reference counts are atomic, version counters
+// are only written by in-place operations). `Shared` gives out `&T` alone, and the core never writes in place to the
+// weights it holds.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// Wraps a value that nobody writes to from here on.
+    pub fn new(value: T) -> Self {
+        Shared(value)
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+type Poll<'a> = Box<dyn FnMut() -> bool + 'a>;
+
+thread_local! {
+    static POLL: RefCell<Option<Poll<'static>>> = const { RefCell::new(None) };
+    static LAST_POLL: Cell<Option<Instant>> = const { Cell::new(None) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How often [`check_interrupt`] really asks; well under the second that a user waits after Ctrl-C.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// Ends the call with [`Error::Interrupted`] if the user asked for it. Called between layers, so it is cheap.
+pub fn check_interrupt() -> Result<()> {
+    let due = LAST_POLL.get().is_none_or(|last| last.elapsed() >= POLL_EVERY);
+    if !due {
+        return Ok(());
+    }
+    LAST_POLL.set(Some(Instant::now()));
+    let stop = POLL.with_borrow_mut(|poll| poll.as_mut().is_some_and(|ask| ask()));
+    if stop { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// The one door to the core: runs `work` without a gradient graph, asks `poll` now and then whether to stop, and
+/// turns panics (libtorch's exceptions among them) into errors without a word on stderr.
+pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    silence_guarded_panics();
+    POLL.set(Some(Box::new(poll)));
+    LAST_POLL.set(None);
+    QUIET.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| tch::no_grad(work)));
+    QUIET.set(false);
+    POLL.set(None);
+    outcome.unwrap_or_else(|payload| Err(from_panic(payload.as_ref())))
+}
+
+/// The default hook prints a message and a backtrace hint; inside the door the caller gets an exception instead.
+fn silence_guarded_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                default(info);
+            }
+        }));
+    });
+}
+
+fn from_panic(payload: &(dyn Any + Send)) -> Error {
+    let text = (payload.downcast_ref::<String>().map(String::as_str))
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic");
+    from_text(text)
+}
+
+/// libtorch's exception as an error.
+pub fn from_tch(error: &tch::TchError) -> Error {
+    from_text(&error.to_string())
+}
+
+fn from_text(text: &str) -> Error {
+    // libtorch appends a C++ stack trace; the first line says what happened.
+    let first = text.lines().next().unwrap_or(text);
+    if ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|sign| text.contains(sign)) {
+        return Error::OutOfMemory(format!("{first}; use a smaller batch_size or resolution"));
+    }
+    Error::Internal(first.to_owned())
+}

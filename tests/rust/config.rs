@@ -1,0 +1,68 @@
+//! Options: names, ranges, defaults, errors that name the field.
+
+use discffusion::config::{Layers, ScoreConfig, Times, options};
+
+#[test]
+fn defaults_survive_the_way_through_json() {
+    for preset in ScoreConfig::PRESETS {
+        let config = ScoreConfig::preset(preset).unwrap();
+        assert_eq!(ScoreConfig::from_json(&config.to_json()).unwrap(), config, "{preset}");
+    }
+    assert_eq!(ScoreConfig::from_json("{}").unwrap(), ScoreConfig::default());
+}
+
+#[test]
+fn every_option_is_written_in_order() {
+    let json = ScoreConfig::default().to_json();
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let mut names: Vec<&str> = options().iter().map(|option| option.name).collect();
+    names.sort_unstable();
+    assert_eq!(fields.keys().map(String::as_str).collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn lists_and_counts() {
+    let of = |json: &str| ScoreConfig::from_json(json).unwrap();
+    assert_eq!(of(r#"{"layers": "last(3)"}"#).layers, Layers::Last(3));
+    assert_eq!(of(r#"{"layers": ["mid.0"]}"#).layers, Layers::Sites(vec!["mid.0".into()]));
+    assert_eq!(of(r#"{"timesteps": [1, 999]}"#).times, Times::Timesteps(vec![1, 999]));
+    assert_eq!(of(r#"{"noise_levels": [0.2, 0.8], "steps": null}"#).times, Times::NoiseLevels(vec![0.2, 0.8]));
+}
+
+#[test]
+fn errors_name_the_field_and_the_value() {
+    let cases = [
+        (r#"{"mapp": 1}"#, "mapp"),
+        (r#"{"map": "probabilities"}"#, "probabilities"),
+        (r#"{"map": 3}"#, "map is 3"),
+        (r#"{"lambda_": 0}"#, "lambda_ is 0"),
+        (r#"{"lambda_": -1.5}"#, "lambda_ is -1.5"),
+        (r#"{"denoising_weight": -1}"#, "denoising_weight"),
+        (r#"{"layers": "last(0)"}"#, "last(0)"),
+        (r#"{"layers": []}"#, "layers"),
+        (r#"{"layers": ["mid.0", "mid.0"]}"#, "mid.0"),
+        (r#"{"heads": []}"#, "heads"),
+        (r#"{"heads": [1, 1]}"#, "heads lists 1 twice"),
+        (r#"{"heads": "learned"}"#, "learned"),
+        (r#"{"heads": "attributed", "attribution": "full"}"#, "full"),
+        (r#"{"steps": 0}"#, "steps is 0"),
+        (r#"{"steps": 2.5}"#, "steps is 2.5"),
+        (r#"{"steps": 4, "timesteps": [1]}"#, "exclude"),
+        (r#"{"timesteps": []}"#, "timesteps"),
+        (r#"{"timesteps": [-1]}"#, "timesteps"),
+        (r#"{"noise_levels": [1.2]}"#, "noise_levels"),
+        (r#"{"resolution": 0}"#, "resolution is 0"),
+        (r#"{"via": 100000}"#, "via is 100000"),
+        (r#"{"batch_size": 0}"#, "batch_size is 0"),
+        (r#"{"batch_size": "big"}"#, "big"),
+        (r#"{"seed": -1}"#, "seed is -1"),
+        (r#"{"truncate": "cut"}"#, "cut"),
+        ("[1]", "JSON object"),
+        ("{", "JSON object"),
+    ];
+    for (json, names) in cases {
+        let error = ScoreConfig::from_json(json).expect_err(json);
+        assert_eq!(error.kind(), "ConfigError", "{json}");
+        assert!(error.to_string().contains(names), "{json}: {error}");
+    }
+}

@@ -1,0 +1,51 @@
+//! Eq. 4 and the ablations of Table 3, against values worked out by hand.
+
+use approx::assert_relative_eq;
+use discffusion::config::Pooling;
+use discffusion::pooling::{gradient, pool};
+use tch::{Kind, Tensor};
+
+const ALL: [Pooling; 4] = [Pooling::Lse, Pooling::MaxRow, Pooling::MaxCol, Pooling::Mean];
+
+fn map() -> Tensor {
+    Tensor::from_slice(&[1f32, 2.0, 3.0, 0.0, 5.0, -1.0]).view([2, 3])
+}
+
+#[test]
+fn values_by_hand() {
+    let value = |pooling, lambda| pool(&map(), pooling, lambda).double_value(&[]);
+    // Rows (1, 2, 3) and (0, 5, −1).
+    let row = |row: [f64; 3], lambda: f64| row.iter().map(|a| (lambda * a).exp()).sum::<f64>().ln() / lambda;
+    for lambda in [0.5, 1.0, 10.0] {
+        let expected = (row([1.0, 2.0, 3.0], lambda) + row([0.0, 5.0, -1.0], lambda)) / 2.0;
+        assert_relative_eq!(value(Pooling::Lse, lambda), expected, max_relative = 1e-6);
+    }
+    assert_relative_eq!(value(Pooling::MaxRow, 1.0), (3.0 + 5.0) / 2.0);
+    assert_relative_eq!(value(Pooling::MaxCol, 1.0), (1.0 + 5.0 + 3.0) / 3.0);
+    assert_relative_eq!(value(Pooling::Mean, 1.0), 10.0 / 6.0, max_relative = 1e-6);
+}
+
+#[test]
+fn lse_of_large_logits_does_not_overflow() {
+    let big = map() * 1e4;
+    assert_relative_eq!(pool(&big, Pooling::Lse, 1.0).double_value(&[]), 4e4, max_relative = 1e-6);
+}
+
+#[test]
+fn gradients_agree_with_autograd() {
+    tch::manual_seed(3);
+    for pooling in ALL {
+        let map = Tensor::randn([2, 4, 5], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+        pool(&map, pooling, 2.0).sum(Kind::Float).backward();
+        let difference = (gradient(&map.detach(), pooling, 2.0) - map.grad()).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{pooling:?}: {difference}");
+    }
+}
+
+#[test]
+fn leading_axes_are_kept() {
+    let maps = Tensor::zeros([2, 3, 4, 5], (Kind::Float, tch::Device::Cpu));
+    for pooling in ALL {
+        assert_eq!(pool(&maps, pooling, 1.0).size(), [2, 3]);
+    }
+}

@@ -1,0 +1,60 @@
+//! The door: panics, interruption, devices.
+
+use discffusion::torch::{check_interrupt, guarded, parse_device, parse_dtype};
+use discffusion::{Error, Result};
+use tch::{Device, Kind, Tensor};
+
+#[test]
+fn a_libtorch_exception_becomes_an_error_of_one_line() {
+    let outcome: Result<Tensor> = guarded(|| false, || {
+        let a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        Ok(a.matmul(&a))
+    });
+    let message = outcome.unwrap_err().to_string();
+    assert!(message.starts_with("internal error") && message.contains("mat1 and mat2"), "{message}");
+    assert_eq!(message.lines().count(), 1);
+}
+
+#[test]
+fn an_impossible_allocation_is_out_of_memory() {
+    let outcome: Result<Tensor> = guarded(|| false, || Ok(Tensor::ones([1 << 46], (Kind::Float, Device::Cpu))));
+    assert_eq!(outcome.unwrap_err().kind(), "OutOfMemoryError");
+}
+
+#[test]
+fn a_panic_of_our_own_is_a_typed_error() {
+    let outcome: Result<()> = guarded(|| false, || panic!("a bug"));
+    assert!(matches!(outcome, Err(Error::Internal(text)) if text == "a bug"));
+}
+
+#[test]
+fn interruption_is_noticed_within_a_poll() {
+    let outcome: Result<()> = guarded(|| true, || loop {
+        check_interrupt()?;
+    });
+    assert!(matches!(outcome, Err(Error::Interrupted)));
+    assert!(check_interrupt().is_ok(), "outside the door nobody asks");
+}
+
+#[test]
+fn no_graph_is_built_inside() {
+    let tracked = guarded(|| false, || {
+        let a = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        Ok((a * 2.0).requires_grad())
+    });
+    assert!(!tracked.unwrap());
+}
+
+#[test]
+fn devices_and_types_by_name() {
+    assert_eq!(parse_device("cpu").unwrap(), Device::Cpu);
+    for name in ["tpu", "cuda:x", "cuda:99", ""] {
+        assert_eq!(parse_device(name).unwrap_err().kind(), "DeviceError", "{name}");
+    }
+    assert_eq!(parse_dtype("auto", Device::Cpu).unwrap(), Kind::Float);
+    assert_eq!(parse_dtype("auto", Device::Cuda(0)).unwrap(), Kind::Half);
+    assert_eq!(parse_dtype("bfloat16", Device::Cpu).unwrap(), Kind::BFloat16);
+    for (name, device) in [("float16", Device::Cpu), ("int8", Device::Cpu), ("float64", Device::Cuda(0))] {
+        assert_eq!(parse_dtype(name, device).unwrap_err().kind(), "DeviceError", "{name}");
+    }
+}
