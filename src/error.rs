@@ -30,8 +30,8 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// A fault of this library (`DiscffusionError`).
-    #[error("internal error: {0}; this is a bug in discffusion, please report it")]
-    Internal(String),
+    #[error("internal error: {0:#}; this is a bug in discffusion, please report it")]
+    Internal(anyhow::Error),
 }
 
 /// The crate's result.

@@ -111,10 +111,10 @@ impl<T> std::ops::Deref for Shared<T> {
     }
 }
 
-type Poll<'a> = Box<dyn FnMut() -> bool + 'a>;
+type Poll = Box<dyn FnMut() -> bool>;
 
 thread_local! {
-    static POLL: RefCell<Option<Poll<'static>>> = const { RefCell::new(None) };
+    static POLL: RefCell<Option<Poll>> = const { RefCell::new(None) };
     static LAST_POLL: Cell<Option<Instant>> = const { Cell::new(None) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
@@ -129,7 +129,10 @@ pub fn check_interrupt() -> Result<()> {
         return Ok(());
     }
     LAST_POLL.set(Some(Instant::now()));
-    let stop = POLL.with_borrow_mut(|poll| poll.as_mut().is_some_and(|ask| ask()));
+    // Taken out while it runs: it may run Python code that enters the core again.
+    let Some(mut poll) = POLL.take() else { return Ok(()) };
+    let stop = poll();
+    POLL.set(Some(poll));
     if stop { Err(Error::Interrupted) } else { Ok(()) }
 }
 
@@ -137,12 +140,17 @@ pub fn check_interrupt() -> Result<()> {
 /// turns panics (libtorch's exceptions among them) into errors without a word on stderr.
 pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_guarded_panics();
-    POLL.set(Some(Box::new(poll)));
+    let outer = POLL.replace(Some(Box::new(poll)));
+    let was_quiet = QUIET.replace(true);
     LAST_POLL.set(None);
-    QUIET.set(true);
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| tch::no_grad(work)));
-    QUIET.set(false);
-    POLL.set(None);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+        // The guard, not `no_grad`: it restores the thread's mode on a panic too, and the thread may be the user's.
+        let _no_grad = tch::no_grad_guard();
+        work()
+    }));
+    QUIET.set(was_quiet);
+    POLL.set(outer);
+    LAST_POLL.set(None);
     outcome.unwrap_or_else(|payload| Err(from_panic(payload.as_ref())))
 }
 
@@ -177,5 +185,5 @@ fn from_text(text: &str) -> Error {
     if ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|sign| text.contains(sign)) {
         return Error::OutOfMemory(format!("{first}; use a smaller batch_size or resolution"));
     }
-    Error::Internal(first.to_owned())
+    Error::Internal(anyhow::anyhow!("{first}"))
 }

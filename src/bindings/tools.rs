@@ -29,7 +29,7 @@ pub fn config_presets(py: Python<'_>) -> PyResult<String> {
     enter(py, |_| {
         let preset = |name: &&str| {
             let json = ScoreConfig::preset(name)?.to_json();
-            let value = serde_json::from_str(&json).map_err(|why| Error::Internal(why.to_string()))?;
+            let value = serde_json::from_str(&json).map_err(|why| Error::Internal(why.into()))?;
             Ok(((*name).to_owned(), value))
         };
         let presets: crate::Result<Map<String, Value>> = ScoreConfig::PRESETS.iter().map(preset).collect();

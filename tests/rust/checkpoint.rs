@@ -32,7 +32,10 @@ fn missing_misshaped_and_left_over_weights_are_named() {
     let a = &weights.root() / "a";
     assert_eq!(a.get("weight", &[2, 3]).unwrap().size(), [2, 3]);
     let misshaped = a.get("weight", &[3, 2]).unwrap_err().to_string();
-    assert!(misshaped.contains("a.weight") && misshaped.contains("[2, 3]") && misshaped.contains("[3, 2]"), "{misshaped}");
+    assert!(
+        misshaped.contains("a.weight") && misshaped.contains("[2, 3]") && misshaped.contains("[3, 2]"),
+        "{misshaped}"
+    );
     let missing = a.get("bias", &[2]).unwrap_err().to_string();
     assert!(missing.contains("a.bias") && missing.contains("missing"), "{missing}");
     let left = weights.finish(|_| false).unwrap_err().to_string();

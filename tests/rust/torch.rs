@@ -6,10 +6,13 @@ use tch::{Device, Kind, Tensor};
 
 #[test]
 fn a_libtorch_exception_becomes_an_error_of_one_line() {
-    let outcome: Result<Tensor> = guarded(|| false, || {
-        let a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
-        Ok(a.matmul(&a))
-    });
+    let outcome: Result<Tensor> = guarded(
+        || false,
+        || {
+            let a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+            Ok(a.matmul(&a))
+        },
+    );
     let message = outcome.unwrap_err().to_string();
     assert!(message.starts_with("internal error") && message.contains("mat1 and mat2"), "{message}");
     assert_eq!(message.lines().count(), 1);
@@ -24,25 +27,51 @@ fn an_impossible_allocation_is_out_of_memory() {
 #[test]
 fn a_panic_of_our_own_is_a_typed_error() {
     let outcome: Result<()> = guarded(|| false, || panic!("a bug"));
-    assert!(matches!(outcome, Err(Error::Internal(text)) if text == "a bug"));
+    assert!(matches!(outcome, Err(Error::Internal(why)) if why.to_string() == "a bug"));
 }
 
 #[test]
 fn interruption_is_noticed_within_a_poll() {
-    let outcome: Result<()> = guarded(|| true, || loop {
-        check_interrupt()?;
-    });
+    let outcome: Result<()> = guarded(
+        || true,
+        || loop {
+            check_interrupt()?;
+        },
+    );
     assert!(matches!(outcome, Err(Error::Interrupted)));
     assert!(check_interrupt().is_ok(), "outside the door nobody asks");
 }
 
 #[test]
 fn no_graph_is_built_inside() {
-    let tracked = guarded(|| false, || {
-        let a = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        Ok((a * 2.0).requires_grad())
-    });
+    let tracked = guarded(
+        || false,
+        || {
+            let a = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            Ok((a * 2.0).requires_grad())
+        },
+    );
     assert!(!tracked.unwrap());
+}
+
+#[test]
+fn a_panic_leaves_the_thread_as_it_was() {
+    let outcome: Result<()> = guarded(|| false, || panic!("a bug"));
+    assert!(outcome.is_err());
+    let a = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    assert!((a * 2.0).requires_grad(), "the caller's gradients are still on");
+}
+
+#[test]
+fn the_door_can_be_entered_from_inside() {
+    let outcome = guarded(
+        || true,
+        || {
+            guarded(|| false, || check_interrupt())?;
+            check_interrupt()
+        },
+    );
+    assert!(matches!(outcome, Err(Error::Interrupted)), "the outer caller is asked again");
 }
 
 #[test]

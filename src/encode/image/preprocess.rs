@@ -1,0 +1,101 @@
+//! Pixels of any size to the size that the autoencoder expects.
+
+use super::Rgb;
+use super::resample::resample;
+use crate::{Error, Result};
+
+/// The longest side, in pixels, that an image may be scaled to.
+pub const MAX_SIDE: usize = 16_384;
+
+/// How an image whose sides have another ratio is made to fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// Each side is scaled on its own: everything stays in view, shapes are distorted.
+    Squash,
+    /// Scaled until it covers the size, the ratio kept; what sticks out on both sides is cut off.
+    ///
+    /// The side that fits exactly gets its size, the other one the exact multiple rounded down; of the difference,
+    /// half (rounded to even) is cut at the top or left. For a square this is what torchvision's `Resize(n)` and
+    /// `CenterCrop(n)` do.
+    Crop,
+}
+
+/// The size that an image gets, and the way there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preprocess {
+    /// Rows of the result, in pixels.
+    pub height: usize,
+    /// Columns of the result, in pixels.
+    pub width: usize,
+    /// Scale to this size first (Table 1 of the paper: a coarser image, shown at the model's own resolution).
+    ///
+    /// Squashed, the image becomes `via × via`. Cropped, it gets the ratio of the result, its shorter side `via`:
+    /// what is cut off is cut off here, and the step to the result only scales.
+    pub via: Option<usize>,
+    /// What to do about another ratio of the sides.
+    pub resize: Resize,
+}
+
+/// Scales `image` to `how.height × how.width` with Pillow's antialiased bicubic filter, by way of `how.via` if given.
+///
+/// # Errors
+/// [`Error::Config`] if a size is zero or above [`MAX_SIDE`], that of the step in between included; [`Error::Image`] if the image has no pixels or its data
+/// do not fit its size.
+pub fn preprocess(image: &Rgb, how: &Preprocess) -> Result<Rgb> {
+    image.check()?;
+    for (name, size) in [("height", how.height), ("width", how.width), ("via", how.via.unwrap_or(1))] {
+        if !(1..=MAX_SIDE).contains(&size) {
+            return Err(Error::Config(format!(
+                "{name}={size} was given, expected 1 to {MAX_SIDE} pixels; choose another size"
+            )));
+        }
+    }
+    let size = (how.width, how.height);
+    let Some(via) = how.via.map(|via| via_size(via, size, how.resize)) else {
+        return Ok(fit(image, size, how.resize));
+    };
+    if via.0.max(via.1) > MAX_SIDE {
+        return Err(Error::Config(format!(
+            "on the way to {} x {} the image would become {} x {}, expected at most {MAX_SIDE} a side; \
+             choose a smaller via or resize=\"squash\"",
+            size.0, size.1, via.0, via.1
+        )));
+    }
+    Ok(fit(&fit(image, via, how.resize), size, how.resize))
+}
+
+/// The size (width, height) of the step in between.
+fn via_size(via: usize, (width, height): (usize, usize), resize: Resize) -> (usize, usize) {
+    let long = |other: usize, short: usize| (via * other + short / 2) / short;
+    match resize {
+        Resize::Squash => (via, via),
+        Resize::Crop if width < height => (via, long(height, width)),
+        Resize::Crop => (long(width, height), via),
+    }
+}
+
+fn fit(image: &Rgb, (width, height): (usize, usize), resize: Resize) -> Rgb {
+    if (image.width, image.height) == (width, height) {
+        return image.clone();
+    }
+    let scaled = match resize {
+        Resize::Squash => (width, height),
+        Resize::Crop => cover(image, width, height),
+    };
+    let (left, top) = (half_to_even(scaled.0 - width), half_to_even(scaled.1 - height));
+    resample(image, scaled, left..left + width, top..top + height)
+}
+
+/// The smallest size of the image's own ratio that covers `width × height`.
+fn cover(image: &Rgb, width: usize, height: usize) -> (usize, usize) {
+    if width * image.height >= height * image.width {
+        (width, width * image.height / image.width)
+    } else {
+        (height * image.width / image.height, height)
+    }
+}
+
+/// Half of `n`; of two integers as near, the even one.
+fn half_to_even(n: usize) -> usize {
+    n / 2 + usize::from(n % 4 == 3)
+}
