@@ -1,0 +1,73 @@
+"""Image-text matching scores from text-to-image diffusion models.
+
+    >>> from discffusion import Scorer
+    >>> scorer = Scorer()
+    >>> scorer.score("photo.jpg", "a red circle left of a blue square")
+
+Public names are resolved on first use, so that importing the package loads neither the core nor its libraries.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from discffusion.errors import (
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    DeltasError,
+    DeviceError,
+    DiscffusionError,
+    ImageError,
+    InstallationError,
+    OutOfMemoryError,
+)
+
+if TYPE_CHECKING:
+    from discffusion.config import ScoreConfig
+    from discffusion.data import MatchItem, load_dataset
+    from discffusion.scorer import Observation, Scorer
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+_HOMES = {
+    "MatchItem": "discffusion.data",
+    "Observation": "discffusion.scorer",
+    "ScoreConfig": "discffusion.config",
+    "Scorer": "discffusion.scorer",
+    "load_dataset": "discffusion.data",
+}
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "DeltasError",
+    "DeviceError",
+    "DiscffusionError",
+    "ImageError",
+    "InstallationError",
+    "MatchItem",
+    "Observation",
+    "OutOfMemoryError",
+    "ScoreConfig",
+    "Scorer",
+    "__version__",
+    "load_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value  # the next use finds it at once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

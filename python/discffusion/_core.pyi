@@ -1,0 +1,96 @@
+"""The compiled core. `config` is always the canonical JSON of a ScoreConfig; arrays are C-contiguous.
+
+Every exception is one of discffusion.errors' classes, KeyboardInterrupt, or a TypeError of argument conversion.
+"""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, TypedDict, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "TORCH_VERSION",
+    "Scorer",
+    "Tokenizer",
+    "__version__",
+    "config_check",
+    "config_options",
+    "config_presets",
+    "cuda_available",
+    "cuda_device_count",
+    "decode_image",
+    "preprocess_image",
+    "set_threads",
+]
+
+__version__: str
+TORCH_VERSION: str
+
+class _Tokens(TypedDict):
+    ids: NDArray[np.int64]
+    strings: list[str]
+    offsets: list[tuple[int, int]]
+    content: tuple[int, int]
+    needed: int
+    truncated: bool
+
+class _Observation(TypedDict):
+    maps: dict[str, NDArray[np.float32]]
+    prediction: NDArray[np.float32] | None
+    latent: NDArray[np.float32]
+    clean: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    tokens: _Tokens
+
+def cuda_available() -> bool: ...
+def cuda_device_count() -> int: ...
+def config_options() -> str: ...
+def config_presets() -> str: ...
+def config_check(json: str) -> str: ...
+def set_threads(count: int) -> None: ...
+def decode_image(data: bytes) -> NDArray[np.uint8]: ...
+def preprocess_image(
+    image: bytes | NDArray[np.uint8], height: int, width: int, via: int | None, resize: str
+) -> NDArray[np.uint8]: ...
+
+@final
+class Tokenizer:
+    @staticmethod
+    def open(path: str | PathLike[str], m: int) -> Tokenizer: ...
+    def encode(self, text: str, truncate: str) -> _Tokens: ...
+
+@final
+class Scorer:
+    @staticmethod
+    def load(path: str | PathLike[str], variant: str | None, device: str, dtype: str) -> Scorer: ...
+    def info(self) -> str: ...
+    def tokenize(self, text: str, truncate: str) -> _Tokens: ...
+    def encode_images(
+        self, images: Sequence[bytes | NDArray[np.uint8]], config: str
+    ) -> NDArray[np.float32]: ...
+    def encode_texts(self, texts: Sequence[str], config: str) -> NDArray[np.float32]: ...
+    def timesteps(self, config: str) -> list[int]: ...
+    def alphas_cumprod(self) -> NDArray[np.float32]: ...
+    def noise(self, config: str) -> NDArray[np.float32]: ...
+    def score_pairs(
+        self,
+        images: Sequence[bytes | NDArray[np.uint8]],
+        texts: Sequence[str],
+        pairs: NDArray[np.int64],
+        config: str,
+        noise: NDArray[np.float32] | None,
+        progress: Callable[[int, int], Any] | None,
+    ) -> NDArray[np.float64]: ...
+    def observe(
+        self,
+        image: bytes | NDArray[np.uint8],
+        text: str,
+        timestep: int,
+        sites: Sequence[str] | None,
+        map: str,
+        want_prediction: bool,
+        config: str,
+        noise: NDArray[np.float32] | None,
+    ) -> _Observation: ...

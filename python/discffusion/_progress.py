@@ -1,0 +1,56 @@
+"""A progress bar for requests that take a while."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+__all__ = ["Progress", "reporting"]
+
+# None: a bar if somebody watches and the request is long; or always, never, or a function of (done, total)
+Progress: TypeAlias = bool | Callable[[int, int], Any] | None
+
+_PATIENCE = 1.0  # seconds without a bar
+
+
+def _watched() -> bool:
+    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class _Bar:
+    """Shows a bar from the first report on that comes late enough; until then tqdm is not even imported."""
+
+    def __init__(self, patience: float) -> None:
+        self._start = time.monotonic() + patience
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            if time.monotonic() < self._start or done >= total:
+                return
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, unit="eval", leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+@contextmanager
+def reporting(progress: Progress) -> Iterator[Callable[[int, int], Any] | None]:
+    """What the core is to call as ``(done, total)``, or None."""
+    if callable(progress):
+        yield progress
+    elif progress is False or (progress is None and not _watched()):
+        yield None
+    else:
+        bar = _Bar(0.0 if progress else _PATIENCE)
+        try:
+            yield bar
+        finally:
+            bar.close()

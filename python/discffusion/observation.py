@@ -1,0 +1,74 @@
+"""What one evaluation of the network looks like from inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from discffusion import _core
+
+__all__ = ["Observation", "Tokens"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """A text as the model reads it.
+
+    Attributes:
+        ids: int64 ``[m]``, with begin, end and padding.
+        strings: the ``m`` entries of the vocabulary.
+        offsets: where each token stands in the text, characters ``(start, stop)``; ``(0, 0)`` for the added ones.
+        content: the indices of the text's own tokens.
+        needed: how many tokens the whole text needs, with begin and end.
+        truncated: whether it was cut.
+    """
+
+    ids: NDArray[np.int64]
+    strings: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    content: range
+    needed: int
+    truncated: bool
+
+    @classmethod
+    def from_core(cls, tokens: _core._Tokens) -> Tokens:
+        return cls(
+            ids=tokens["ids"],
+            strings=tuple(tokens["strings"]),
+            offsets=tuple(tokens["offsets"]),
+            content=range(*tokens["content"]),
+            needed=tokens["needed"],
+            truncated=tokens["truncated"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One evaluation of the UNet at one timestep (Eq. 3); arrays are float32.
+
+    Attributes:
+        maps: by site, in forward order, ``[heads, n, m]`` over ``n`` image tokens (row by row) and ``m`` text tokens.
+        prediction: what the UNet predicts, ``[C, h, w]``: the noise or the velocity, as the model was trained; None if
+            it was not wanted.
+        latent: the noised latent ``z_t``, ``[C, h, w]``.
+        clean: the latent ``z``, ``[C, h, w]``.
+        noise: the noise, ``[C, h, w]``.
+        tokens: the text as the model reads it.
+        timestep: the training timestep.
+    """
+
+    maps: dict[str, NDArray[np.float32]]
+    prediction: NDArray[np.float32] | None
+    latent: NDArray[np.float32]
+    clean: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    tokens: Tokens
+    timestep: int
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.latent.shape))
+        return f"Observation(timestep={self.timestep}, maps of {len(self.maps)} sites, latent {shape})"

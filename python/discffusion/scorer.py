@@ -1,0 +1,382 @@
+"""The scorer: how well an image and a text match, by a text-to-image diffusion model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion import _memory, _native, hub
+from discffusion._progress import Progress, reporting
+from discffusion.config import ScoreConfig
+from discffusion.errors import ConfigError, DeviceError, DiscffusionError
+from discffusion.images import ImageLike, is_single, prepare, prepare_many
+from discffusion.observation import Observation, Tokens
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from discffusion import _core
+
+__all__ = ["Observation", "Scorer", "Tokens"]
+
+
+class Scorer:
+    """Scores how well images and texts match. Higher is better; only scores of one model and configuration compare.
+
+    A score depends on the model, the image, the text, the configuration and its seed, never on what else is in the
+    request. May be used from several threads at once.
+
+    Args:
+        model: a folder in the diffusers layout, a hub id, or None for the bundled pocket model.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``, or a torch device.
+        dtype: ``"auto"`` (float16 on CUDA, else float32), ``"float32"``, ``"float16"``, ``"bfloat16"``, or torch's.
+        config: a :class:`ScoreConfig`, a preset (``"default"``, ``"paper"``, ``"release"``) or a mapping of fields.
+        revision, variant, cache_dir, local_files_only, token: see :func:`discffusion.hub.resolve`.
+        fields: single fields of the configuration, as ``seed=1``.
+
+    Raises:
+        CheckpointError: the model is missing, incomplete or of another kind.
+        ConfigError: an option is unknown or out of range.
+        DeviceError: the device or dtype is not to be had.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        device: Any = "auto",
+        dtype: Any = "auto",
+        config: ScoreConfig | str | Mapping[str, Any] | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **fields: Any,
+    ) -> None:
+        core = _native.core()
+        self._config = ScoreConfig.make(config, **fields)
+        folder, self._model_id = hub.resolve(
+            model,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        where, kind = _name(device, "device"), _name(dtype, "dtype").removeprefix("torch.")
+        _native.load_cuda(where)
+        self._core: _core.Scorer | None = core.Scorer.load(str(folder), variant, where, kind)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_path: str | os.PathLike[str] | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **options: Any,
+    ) -> Scorer:
+        """The same as the constructor, with the arguments that ``from_pretrained`` has elsewhere."""
+        return cls(
+            id_or_path,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+            **options,
+        )
+
+    @overload
+    def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but it is one text
+        self, image: ImageLike, text: str, *, noise: Any = None, progress: Progress = None
+    ) -> float: ...
+    @overload
+    def score(
+        self, image: Iterable[Any], text: Iterable[str], *, noise: Any = None, progress: Progress = None
+    ) -> NDArray[np.float64]: ...
+    def score(
+        self, image: Any, text: Any, *, noise: Any = None, progress: Progress = None
+    ) -> float | NDArray[np.float64]:
+        """The score of an image and a text, or of pairs of them.
+
+        Args:
+            image: one image or several; see :mod:`discffusion.images`.
+            text: one text, or as many texts as images.
+            noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
+            progress: True, False, or a function of ``(done, total)``; None shows a bar if the request is long.
+
+        Returns:
+            A float, or float64 ``[n]``.
+
+        Raises:
+            ImageError: an image cannot be read.
+            ConfigError: the numbers of images and texts differ, or a text is not a string.
+        """
+        texts = _texts(text)
+        one_image, one_text = is_single(image), isinstance(text, str)
+        if one_image != one_text:
+            given = "one image and several texts" if one_image else "several images and one text"
+            raise ConfigError(
+                f"score was given {given}; for all combinations use matrix, for the best ones rank"
+            )
+        images = [image] if one_image else list(image)
+        if len(images) != len(texts):
+            raise ConfigError(
+                f"score was given {len(images)} images and {len(texts)} texts; pairs need as many of each "
+                "(for all combinations use matrix)"
+            )
+        scores = self._scores(images, texts, [(i, i) for i in range(len(images))], noise, progress)
+        return float(scores[0]) if one_image else scores
+
+    def matrix(
+        self, images: Any, texts: str | Iterable[str], *, noise: Any = None, progress: Progress = None
+    ) -> NDArray[np.float64]:
+        """The score of every image with every text, float64 ``[n_images, n_texts]``. See :meth:`score`."""
+        images = [images] if is_single(images) else list(images)
+        texts = _texts(texts)
+        pairs = [(i, j) for i in range(len(images)) for j in range(len(texts))]
+        return self._scores(images, texts, pairs, noise, progress).reshape(len(images), len(texts))
+
+    def rank(
+        self,
+        images: Any,
+        text: str | Iterable[str],
+        top_k: int | None = None,
+        *,
+        noise: Any = None,
+        progress: Progress = None,
+    ) -> list[tuple[int, float]]:
+        """Images for a text, or texts for an image, best first: ``[(index, score)]``. Ties keep their order.
+
+        Args:
+            images: several images with one text, or one image with several texts.
+            top_k: how many to return; all if None.
+        """
+        if not isinstance(text, str) and not is_single(images):
+            raise ConfigError(
+                "rank was given several images and several texts; it takes one of either: use matrix"
+            )
+        if top_k is not None and (
+            isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1
+        ):
+            raise ConfigError(f"top_k is {top_k!r}; expected a whole number above 0, or None")
+        scores = self.matrix(images, text, noise=noise, progress=progress).ravel()
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return [(int(index), float(scores[index])) for index in order]
+
+    def observe(
+        self,
+        image: ImageLike,
+        text: str,
+        timestep: int = 500,
+        sites: str | Iterable[str] = "all",
+        map: str = "probs",
+        *,
+        prediction: bool = True,
+        noise: Any = None,
+    ) -> Observation:
+        """One evaluation of the UNet in full: attention maps, prediction, latents, tokens.
+
+        Args:
+            timestep: training timestep, 0 (clean) to 999.
+            sites: ``"all"``, ``"down"``, ``"mid"``, ``"up"``, a site's name or several names, as ``"up.3.2"``.
+            map: ``"probs"``, ``"logits"`` or ``"cosine"``.
+            prediction: whether to form the prediction; without it the network stops after the last site asked for.
+            noise: float32 ``[C, h, w]`` in place of the seeded noise.
+        """
+        if not is_single(image):
+            raise ConfigError("observe takes one image")
+        (text,) = _texts(text)
+        if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer):
+            raise ConfigError(f"timestep is {timestep!r}; expected a whole number")
+        seen = self._model.observe(
+            prepare(image),
+            text,
+            int(timestep),
+            self._sites(sites),
+            str(map),
+            bool(prediction),
+            self._json,
+            _noise(noise, ("C", "h", "w")),
+        )
+        return Observation(
+            maps=seen["maps"],
+            prediction=seen["prediction"],
+            latent=seen["latent"],
+            clean=seen["clean"],
+            noise=seen["noise"],
+            tokens=Tokens.from_core(seen["tokens"]),
+            timestep=int(timestep),
+        )
+
+    def tokenize(self, text: str) -> NDArray[np.int64]:
+        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with begin, end and padding."""
+        (text,) = _texts(text)
+        return self._model.tokenize(text, self._config.truncate)["ids"]
+
+    def encode_images(self, images: Any) -> NDArray[np.float32]:
+        """Latents ``z = s·E(x)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
+        unique, index = prepare_many([images] if is_single(images) else images)
+        if not unique:
+            raise ConfigError("encode_images was given no images")
+        return self._model.encode_images(unique, self._json)[index]
+
+    @property
+    def config(self) -> ScoreConfig:
+        """How scores are computed."""
+        return self._config
+
+    def with_config(
+        self, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any
+    ) -> Scorer:
+        """A scorer with another configuration and the same weights; cheap. Fields not named stay as they are."""
+        other = object.__new__(type(self))
+        other._core, other._model_id = self._model, self._model_id
+        other._config = ScoreConfig.make(self._config if config is None else config, **fields)
+        return other
+
+    @property
+    def model_id(self) -> str:
+        """The hub id or the folder that the model came from, or ``"pocket"``."""
+        return self._model_id
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, as ``"cpu"`` or ``"cuda:0"``."""
+        return str(self._info["device"])
+
+    @property
+    def dtype(self) -> str:
+        """The type the network computes in, as ``"float32"``."""
+        return str(self._info["dtype"])
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of the UNet, the VAE's encoder and the text encoder."""
+        return int(self._info["num_parameters"]["total"])
+
+    def info(self) -> dict[str, Any]:
+        """What the model is: path, device, dtype, parameters by part, prediction type, resolution, attention sites."""
+        return dict(self._info)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: of the weights, and of the whole process in main memory now and at its peak."""
+        return {"weights": self.num_parameters * _memory.item_size(self.dtype), **_memory.process()}
+
+    def close(self) -> None:
+        """Lets go of the weights. Scorers that share them keep them; further calls of this one are errors."""
+        self.__dict__.pop("_info", None)
+        self._core = None
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._core is None:
+            return f"Scorer({self._model_id!r}, closed)"
+        changed = "".join(f", {name}={value!r}" for name, value in self._config.changes().items())
+        return f"Scorer({self._model_id!r}, device={self.device!r}, dtype={self.dtype!r}{changed})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<code>{escape(repr(self))}</code>"
+
+    @property
+    def _model(self) -> _core.Scorer:
+        if self._core is None:
+            raise DiscffusionError(f"this Scorer of {self._model_id!r} is closed; make a new one")
+        return self._core
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        info: dict[str, Any] = json.loads(self._model.info())
+        return info
+
+    @property
+    def _json(self) -> str:
+        return self._config.to_json()
+
+    def _sites(self, sites: str | Iterable[str]) -> list[str] | None:
+        if not isinstance(sites, str):
+            return [str(site) for site in sites]
+        if sites == "all":
+            return None
+        if sites in ("down", "mid", "up"):
+            return [site["name"] for site in self._info["sites"] if site["name"].startswith(sites + ".")]
+        return [sites]
+
+    def _scores(
+        self,
+        images: list[Any],
+        texts: list[str],
+        pairs: list[tuple[int, int]],
+        noise: Any,
+        progress: Progress,
+    ) -> NDArray[np.float64]:
+        """Scores of pairs of indices, float64 ``[len(pairs)]``. What is given twice is encoded once."""
+        model = self._model
+        given_noise = _noise(noise, ("steps", "C", "h", "w"))
+        prepared, image_index = prepare_many(images)
+        distinct = list(dict.fromkeys(texts))
+        place = {text: position for position, text in enumerate(distinct)}
+        if not pairs:
+            return np.zeros(0)
+        rows = np.array([(image_index[i], place[texts[j]]) for i, j in pairs], dtype=np.int64)
+        with reporting(progress) as report:
+            steps = model.score_pairs(prepared, distinct, rows, self._json, given_noise, report)
+        scores: NDArray[np.float64] = steps.mean(axis=1)
+        return scores
+
+
+def _texts(texts: Any) -> list[str]:
+    if isinstance(texts, str):
+        texts = [texts]
+    elif isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise ConfigError(f"a text is a str, not {type(texts).__name__}")
+    found = list(texts)
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            raise ConfigError(f"text {position} is {type(text).__name__}; expected str")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"text {position} is not valid Unicode: {error}") from None
+    return found
+
+
+def _noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | None:
+    if noise is None:
+        return None
+    if hasattr(noise, "detach"):  # a torch tensor
+        noise = noise.detach().cpu().numpy()
+    array = np.asarray(noise)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ConfigError(f"noise has the dtype {array.dtype}; expected float32")
+    if array.ndim != len(axes):
+        raise ConfigError(f"noise has the shape {array.shape}; expected [{', '.join(axes)}]")
+    if not np.isfinite(array).all():
+        raise ConfigError("noise holds NaN or infinity; expected finite values")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _name(value: Any, option: str) -> str:
+    text = str(value)
+    if not isinstance(value, str) and not type(value).__module__.startswith("torch"):
+        raise DeviceError(f"{option} is {value!r}; expected a name or a torch {option}")
+    return text

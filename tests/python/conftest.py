@@ -1,0 +1,47 @@
+"""A tiny Stable Diffusion with random weights, written once a session, and a scorer of it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from discffusion import Scorer
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.fixtures.make_checkpoint import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("tiny") / "model", "sd15", "tiny")
+
+
+@pytest.fixture(scope="session")
+def scorer(tiny: Path) -> Scorer:
+    return Scorer(tiny, device="cpu", steps=2)
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    """uint8 [24, 40, 3] in which every row and column differs."""
+    rows, columns = np.mgrid[0:24, 0:40]
+    return np.stack([rows * 10, columns * 6, (rows + columns) * 4], axis=2).astype(np.uint8)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every use of a socket is noted and refused."""
+    calls: list[Any] = []
+
+    def refuse(*args: Any, **_: Any) -> Any:
+        calls.append(args)
+        raise OSError("the network is not to be used")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    return calls

@@ -1,0 +1,24 @@
+"""Runs Python code in a process of its own, as a user's session would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import discffusion
+
+
+def run_python(code: str, *first_on_path: Path) -> subprocess.CompletedProcess[str]:
+    """Runs `code`; the folders come before everything else on the import path."""
+    package = Path(discffusion.__file__).parents[1]
+    path = os.pathsep.join(str(folder) for folder in (*first_on_path, package))
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

@@ -1,0 +1,113 @@
+"""ScoreConfig: names, defaults and rules are the core's."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import json
+import pickle
+import typing
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discffusion import ConfigError, ScoreConfig
+from discffusion.config import option_table
+
+FIELDS = [field.name for field in dataclasses.fields(ScoreConfig)]
+ROWS = {row["name"]: row for row in option_table()}
+
+
+def test_fields_are_the_cores() -> None:
+    assert list(ROWS) == FIELDS
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_defaults_choices_and_help_are_the_cores(name: str) -> None:
+    row = ROWS[name]
+    default = tuple(row["default"]) if isinstance(row["default"], list) else row["default"]
+    assert getattr(ScoreConfig(), name) == default
+    documented = inspect.getdoc(ScoreConfig)
+    assert documented is not None
+    assert f"{name}: {row['help']}\n" in documented
+    if row["kind"] == "choice":
+        hint = typing.get_type_hints(ScoreConfig)[name]
+        assert typing.get_args(hint) == tuple(row["choices"])
+
+
+@pytest.mark.parametrize("name", ["default", "paper", "release"])
+def test_presets(name: str) -> None:
+    preset = ScoreConfig.preset(name)
+    assert ScoreConfig.make(name) == preset
+    assert (preset == ScoreConfig()) == (name == "default")
+
+
+def test_paper_preset() -> None:
+    paper = ScoreConfig.preset("paper")
+    assert (paper.map, paper.pooling, paper.lambda_, paper.layers, paper.tokens) == (
+        "probs",
+        "lse",
+        1.0,
+        "all",
+        "all",
+    )
+    assert (paper.heads, paper.attribution, paper.steps) == ("attributed", "local", 50)
+
+
+def test_is_a_value() -> None:
+    one = ScoreConfig(layers=["down.0.0", "mid.0"], timesteps=range(10, 40, 10), heads=[np.int64(1)])
+    assert one.layers == ("down.0.0", "mid.0")
+    assert one.timesteps == (10, 20, 30)
+    assert one.heads == (1,)
+    for same in (copy.deepcopy(one), pickle.loads(pickle.dumps(one)), ScoreConfig.from_json(one.to_json())):
+        assert same == one
+        assert hash(same) == hash(one)
+    assert "timesteps=(10, 20, 30)" in repr(one)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.seed = 3  # type: ignore[misc]
+
+
+def test_json_keeps_the_order_of_fields() -> None:
+    assert list(json.loads(ScoreConfig().to_json())) == FIELDS
+
+
+def test_replace_exchanges_timesteps() -> None:
+    config = ScoreConfig(steps=4)
+    by_level = config.replace(noise_levels=[0.2, 0.8])
+    assert (by_level.steps, by_level.timesteps, by_level.noise_levels) == (None, None, (0.2, 0.8))
+    assert by_level.replace(seed=1).noise_levels == (0.2, 0.8)
+    assert by_level.replace(steps=3).noise_levels is None
+
+
+def test_changes() -> None:
+    assert ScoreConfig().changes() == {}
+    assert ScoreConfig(seed=3).changes() == {"seed": 3}
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "denoising_weight": st.floats(0, 1e6),
+            "lambda_": st.floats(1e-6, 1e6),
+            "seed": st.integers(0, 2**63 - 1),
+            "batch_size": st.integers(1, 1000) | st.just("auto"),
+            "map": st.sampled_from(["probs", "logits", "cosine"]),
+            "steps": st.integers(1, 1000),
+        },
+    )
+)
+def test_json_round_trip(fields: dict[str, object]) -> None:
+    config = ScoreConfig.from_dict(fields)
+    assert ScoreConfig.from_json(config.to_json()) == config
+    assert {name: getattr(config, name) for name in fields} == fields
+
+
+def test_a_wrong_name_gets_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match="unknown option 'polling' .did you mean 'pooling'"):
+        ScoreConfig.from_dict({"polling": "lse"})
+    with pytest.raises(ConfigError, match="did you mean 'paper'"):
+        ScoreConfig.preset("papr")
