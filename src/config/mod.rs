@@ -158,18 +158,20 @@ pub struct ScoreConfig {
 }
 
 impl Default for ScoreConfig {
+    /// The best attention score of those measured on the pocket model (its card has the table): the cosine map of the
+    /// last layer, sharply pooled, at noise levels where the image is half visible.
     fn default() -> Self {
         ScoreConfig {
             method: Method::Attention,
             denoising_weight: 1.0,
-            map: MapKind::Logits,
-            pooling: Pooling::MaxRow,
-            lambda: 1.0,
+            map: MapKind::Cosine,
+            pooling: Pooling::Lse,
+            lambda: 10.0,
             tokens: TokenSet::All,
-            layers: Layers::All,
+            layers: Layers::Last(1),
             heads: Heads::Mean,
             attribution: Attribution::Local,
-            times: Times::Steps(10),
+            times: Times::NoiseLevels(vec![0.65, 0.61, 0.57, 0.53, 0.49, 0.45, 0.41, 0.37, 0.33, 0.29]),
             resolution: None,
             via: None,
             resize: Resize::Squash,
@@ -192,6 +194,7 @@ impl ScoreConfig {
             "paper" => Ok(ScoreConfig {
                 map: MapKind::Probs,
                 pooling: Pooling::Lse,
+                lambda: 1.0,
                 tokens: TokenSet::All,
                 layers: Layers::All,
                 heads: Heads::Attributed,
@@ -204,6 +207,7 @@ impl ScoreConfig {
                 denoising_weight: 1.0,
                 map: MapKind::Logits,
                 pooling: Pooling::Lse,
+                lambda: 1.0,
                 tokens: TokenSet::All,
                 layers: Layers::LastBlocks,
                 heads: Heads::Mean,

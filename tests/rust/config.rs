@@ -1,6 +1,8 @@
 //! Options: names, ranges, defaults, errors that name the field.
 
-use discffusion::config::{Layers, ScoreConfig, Times, options};
+use discffusion::config::{
+    Attribution, Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times, TokenSet, options,
+};
 
 #[test]
 fn defaults_survive_the_way_through_json() {
@@ -9,6 +11,18 @@ fn defaults_survive_the_way_through_json() {
         assert_eq!(ScoreConfig::from_json(&config.to_json()).unwrap(), config, "{preset}");
     }
     assert_eq!(ScoreConfig::from_json("{}").unwrap(), ScoreConfig::default());
+}
+
+#[test]
+fn the_paper_is_the_paper() {
+    let paper = ScoreConfig::preset("paper").unwrap();
+    assert_eq!((paper.map, paper.pooling, paper.lambda), (MapKind::Probs, Pooling::Lse, 1.0));
+    assert_eq!((paper.layers, paper.tokens, paper.times), (Layers::All, TokenSet::All, Times::Steps(50)));
+    assert_eq!((paper.heads, paper.attribution), (Heads::Attributed, Attribution::Local));
+    let release = ScoreConfig::preset("release").unwrap();
+    assert_eq!((release.method, release.denoising_weight), (Method::Combined, 1.0));
+    assert_eq!((release.map, release.pooling, release.lambda), (MapKind::Logits, Pooling::Lse, 1.0));
+    assert_eq!((release.layers, release.heads), (Layers::LastBlocks, Heads::Mean));
 }
 
 #[test]

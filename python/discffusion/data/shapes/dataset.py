@@ -1,0 +1,125 @@
+"""The dataset: items by index, each drawn from (split, subset, seed, index) alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from discffusion.data.item import MatchItem
+from discffusion.data.shapes.captions import caption
+from discffusion.data.shapes.changes import CHANGES
+from discffusion.data.shapes.choices import Choice, referring, vqa
+from discffusion.data.shapes.randomness import generator
+from discffusion.data.shapes.render import render
+from discffusion.data.shapes.sampling import split_of
+from discffusion.data.shapes.scene import Scene
+from discffusion.data.shapes.vocabulary import CANVAS
+from discffusion.errors import DatasetError
+
+SPLITS: tuple[str, ...] = ("train", "eval", "test")
+#: what ``subset=None`` mixes, in turn
+MAIN: tuple[str, ...] = ("subject", "object", "attribute", "predicate")
+SUBSETS: tuple[str, ...] = (*MAIN, "winoground", "referring", "vqa")
+
+
+class Shapes(Sequence[MatchItem]):
+    """Lazily drawn items; indexing draws one, a slice gives a shorter dataset."""
+
+    def __init__(
+        self, split: str, subset: str | None, seed: int, indices: range, image_size: int = CANVAS
+    ) -> None:
+        self.split, self.subset, self.seed = split, subset, seed
+        self.image_size = image_size
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> MatchItem: ...
+    @overload
+    def __getitem__(self, index: slice) -> Shapes: ...
+    def __getitem__(self, index: int | slice) -> MatchItem | Shapes:
+        if isinstance(index, slice):
+            return Shapes(self.split, self.subset, self.seed, self._indices[index], self.image_size)
+        return self._draw(self._indices[index])
+
+    def __iter__(self) -> Iterator[MatchItem]:
+        return map(self._draw, self._indices)
+
+    def __repr__(self) -> str:
+        return f"Shapes(split={self.split!r}, subset={self.subset!r}, seed={self.seed}, n={len(self)})"
+
+    def _draw(self, index: int) -> MatchItem:
+        subset = self.subset or MAIN[index % len(MAIN)]
+        rng = generator("shapes", self.split, subset, self.seed, index)
+        key = f"shapes/{self.split}/{subset}/{self.seed}/{index}"
+        if subset in CHANGES:
+            scenes, changed = _draw_pair(rng, subset, self.split)
+            texts = [caption(scene) for scene in scenes]
+            match = np.eye(2, dtype=bool)
+        else:
+            scene, texts, right = _draw_choice(rng, subset, self.split)
+            scenes, changed = [scene], None
+            match = np.arange(len(texts))[None, :] == right
+        scale = self.image_size / CANVAS
+        meta: dict[str, Any] = {
+            "subset": subset,
+            "changed": changed,
+            "captions": [caption(scene) for scene in scenes],
+            "relations": [scene.relation for scene in scenes],
+            "boxes": [[(thing.name, *thing.box(scale)) for thing in scene.things] for scene in scenes],
+        }
+        images = [render(scene, self.image_size) for scene in scenes]
+        return MatchItem(key=key, images=images, texts=texts, match=match, group=subset, meta=meta)
+
+
+def _draw_pair(rng: random.Random, subset: str, split: str) -> tuple[list[Scene], str]:
+    """A scene and its hard negative, both of the split."""
+    while True:
+        pair = CHANGES[subset](rng)
+        if pair is None or not (pair[0].possible() and pair[1].possible()):
+            continue
+        scenes = [pair[0].scene(), pair[1].scene()]
+        if all(split_of(scene) == split for scene in scenes):
+            return scenes, pair[2]
+
+
+def _draw_choice(rng: random.Random, subset: str, split: str) -> Choice:
+    """One picture of the split with several texts."""
+    while True:
+        choice = referring(rng) if subset == "referring" else vqa(rng)
+        if split_of(choice[0]) == split:
+            return choice
+
+
+def load(
+    root: Any = None,
+    split: str = "test",
+    subset: str | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    image_size: int = CANVAS,
+) -> Shapes:
+    """The dataset ``shapes``: ``n`` items of a split and subset (None: the four main subsets in turn).
+
+    Args:
+        root: not used, nothing is read from disk.
+        split: ``"train"``, ``"eval"`` or ``"test"``; no two of them share a scene.
+        subset: one of :data:`SUBSETS`, or None.
+        n: number of items.
+        seed: item ``i`` depends on (split, subset, seed, i) alone.
+        image_size: side of the square pictures in pixels.
+    """
+    if split not in SPLITS:
+        raise DatasetError(f"shapes has no split {split!r}; there are: {', '.join(SPLITS)}")
+    if subset is not None and subset not in SUBSETS:
+        raise DatasetError(f"shapes has no subset {subset!r}; there are: {', '.join(SUBSETS)}")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise DatasetError(f"n is {n!r}; it must be a whole number, zero or more")
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 4096:
+        raise DatasetError(f"image_size is {image_size!r}; it must be a whole number from 8 to 4096")
+    return Shapes(split, subset, seed, range(n), image_size)
