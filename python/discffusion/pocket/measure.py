@@ -48,8 +48,13 @@ class Recorder:
         self.content: torch.Tensor | None = None  # bool [batch, tokens]
 
     def __call__(
-        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, *args, **kwargs
-    ):
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         if self.content is not None and encoder_hidden_states is not None:
             query, key = (
                 x.unflatten(-1, (attn.heads, -1)).transpose(1, 2).float()

@@ -70,8 +70,8 @@ def lay_out(relation: str, subject: str, other: str, layout: Layout) -> tuple[Pl
         dx, dy = (sx * apart, layout.slack) if sx else (layout.slack, sy * apart)
     elif relation == "touching":
         sx, sy = layout.diagonal
-        apart = contact(subject, other, sx, sy) * size - 0.5
-        dx, dy = round(sx * apart), round(sy * apart)
+        reach = contact(subject, other, sx, sy) * size - 0.5
+        dx, dy = round(sx * reach), round(sy * reach)
     else:
         sx, sy = layout.diagonal
         apart = _FAR + round(layout.spread * (CANVAS - 2 - size - _FAR))
