@@ -5,7 +5,6 @@ Every message names what was given. None of these may panic, abort or hang.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -41,17 +40,18 @@ IMAGES: dict[str, tuple[Any, str]] = {
     "URL": ("https://example.com/a.png", "download"),
     "data URL": ("data:image/png;base64,AAAA", "URL"),
     "no bytes": (b"", "empty"),
-    "text file": (b"this is not a picture at all", "image|format"),
-    "random bytes": (np.random.default_rng(1).bytes(4096), "image|format"),
-    "truncated PNG": (PNG[: len(PNG) // 2], "."),
-    "truncated JPEG header": (JPEG[:40], "."),
-    "PNG signature only": (PNG[:8], "."),
-    "corrupt PNG": (bad.flipped(PNG, 60), "."),
-    "huge dimensions in a small file": (bad.png_bomb(100_000, 100_000), "pixel|100000|large|limit"),
-    "largest dimensions a PNG can name": (bad.png_bomb(2**31 - 1, 2**31 - 1), "."),
-    "zero-sized PNG": (bad.png_bomb(0, 0), "."),
-    "PNG of too few pixels": (bad.png_bomb(500, 500), "."),
-    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>', "."),
+    "text file": (b"this is not a picture at all", "28 bytes .* no image known"),
+    "random bytes": (np.random.default_rng(1).bytes(4096), "4096 bytes .* no image known"),
+    "truncated PNG": (PNG[: len(PNG) // 2], "PNG .* unexpected end"),
+    "truncated JPEG header": (JPEG[:40], "JPG image cannot be decoded"),
+    "truncated JPEG": (JPEG[: len(JPEG) - 40], "JPG image is truncated"),
+    "PNG signature only": (PNG[:8], "unexpected end"),
+    "corrupt PNG": (bad.flipped(PNG, 60), "PNG image cannot be decoded"),
+    "huge dimensions in a small file": (bad.png_bomb(100_000, 100_000), "100000 x 100000 pixels"),
+    "largest dimensions a PNG can name": (bad.png_bomb(2**31 - 1, 2**31 - 1), "limit"),
+    "zero-sized PNG": (bad.png_bomb(0, 0), "dimensions"),
+    "PNG of too few pixels": (bad.png_bomb(500, 500), "PNG .* not have enough data"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>', "no image known"),
     "no pixels": (np.zeros((0, 8, 3), np.uint8), "empty"),
     "one axis": (np.zeros(8, np.uint8), "one image"),
     "five axes": (np.zeros((1, 1, 1, 8, 8), np.uint8), "one image"),
@@ -79,12 +79,6 @@ def test_images(name: str, scorer: Scorer) -> None:
     with pytest.raises(ImageError, match=pattern) as caught:
         scorer.score(image, "a text")
     assert isinstance(caught.value, ValueError)
-
-
-def test_truncated_jpeg_is_an_error_or_a_picture(scorer: Scorer) -> None:
-    # A JPEG that breaks off within its pixels: some decoders fill the rest; neither may crash.
-    with contextlib.suppress(ImageError):
-        scorer.score(JPEG[: len(JPEG) - 40], "a text")
 
 
 def test_text_mode_file(scorer: Scorer, tmp_path: Path) -> None:
