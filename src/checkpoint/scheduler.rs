@@ -75,7 +75,7 @@ impl SchedulerConfig {
             }
         };
         config.only("thresholding", &[json!(false)])?;
-        let config_ = SchedulerConfig {
+        let schedule = SchedulerConfig {
             train_timesteps: config.positive("num_train_timesteps", Some(1000))?,
             beta_start: config.or("beta_start", 0.0001)?,
             beta_end: config.or("beta_end", 0.02)?,
@@ -85,17 +85,15 @@ impl SchedulerConfig {
             zero_terminal_snr: config.or("rescale_betas_zero_snr", false)?,
             betas,
         };
-        if let BetaSchedule::Given(betas) = &config_.betas {
-            if betas.len() as i64 != config_.train_timesteps {
-                return Err(config.error(
-                    "trained_betas",
-                    &format!("has {} entries for {} timesteps", betas.len(), config_.train_timesteps),
-                ));
-            }
+        if let BetaSchedule::Given(betas) = &schedule.betas
+            && betas.len() as i64 != schedule.train_timesteps
+        {
+            let what = format!("has {} entries for {} timesteps", betas.len(), schedule.train_timesteps);
+            return Err(config.error("trained_betas", &what));
         }
-        if !(0..config_.train_timesteps).contains(&config_.steps_offset) {
-            return Err(config.error("steps_offset", &format!("is {}, outside the schedule", config_.steps_offset)));
+        if !(0..schedule.train_timesteps).contains(&schedule.steps_offset) {
+            return Err(config.error("steps_offset", &format!("is {}, outside the schedule", schedule.steps_offset)));
         }
-        Ok(config_)
+        Ok(schedule)
     }
 }

@@ -73,7 +73,7 @@ impl UNetConfig {
             return Err(config.error("attention_head_dim", &format!("has {} entries for {levels} blocks", heads.len())));
         }
         for (&channels, &heads) in block_channels.iter().zip(&heads) {
-            if channels < 1 || channels > 1 << 20 || channels % norm_groups != 0 {
+            if !(1..=1 << 20).contains(&channels) || channels % norm_groups != 0 {
                 let what = format!("has {channels}, which norm_num_groups = {norm_groups} does not divide");
                 return Err(config.error("block_out_channels", &what));
             }

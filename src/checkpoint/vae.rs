@@ -36,7 +36,7 @@ impl VaeConfig {
             );
         }
         let norm_groups = config.positive("norm_num_groups", Some(32))?;
-        if let Some(bad) = block_channels.iter().find(|&&c| c < 1 || c > 1 << 20 || c % norm_groups != 0) {
+        if let Some(bad) = block_channels.iter().find(|c| !(1..=1 << 20).contains(*c) || **c % norm_groups != 0) {
             let what = format!("has {bad}, which norm_num_groups = {norm_groups} does not divide");
             return Err(config.error("block_out_channels", &what));
         }

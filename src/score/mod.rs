@@ -86,14 +86,13 @@ impl Model {
             all.push("");
         }
         let texts = self.encode_texts(&all, config.truncate)?;
-        let needed = config.tokens == TokenSet::Content && config.method != Method::Denoising;
-        if let Some(empty) = texts.tokens[..request.texts.len()].iter().position(|tokens| tokens.content.is_empty()) {
-            if needed {
-                return Err(Error::Config(format!(
-                    "text {:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words",
-                    request.texts[empty]
-                )));
-            }
+        let own_tokens_count = config.tokens == TokenSet::Content && config.method != Method::Denoising;
+        let wordless = texts.tokens[..request.texts.len()].iter().position(|tokens| tokens.content.is_empty());
+        if let Some(wordless) = wordless.filter(|_| own_tokens_count) {
+            return Err(Error::Config(format!(
+                "text {:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words",
+                request.texts[wordless]
+            )));
         }
         Ok(texts)
     }

@@ -100,7 +100,7 @@ impl Model {
     pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
         let factor = self.checkpoint.vae.scale_factor() as usize;
         let side = config.resolution.unwrap_or_else(|| self.resolution());
-        if side % factor != 0 {
+        if !side.is_multiple_of(factor) {
             return Err(Error::Config(format!(
                 "resolution is {side}; this model needs a multiple of {factor}, its own is {}",
                 self.resolution()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from tests.parity.case import TENSOR_TOLERANCE, Case, relative
+from tests.parity.reference import Reference
 
 SITES = [
     "down.0.0",
@@ -95,8 +96,10 @@ def test_float16_files_in_float32(kind: str, checkpoint: Callable[..., Path]) ->
 
 
 def test_reference_records_what_diffusers_computes(case: Case) -> None:
-    """The recording processor changes nothing: the same prediction as with diffusers' own attention."""
-    untouched = UNet2DConditionModel.from_pretrained(case.folder, subfolder="unet")
-    z_t, embedding = case.noise[741], case.reference.embed(case.texts[0])
-    theirs = untouched(z_t[None], 741, embedding[None]).sample[0].detach()
-    assert relative(case.reference.observe(z_t, 741, embedding).prediction, theirs) <= 1e-6
+    """The recording processor changes nothing: in float64 the same prediction as with diffusers' own attention."""
+    untouched = UNet2DConditionModel.from_pretrained(case.folder, subfolder="unet").double()
+    recording = Reference(case.folder)
+    recording.unet.double()
+    z_t, embedding = case.noise[741].double(), case.reference.embed(case.texts[0]).double()
+    theirs = untouched(z_t[None], 741, embedding[None]).sample[0]
+    assert relative(recording.observe(z_t, 741, embedding).prediction, theirs) <= 1e-12

@@ -67,7 +67,7 @@ fn the_door_can_be_entered_from_inside() {
     let outcome = guarded(
         || true,
         || {
-            guarded(|| false, || check_interrupt())?;
+            guarded(|| false, check_interrupt)?;
             check_interrupt()
         },
     );
