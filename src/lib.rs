@@ -15,7 +15,7 @@
 //!
 //! Stage 4 (deltas on `W_k` and `W_v`, Eq. 5) and the trainer (Eq. 6, Algorithm 1) are not built yet.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use discffusion::config::ScoreConfig;
 //! use discffusion::encode::image::decode;
 //! use discffusion::score::{Model, Request};
