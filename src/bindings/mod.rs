@@ -17,9 +17,7 @@ mod _core {
     #[pymodule_export]
     use super::scorer::Scorer;
     #[pymodule_export]
-    use super::tools::{
-        Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count, set_threads,
-    };
+    use super::tools::{Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count};
 
     use super::*;
 

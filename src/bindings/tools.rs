@@ -55,12 +55,6 @@ pub fn cuda_device_count() -> i64 {
     if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 }
 }
 
-/// Sets the number of CPU threads of one operation.
-#[pyfunction]
-pub fn set_threads(count: i32) {
-    tch::set_num_threads(count.max(1));
-}
-
 /// A checkpoint's tokenizer on its own.
 #[pyclass(frozen, module = "discffusion._core")]
 pub struct Tokenizer(tokenizer::Tokenizer);
