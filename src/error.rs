@@ -20,6 +20,9 @@ pub enum Error {
     /// A dataset cannot be read (`DatasetError`).
     #[error("{0}")]
     Dataset(String),
+    /// Training came upon a loss or a gradient that is no number (`TrainingError`).
+    #[error("{0}")]
+    Training(String),
     /// Memory ran out on the device (`OutOfMemoryError`).
     #[error("{0}")]
     OutOfMemory(String),
@@ -46,6 +49,7 @@ impl Error {
             Error::Checkpoint(_) => "CheckpointError",
             Error::Deltas(_) => "DeltasError",
             Error::Dataset(_) => "DatasetError",
+            Error::Training(_) => "TrainingError",
             Error::OutOfMemory(_) => "OutOfMemoryError",
             Error::Device(_) => "DeviceError",
             Error::Interrupted => "KeyboardInterrupt",

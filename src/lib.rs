@@ -9,11 +9,11 @@
 //! | 1 | [`checkpoint`] | a diffusers folder → typed configurations and named weights | |
 //! | 2 | [`encode`] | image → latent `z = s·E(x)`, text → vectors `τ(y)` | |
 //! | 3 | [`noise`] | `z` → `z_t`, the schedule, the shared seeded noise | Eq. 3 |
+//! | 4 | [`deltas`] | `W' = W + p`, in files of ours and of others | Eq. 5 |
 //! | 5 | [`backbone`] | `z_t`, `τ(y)` → attention maps and prediction | |
 //! | 6 | [`pooling`] | map → number | Eq. 4 |
 //! | 7 | [`score`] | per head, layer and timestep → score | Eq. 7, Algorithm 2 |
-//!
-//! Stage 4 (deltas on `W_k` and `W_v`, Eq. 5) and the trainer (Eq. 6, Algorithm 1) are not built yet.
+//! | 8 | [`train`] | labelled items → deltas | Eq. 6, Algorithm 1 |
 //!
 //! ```no_run,standalone_crate
 //! use discffusion::config::ScoreConfig;
@@ -35,6 +35,7 @@ pub mod backbone;
 mod bindings;
 pub mod checkpoint;
 pub mod config;
+pub mod deltas;
 pub mod encode;
 pub mod error;
 pub mod nn;
@@ -42,5 +43,6 @@ pub mod noise;
 pub mod pooling;
 pub mod score;
 pub mod torch;
+pub mod train;
 
 pub use error::{Error, Result};

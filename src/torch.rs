@@ -80,8 +80,16 @@ pub fn dtype_name(kind: Kind) -> &'static str {
 
 /// Copies a tensor of any device and float type into a float32 vector, row-major.
 pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
-    let tensor = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let tensor = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
     let mut data = vec![0f32; tensor.numel()];
+    tensor.copy_data(&mut data, tensor.numel());
+    data
+}
+
+/// Copies a tensor of any device and float type into a float64 vector, row-major.
+pub fn to_vec64(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double).contiguous();
+    let mut data = vec![0f64; tensor.numel()];
     tensor.copy_data(&mut data, tensor.numel());
     data
 }

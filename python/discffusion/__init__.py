@@ -11,51 +11,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from discffusion.errors import (
-    CheckpointError,
-    ConfigError,
-    DatasetError,
-    DeltasError,
-    DeviceError,
-    DiscffusionError,
-    ImageError,
-    InstallationError,
-    OutOfMemoryError,
-)
+from discffusion import errors
+from discffusion.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from discffusion.config import ScoreConfig
     from discffusion.data import MatchItem, load_dataset
+    from discffusion.deltas import Deltas
     from discffusion.scorer import Observation, Scorer
+    from discffusion.trainer import Trainer
+    from discffusion.training.history import History
 
 __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOMES = {
+    "Deltas": "discffusion.deltas",
+    "History": "discffusion.training.history",
     "MatchItem": "discffusion.data",
     "Observation": "discffusion.scorer",
     "ScoreConfig": "discffusion.config",
     "Scorer": "discffusion.scorer",
+    "Trainer": "discffusion.trainer",
     "load_dataset": "discffusion.data",
 }
 
 __all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DatasetError",
-    "DeltasError",
-    "DeviceError",
-    "DiscffusionError",
-    "ImageError",
-    "InstallationError",
+    "Deltas",
+    "History",
     "MatchItem",
     "Observation",
-    "OutOfMemoryError",
     "ScoreConfig",
     "Scorer",
+    "Trainer",
     "__version__",
     "load_dataset",
 ]
+__all__ += errors.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ __all__ = [
     "ImageError",
     "InstallationError",
     "OutOfMemoryError",
+    "TrainingError",
 ]
 
 
@@ -36,7 +37,7 @@ class CheckpointError(DiscffusionError, ValueError):
 
 
 class DeltasError(DiscffusionError, ValueError):
-    """A file of deltas cannot be read or belongs to another architecture."""
+    """A file of deltas or of a training state cannot be read or belongs to another architecture."""
 
 
 class DatasetError(DiscffusionError, ValueError):
@@ -52,4 +53,8 @@ class DeviceError(DiscffusionError, RuntimeError):
 
 
 class InstallationError(DiscffusionError, ImportError):
-    """torch is missing or of another version than the core was built for, or the core itself is missing."""
+    """Something that has to be installed is missing or of another version: torch, the core, an optional package."""
+
+
+class TrainingError(DiscffusionError, RuntimeError):
+    """Training cannot go on: the loss is not a number, or the folder of the run is in use."""

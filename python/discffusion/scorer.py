@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from discffusion import _core
+    from discffusion.deltas import Deltas
 
 __all__ = ["Observation", "Scorer", "Tokens"]
 
@@ -73,6 +74,7 @@ class Scorer:
         where, kind = _name(device, "device"), _name(dtype, "dtype").removeprefix("torch.")
         _native.load_cuda(where)
         self._core: _core.Scorer | None = core.Scorer.load(str(folder), variant, where, kind)
+        self._deltas: Deltas | None = None
 
     @classmethod
     def from_pretrained(
@@ -231,6 +233,53 @@ class Scorer:
             raise ConfigError("encode_images was given no images")
         return self._model.encode_images(unique, self._json)[index]
 
+    def head_weights(
+        self, image: ImageLike, text: str, *, noise: Any = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """What each attention head of a layer counts (Eq. 7): float32 ``[steps, heads]`` by layer, mean 1 over heads.
+
+        They are found as ``attribution`` of the configuration says: in closed form (local), by backpropagation of the
+        whole score (full), or by an integral over it (integrated).
+        """
+        texts = _texts(text)
+        if not is_single(image) or len(texts) != 1:
+            raise ConfigError("head_weights takes one image and one text")
+        given = _noise(noise, ("steps", "C", "h", "w"))
+        return self._model.head_weights(prepare(image), texts[0], self._json, given)
+
+    def load_deltas(
+        self, path: str | os.PathLike[str] | Deltas, *, strict: bool = True, merge: bool | None = None
+    ) -> None:
+        """Scores with these deltas from now on, in place of others; the weights themselves stay as they are.
+
+        Args:
+            path: a file or folder of deltas or LoRA weights, see :meth:`Deltas.load`, or :class:`Deltas`.
+            strict: whether deltas made for other weights of the same architecture are an error.
+            merge: whether the deltas are added to a copy of the weights once (quicker) or to the results in each
+                evaluation (keeps small deltas in half precision); None merges in float32 alone.
+
+        Raises:
+            DeltasError: the file cannot be read, or fits another architecture.
+        """
+        from discffusion.deltas import Deltas
+
+        self._adopt(path if isinstance(path, Deltas) else Deltas.load(path, self, strict=strict), merge)
+
+    @property
+    def deltas(self) -> Deltas | None:
+        """The deltas that scores are computed with, if any."""
+        return self._deltas
+
+    def unload_deltas(self) -> None:
+        """Scores with the weights alone from now on, as before any deltas were loaded."""
+        self._adopt(None)
+
+    def with_deltas(self, deltas: Deltas | None, *, merge: bool | None = None) -> Scorer:
+        """A scorer with these deltas, or with none, and the same weights; cheap. See :meth:`load_deltas`."""
+        other = self.with_config()
+        other._adopt(deltas, merge)
+        return other
+
     @property
     def config(self) -> ScoreConfig:
         """How scores are computed."""
@@ -241,7 +290,7 @@ class Scorer:
     ) -> Scorer:
         """A scorer with another configuration and the same weights; cheap. Fields not named stay as they are."""
         other = object.__new__(type(self))
-        other._core, other._model_id = self._model, self._model_id
+        other._core, other._model_id, other._deltas = self._model, self._model_id, self._deltas
         other._config = ScoreConfig.make(self._config if config is None else config, **fields)
         return other
 
@@ -276,7 +325,7 @@ class Scorer:
     def close(self) -> None:
         """Lets go of the weights. Scorers that share them keep them; further calls of this one are errors."""
         self.__dict__.pop("_info", None)
-        self._core = None
+        self._core = self._deltas = None
 
     def __enter__(self) -> Scorer:
         return self
@@ -290,7 +339,8 @@ class Scorer:
         if self._core is None:
             return f"Scorer({self._model_id!r}, closed)"
         changed = "".join(f", {name}={value!r}" for name, value in self._config.changes().items())
-        return f"Scorer({self._model_id!r}, device={self.device!r}, dtype={self.dtype!r}{changed})"
+        deltas = "" if self._deltas is None else f", deltas={self._deltas!r}"
+        return f"Scorer({self._model_id!r}, device={self.device!r}, dtype={self.dtype!r}{changed}{deltas})"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -302,6 +352,12 @@ class Scorer:
         if self._core is None:
             raise DiscffusionError(f"this Scorer of {self._model_id!r} is closed; make a new one")
         return self._core
+
+    def _adopt(self, deltas: Deltas | None, merge: bool | None = None) -> None:
+        if merge is not None and not isinstance(merge, bool):
+            raise ConfigError(f"merge is {merge!r}; expected True, False or None")
+        self._core = self._model.with_deltas(None if deltas is None else deltas._core, merge)
+        self._deltas = deltas
 
     @cached_property
     def _info(self) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::{MapKind, Taps};
+use super::{Batch, MapKind, Taps};
 use crate::Result;
 use crate::checkpoint::Scope;
+use crate::deltas::{Change, Changes, Projection};
 use crate::nn::Linear;
 
 /// `to_q`, `to_k`, `to_v` without bias and `to_out` with, the attention of Stable Diffusion's transformers.
@@ -30,47 +31,91 @@ impl Attention {
         })
     }
 
-    /// Attention of `x` `[B, n, c]` to `context` `[B, m, D]` (to itself: pass `x` twice), output `[B, n, c]`.
-    pub fn forward(&self, x: &Tensor, context: &Tensor) -> Tensor {
-        let (q, k, v) = (self.split(&self.q, x), self.split(&self.k, context), self.split(&self.v, context));
-        if self.upcast && x.kind() != Kind::Float {
-            return self.merge(&(scores(&q, &k).softmax(-1, None).to_kind(v.kind()).matmul(&v)));
-        }
-        self.merge(&Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, false, None, false))
+    /// `W` `[out, in]` of one projection.
+    pub fn weight(&self, projection: Projection) -> &Tensor {
+        self.linear(projection).weight()
     }
 
-    /// The same, giving `taps` the map of `site` if it is wanted; `None` if nothing after the map is.
-    pub fn observe(&self, x: &Tensor, context: &Tensor, site: usize, taps: &mut Taps) -> Option<Tensor> {
-        let Some(map) = taps.wants(site) else {
-            return Some(self.forward(x, context));
+    /// Attention of `x` `[B, n, c]` to itself, output `[B, n, c]`.
+    pub fn to_itself(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
+        let [q, k, v] = [Projection::Query, Projection::Key, Projection::Value]
+            .map(|projection| self.split(&self.project(projection, x, changes)));
+        self.fused(&q, &k, &v, changes)
+    }
+
+    /// Attention of `x` `[I, n, c]` or `[B, n, c]` to the batch's texts, output `[B, n, c]`, giving `taps` the map of
+    /// `site` if it is wanted; `None` if nothing after the map is.
+    pub fn to_text(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        changes: Option<&Changes>,
+        site: usize,
+        taps: &mut Taps,
+    ) -> Option<Tensor> {
+        let of_text = |projection| {
+            batch.text_by_row(&self.split(&self.project(projection, batch.text(), changes)))
         };
-        let (q, k) = (self.split(&self.q, x), self.split(&self.k, context));
-        let logits = scores(&q, &k);
-        let probs = logits.softmax(-1, None);
-        taps.take(
-            site,
-            match map {
-                MapKind::Logits => logits,
-                MapKind::Probs => probs.shallow_clone(),
-                MapKind::Cosine => cosine(&q, &k),
-            },
-        );
-        if taps.done() {
-            return None;
+        let q = batch.by_row(&self.split(&self.project(Projection::Query, x, changes)));
+        let k = of_text(Projection::Key);
+        let Some(map) = taps.wants(site) else {
+            return Some(self.fused(&q, &k, &of_text(Projection::Value), changes));
+        };
+        let probs = match map {
+            MapKind::Logits => {
+                let logits = taps.take(site, scores(&q, &k));
+                (!taps.done()).then(|| logits.softmax(-1, None))
+            }
+            MapKind::Probs => Some(taps.take(site, scores(&q, &k).softmax(-1, None))),
+            MapKind::Cosine => {
+                // The network goes on with probabilities; the cosine is for looking at.
+                let _ = taps.take(site, cosine(&q, &k));
+                (!taps.done()).then(|| scores(&q, &k).softmax(-1, None))
+            }
+        };
+        let probs = probs.filter(|_| !taps.done())?;
+        let v = of_text(Projection::Value);
+        Some(self.merge(&probs.to_kind(v.kind()).matmul(&v), changes))
+    }
+
+    fn fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, changes: Option<&Changes>) -> Tensor {
+        if self.upcast && q.kind() != Kind::Float {
+            return self.merge(&(scores(q, k).softmax(-1, None).to_kind(v.kind()).matmul(v)), changes);
         }
-        let v = self.split(&self.v, context);
-        Some(self.merge(&probs.to_kind(v.kind()).matmul(&v)))
+        self.merge(&Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false), changes)
+    }
+
+    fn linear(&self, projection: Projection) -> &Linear {
+        match projection {
+            Projection::Query => &self.q,
+            Projection::Key => &self.k,
+            Projection::Value => &self.v,
+            Projection::Out => &self.out,
+        }
+    }
+
+    /// Eq. 5, as the patch applies it.
+    fn project(&self, projection: Projection, x: &Tensor, changes: Option<&Changes>) -> Tensor {
+        let linear = self.linear(projection);
+        match projection.change(changes) {
+            None => linear.forward(x),
+            Some(Change::Replace(weight)) => linear.forward_with(x, weight),
+            Some(Change::Add(delta)) => linear.forward(x) + x.linear::<Tensor>(delta, None),
+            Some(Change::AddLowRank { down, up }) => {
+                linear.forward(x) + x.linear::<Tensor>(down, None).linear::<Tensor>(up, None)
+            }
+        }
     }
 
     /// `[B, n, c]` to `[B, H, n, d]`.
-    fn split(&self, linear: &Linear, x: &Tensor) -> Tensor {
+    fn split(&self, x: &Tensor) -> Tensor {
         let (batch, tokens, _) = x.size3().expect("attention inputs are [B, n, c]");
-        linear.forward(x).view([batch, tokens, self.heads, -1]).transpose(1, 2)
+        x.view([batch, tokens, self.heads, -1]).transpose(1, 2)
     }
 
     /// `[B, H, n, d]` to `[B, n, c]`.
-    fn merge(&self, x: &Tensor) -> Tensor {
-        self.out.forward(&x.transpose(1, 2).flatten(2, 3))
+    fn merge(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
+        self.project(Projection::Out, &x.transpose(1, 2).flatten(2, 3), changes)
     }
 }
 
@@ -84,7 +129,8 @@ fn scores(q: &Tensor, k: &Tensor) -> Tensor {
 fn cosine(q: &Tensor, k: &Tensor) -> Tensor {
     let unit = |x: &Tensor| {
         let x = x.to_kind(Kind::Float);
-        &x / x.square().sum_dim_intlist(-1, true, None).sqrt().clamp_min(1e-12)
+        // Clamped before the root, whose gradient at 0 is infinite.
+        &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(1e-24).sqrt()
     };
     unit(q).matmul(&unit(k).transpose(-1, -2))
 }

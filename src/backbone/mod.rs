@@ -1,20 +1,23 @@
 //! Stage 5: a noised latent, a timestep and a text become cross-attention maps and a prediction.
 //!
 //! Observation is a return value, never a hook: the caller says what it wants, and what it does not want is never
-//! formed. Sites nobody asked for run fused attention; nothing is computed after the last thing asked for.
+//! formed. Sites nobody asked for run fused attention; nothing is computed after the last thing asked for. Maps stay
+//! in the autograd graph where there is one.
 
 mod attention;
-mod sites;
+mod batch;
 mod taps;
 pub mod unet;
 
 use tch::Tensor;
 
-pub use sites::{Site, Stage};
+pub use batch::Batch;
 pub use taps::Taps;
 
 use crate::Result;
+pub use crate::checkpoint::{Site, Stage};
 pub use crate::config::MapKind;
+use crate::deltas::{Patch, Target};
 
 /// What a caller wants to see of one evaluation.
 pub struct Wanted<'a> {
@@ -23,7 +26,10 @@ pub struct Wanted<'a> {
     pub map: MapKind,
     /// What to keep of a site's map `[B, H, n, m]`, given the site's index; it runs as soon as the map is formed, so
     /// that a caller who pools never holds all maps at once.
-    pub keep: &'a dyn Fn(usize, Tensor) -> Tensor,
+    pub keep: &'a dyn Fn(usize, &Tensor) -> Tensor,
+    /// What becomes of a site's map before it is kept and, where it is the logits or the probabilities, before the
+    /// network goes on with it.
+    pub alter: Option<&'a dyn Fn(usize, Tensor) -> Tensor>,
     /// Whether the UNet's output is wanted.
     pub prediction: bool,
 }
@@ -36,14 +42,53 @@ pub struct Observation {
     pub prediction: Option<Tensor>,
 }
 
+/// What flows from block to block.
+pub struct Hidden {
+    /// `[I, c, h, w]` until the first text comes in, `[B, c, h, w]` from there on.
+    pub x: Tensor,
+    /// What the way up takes back from the way down, the last on top.
+    pub skips: Vec<Tensor>,
+}
+
+impl Clone for Hidden {
+    /// Shares the numbers.
+    fn clone(&self) -> Self {
+        Hidden { x: self.x.shallow_clone(), skips: self.skips.iter().map(Tensor::shallow_clone).collect() }
+    }
+}
+
+/// The hidden states before each block of one evaluation, from which it can be repeated block by block.
+pub struct Boundaries(Vec<Hidden>);
+
 /// A denoising network whose cross-attention can be observed.
 pub trait Backbone {
     /// The cross-attention sites, in forward order.
     fn sites(&self) -> &[Site];
 
-    /// One evaluation of a batch: noised latents `[B, C, h, w]`, timesteps `[B]` (int64) and text vectors
-    /// `[B, m, D]`, all on the backbone's device and, but for the timesteps, in its data type.
-    fn observe(&self, noised: &Tensor, timesteps: &Tensor, text: &Tensor, wanted: &Wanted) -> Result<Observation>;
+    /// The weight `[out, in]` that a delta would be added to.
+    fn weight(&self, target: Target) -> &Tensor;
+
+    /// One evaluation of a batch; latents and text are on the backbone's device and in its data type.
+    fn observe(&self, batch: &Batch, patch: Option<&Patch>, wanted: &Wanted) -> Result<Observation>;
+
+    /// The same without a graph, keeping what [`Self::backward`] needs: one hidden state a block.
+    fn observe_keeping(
+        &self,
+        batch: &Batch,
+        patch: Option<&Patch>,
+        wanted: &Wanted,
+    ) -> Result<(Observation, Boundaries)>;
+
+    /// Backpropagates `gradient` of what was seen, repeating one block at a time with a graph: less memory for one
+    /// more forward pass. Gradients are added to those of the patch's leaves.
+    fn backward(
+        &self,
+        boundaries: Boundaries,
+        batch: &Batch,
+        patch: Option<&Patch>,
+        wanted: &Wanted,
+        gradient: &Observation,
+    ) -> Result<()>;
 
     /// Number of parameters.
     fn parameters(&self) -> usize;

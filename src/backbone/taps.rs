@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use tch::Tensor;
 
 use super::{MapKind, Observation, Wanted};
@@ -7,12 +9,19 @@ pub struct Taps<'a> {
     wanted: &'a Wanted<'a>,
     seen: Vec<(usize, Tensor)>,
     missing: usize,
+    to_the_end: bool,
 }
 
 impl<'a> Taps<'a> {
     /// Taps for one forward pass.
     pub fn new(wanted: &'a Wanted<'a>) -> Self {
-        Taps { wanted, seen: vec![], missing: wanted.sites.iter().filter(|&&wanted| wanted).count() }
+        Self::of_part(wanted, 0..wanted.sites.len(), wanted.prediction)
+    }
+
+    /// Taps for the part of a pass in which `sites` lie, which may end early unless it is to run `to_the_end`.
+    pub fn of_part(wanted: &'a Wanted<'a>, sites: Range<usize>, to_the_end: bool) -> Self {
+        let missing = wanted.sites[sites].iter().filter(|&&wanted| wanted).count();
+        Taps { wanted, seen: vec![], missing, to_the_end }
     }
 
     /// The map that is wanted at a site, if any.
@@ -20,15 +29,25 @@ impl<'a> Taps<'a> {
         self.wanted.sites[site].then_some(self.wanted.map)
     }
 
-    /// Takes a site's map `[B, H, n, m]`.
-    pub fn take(&mut self, site: usize, map: Tensor) {
-        self.seen.push((site, (self.wanted.keep)(site, map)));
+    /// Takes a site's map `[B, H, n, m]`, and gives back the map to go on with.
+    pub fn take(&mut self, site: usize, map: Tensor) -> Tensor {
+        let map = match self.wanted.alter {
+            Some(alter) => alter(site, map),
+            None => map,
+        };
+        self.seen.push((site, (self.wanted.keep)(site, &map)));
         self.missing -= 1;
+        map
     }
 
     /// Whether the rest of the pass is of no use to the caller.
     pub fn done(&self) -> bool {
-        self.missing == 0 && !self.wanted.prediction
+        self.missing == 0 && !self.to_the_end
+    }
+
+    /// What was seen so far: site index and what was kept.
+    pub fn seen(&self) -> &[(usize, Tensor)] {
+        &self.seen
     }
 
     /// What was seen, with the prediction if the pass ran to its end.

@@ -5,7 +5,7 @@ use pyo3::types::PyBytes;
 
 use super::door::enter;
 use crate::encode::image::{Preprocess, Resize, Rgb, decode, preprocess};
-use crate::{Error, Result};
+use crate::Result;
 
 /// An image as Python hands it over: an encoded file, or pixels `[H, W, 3]`.
 pub enum Image {
@@ -26,19 +26,18 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Image {
 }
 
 impl Image {
-    /// Decodes what is not decoded yet.
+    /// Decodes what is not decoded yet, and checks what is.
     pub fn into_rgb(self) -> Result<Rgb> {
         match self {
             Image::Encoded(bytes) => decode(&bytes),
-            Image::Pixels(rgb) if rgb.width * rgb.height == 0 || rgb.data.len() != 3 * rgb.width * rgb.height => {
-                Err(Error::Image(format!(
-                    "an image of {} × {} pixels; expected [H, W, 3], not empty",
-                    rgb.width, rgb.height
-                )))
-            }
-            Image::Pixels(rgb) => Ok(rgb),
+            Image::Pixels(rgb) => rgb.check().map(|()| rgb),
         }
     }
+}
+
+/// Every image as pixels.
+pub fn decode_all(images: Vec<Image>) -> Result<Vec<Rgb>> {
+    images.into_iter().map(Image::into_rgb).collect()
 }
 
 fn to_rgb(pixels: &PyReadonlyArray3<'_, u8>) -> Rgb {

@@ -1,11 +1,13 @@
 //! `discffusion._core`: the only place that names pyo3. Convert, run, convert back.
 
 mod arrays;
+mod deltas;
 mod door;
 mod errors;
 mod images;
 mod scorer;
 mod tools;
+mod trainer;
 
 use pyo3::prelude::*;
 
@@ -13,11 +15,16 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    use super::deltas::Deltas;
+    #[pymodule_export]
     use super::images::{decode_image, preprocess_image};
     #[pymodule_export]
     use super::scorer::Scorer;
     #[pymodule_export]
     use super::tools::{Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count};
+
+    #[pymodule_export]
+    use super::trainer::{Trainer, train_check, train_options};
 
     use super::*;
 

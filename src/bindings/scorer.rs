@@ -8,20 +8,26 @@ use pyo3::types::PyDict;
 use serde_json::json;
 
 use super::arrays::{Floats, to_tensor};
+use super::deltas::Deltas;
 use super::door::enter;
-use super::images::Image;
+use super::images::{Image, decode_all};
 use super::tools::{tokens_dict, truncation};
 use crate::checkpoint::Prediction;
 use crate::config::{MapKind, ScoreConfig};
-use crate::encode::image::Rgb;
 use crate::encode::tokenizer::Truncate;
 use crate::score::{Look, Model, Request};
-use crate::torch::{Shared, device_name, dtype_name, parse_device, parse_dtype};
+use crate::torch::{device_name, dtype_name, parse_device, parse_dtype};
 use crate::{Error, Result};
 
 /// A loaded model. Arrays go in and out; every call may run beside others on other threads.
 #[pyclass(frozen, module = "discffusion._core")]
-pub struct Scorer(Shared<Model>);
+pub struct Scorer(Model);
+
+impl Scorer {
+    pub fn model(&self) -> &Model {
+        &self.0
+    }
+}
 
 #[pymethods]
 impl Scorer {
@@ -33,12 +39,12 @@ impl Scorer {
             let device = parse_device(device)?;
             Model::load(&path, variant.as_deref(), device, parse_dtype(dtype, device)?)
         })
-        .map(|model| Scorer(Shared::new(model)))
+        .map(Scorer)
     }
 
     /// What the model is, as a JSON object.
     fn info(&self) -> String {
-        let (model, parameters) = (&*self.0, self.0.parameters());
+        let (model, parameters) = (&self.0, self.0.parameters());
         let (checkpoint, scheduler) = (model.checkpoint(), &model.checkpoint().scheduler);
         let sites = model.sites().iter().map(|s| json!({"name": s.name(), "heads": s.heads, "channels": s.channels}));
         json!({
@@ -64,6 +70,45 @@ impl Scorer {
             "sites": sites.collect::<Vec<_>>(),
         })
         .to_string()
+    }
+
+    /// A scorer of the same weights with these deltas, or none.
+    #[pyo3(signature = (deltas, merge))]
+    fn with_deltas(&self, py: Python<'_>, deltas: Option<&Deltas>, merge: Option<bool>) -> PyResult<Self> {
+        enter(py, |_| {
+            let deltas = deltas.map(|deltas| deltas.get().to_device(self.0.device()));
+            Ok(Scorer(self.0.with_deltas(deltas, merge)))
+        })
+    }
+
+    /// A copy of the deltas in use.
+    fn deltas(&self, py: Python<'_>) -> PyResult<Option<Deltas>> {
+        enter(py, |_| Ok(self.0.deltas().map(|deltas| Deltas::new(deltas.copy()))))
+    }
+
+    /// Head weights of a pair by the configuration's attribution, float32 [steps, H] by site.
+    #[pyo3(signature = (image, text, config, noise))]
+    fn head_weights<'py>(
+        &self,
+        py: Python<'py>,
+        image: Image,
+        text: String,
+        config: &str,
+        noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let noise = noise.as_ref().map(to_tensor);
+        let weights: Vec<(String, Floats)> = enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            let images = [image.into_rgb()?];
+            let request = Request { images: &images, texts: &[&text], pairs: &[(0, 0)], noise };
+            let weights = self.0.head_weights(&request, &config)?;
+            Ok(weights.into_iter().map(|(site, weights)| (site, Floats::new(&weights))).collect())
+        })?;
+        let dict = PyDict::new(py);
+        for (site, weights) in weights {
+            dict.set_item(site, weights.into_py(py))?;
+        }
+        Ok(dict)
     }
 
     /// Token ids and what they stand for.
@@ -232,10 +277,6 @@ fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
         "{count} text(s) are longer than the {max} tokens this model reads and were cut; the end token is kept"
     );
     PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message).expect("no zero byte"), 2)
-}
-
-fn decode_all(images: Vec<Image>) -> Result<Vec<Rgb>> {
-    images.into_iter().map(Image::into_rgb).collect()
 }
 
 fn strs(texts: &[String]) -> Vec<&str> {

@@ -6,6 +6,8 @@
 
 mod json;
 mod scheduler;
+mod sites;
+mod tensors;
 mod text;
 mod unet;
 mod vae;
@@ -14,6 +16,8 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 pub use scheduler::{BetaSchedule, Prediction, SchedulerConfig, Spacing};
+pub use sites::{Site, Stage};
+pub use tensors::{TensorFile, write_atomically};
 pub use text::TextConfig;
 pub use unet::{BlockKind, UNetConfig};
 pub use vae::VaeConfig;

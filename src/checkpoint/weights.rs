@@ -122,7 +122,8 @@ impl Weights {
     }
 }
 
-fn kind_of(dtype: Dtype) -> Option<Kind> {
+/// libtorch's type of a stored tensor, if it is one of the floats that weights come in.
+pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),
         Dtype::F16 => Some(Kind::Half),

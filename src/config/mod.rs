@@ -7,6 +7,9 @@ mod read;
 use serde_json::{Map, Value, json};
 
 pub use options::{OptionSpec, options};
+pub use train::{
+    Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes, train_options,
+};
 
 use crate::encode::image::Resize;
 use crate::encode::tokenizer::Truncate;
@@ -28,12 +31,15 @@ macro_rules! choices {
                 match self { $($name::$variant => $text),+ }
             }
 
-            pub(crate) fn from_name(name: &str) -> Option<Self> {
+            /// The choice of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($text => Some($name::$variant),)+ _ => None }
             }
         }
     };
 }
+
+mod train;
 
 choices! {
     /// What the score is made of (method, section 7).
@@ -112,6 +118,21 @@ pub enum Layers {
     Sites(Vec<String>),
 }
 
+impl Layers {
+    /// As users write it.
+    pub(crate) fn to_value(&self) -> Value {
+        match self {
+            Layers::All => json!("all"),
+            Layers::Down => json!("down"),
+            Layers::Mid => json!("mid"),
+            Layers::Up => json!("up"),
+            Layers::LastBlocks => json!("last_blocks"),
+            Layers::Last(n) => json!(format!("last({n})")),
+            Layers::Sites(names) => json!(names),
+        }
+    }
+}
+
 /// How the heads of a layer are averaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heads {
@@ -145,6 +166,8 @@ pub struct ScoreConfig {
     pub layers: Layers,
     pub heads: Heads,
     pub attribution: Attribution,
+    /// `k`, steps of the integral where `attribution` is `integrated`.
+    pub attribution_steps: usize,
     pub times: Times,
     /// Side of the square the image is brought to, pixels; the checkpoint's own if `None`.
     pub resolution: Option<usize>,
@@ -171,6 +194,7 @@ impl Default for ScoreConfig {
             layers: Layers::Last(1),
             heads: Heads::Mean,
             attribution: Attribution::Local,
+            attribution_steps: 8,
             times: Times::NoiseLevels(vec![0.65, 0.61, 0.57, 0.53, 0.49, 0.45, 0.41, 0.37, 0.33, 0.29]),
             resolution: None,
             via: None,
@@ -235,15 +259,6 @@ impl ScoreConfig {
             Times::Timesteps(timesteps) => (Value::Null, json!(timesteps), Value::Null),
             Times::NoiseLevels(levels) => (Value::Null, Value::Null, json!(levels)),
         };
-        let layers = match &self.layers {
-            Layers::All => json!("all"),
-            Layers::Down => json!("down"),
-            Layers::Mid => json!("mid"),
-            Layers::Up => json!("up"),
-            Layers::LastBlocks => json!("last_blocks"),
-            Layers::Last(n) => json!(format!("last({n})")),
-            Layers::Sites(names) => json!(names),
-        };
         let heads = match &self.heads {
             Heads::Mean => json!("mean"),
             Heads::Attributed => json!("attributed"),
@@ -257,9 +272,10 @@ impl ScoreConfig {
             "pooling": self.pooling.name(),
             "lambda_": self.lambda,
             "tokens": self.tokens.name(),
-            "layers": layers,
+            "layers": self.layers.to_value(),
             "heads": heads,
             "attribution": self.attribution.name(),
+            "attribution_steps": self.attribution_steps,
             "steps": steps,
             "timesteps": timesteps,
             "noise_levels": noise_levels,

@@ -18,7 +18,7 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
     // An absent field and null are the same: the default.
     let get = |name: &str| fields.get(name).filter(|value| !value.is_null());
     let default = ScoreConfig::default();
-    let config = ScoreConfig {
+    Ok(ScoreConfig {
         method: choice(get("method"), "method", default.method, Method::from_name, Method::NAMES)?,
         denoising_weight: match get("denoising_weight") {
             None => default.denoising_weight,
@@ -44,6 +44,10 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
             Attribution::from_name,
             Attribution::NAMES,
         )?,
+        attribution_steps: match get("attribution_steps") {
+            None => default.attribution_steps,
+            Some(value) => whole("attribution_steps", value, 1, 1000)? as usize,
+        },
         times: times(get("steps"), get("timesteps"), get("noise_levels"))?.unwrap_or(default.times),
         resolution: get("resolution").map(|value| side("resolution", value)).transpose()?,
         via: get("via").map(|value| side("via", value)).transpose()?,
@@ -57,29 +61,14 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
                 .filter(|seed| *seed < 1 << 63)
                 .ok_or_else(|| bad("seed", value, "a whole number from 0 to 2^63 − 1"))?,
         },
-    };
-    refuse_what_needs_training(&config)?;
-    Ok(config)
+    })
 }
 
-fn refuse_what_needs_training(config: &ScoreConfig) -> Result<()> {
-    if config.heads == Heads::Learned {
-        return Err(Error::Config("heads \"learned\" needs head weights from few-shot training, which this release does not have yet; use \"mean\" or \"attributed\"".into()));
-    }
-    if config.heads == Heads::Attributed && matches!(config.attribution, Attribution::Full | Attribution::Integrated) {
-        return Err(Error::Config(format!(
-            "attribution {:?} needs backpropagation, which this release does not have yet; use \"local\" or \"elementwise\"",
-            config.attribution.name()
-        )));
-    }
-    Ok(())
-}
-
-fn bad(name: &str, value: &Value, expected: &str) -> Error {
+pub(super) fn bad(name: &str, value: &Value, expected: &str) -> Error {
     Error::Config(format!("{name} is {value}; expected {expected}"))
 }
 
-fn choice<T>(
+pub(super) fn choice<T>(
     value: Option<&Value>,
     name: &str,
     default: T,
@@ -92,8 +81,14 @@ fn choice<T>(
     value.as_str().and_then(parse).ok_or_else(|| bad(name, value, &format!("one of {}", names.join(", "))))
 }
 
-fn number(value: &Value) -> Option<f64> {
+pub(super) fn number(value: &Value) -> Option<f64> {
     value.as_f64().filter(|x| x.is_finite())
+}
+
+/// A whole number in a range.
+pub(super) fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<u64> {
+    let number = value.as_u64().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| bad(name, value, &format!("a whole number from {least} to {most}")))
 }
 
 fn side(name: &str, value: &Value) -> Result<usize> {
@@ -110,7 +105,7 @@ fn batch_size(value: &Value) -> Result<Option<usize>> {
         .ok_or_else(|| bad("batch_size", value, "\"auto\" or a whole number from 1 to 65536"))
 }
 
-fn layers(value: &Value) -> Result<Layers> {
+pub(super) fn layers(value: &Value) -> Result<Layers> {
     const EXPECTED: &str =
         "all, down, mid, up, last_blocks, last(n), or a list of sites such as [\"down.0.1\", \"mid.0\"]";
     let wrong = || bad("layers", value, EXPECTED);

@@ -20,7 +20,17 @@ impl Linear {
 
     /// `[…, in]` to `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        self.forward_with(x, &self.weight)
+    }
+
+    /// The same with another weight of the same shape, and this layer's bias.
+    pub fn forward_with(&self, x: &Tensor, weight: &Tensor) -> Tensor {
+        x.linear(weight, self.bias.as_ref())
+    }
+
+    /// `W` `[out, in]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
     }
 }
 

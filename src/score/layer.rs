@@ -9,38 +9,55 @@ use crate::config::{Attribution, Heads, ScoreConfig, TokenSet};
 use crate::pooling::pool;
 
 /// Scores `[B]` of one layer from its maps `[B, H, n, m]`; `content[b]` are the prompt's own tokens of sample `b`.
-pub fn layer_score(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig) -> Tensor {
-    if config.tokens == TokenSet::All && config.heads != Heads::Attributed {
-        return mean_of_heads(&pool(map, config.pooling, config.lambda), &config.heads);
-    }
-    let one = |b: usize| {
-        let map = map.get(b as i64);
-        let map = match config.tokens {
-            TokenSet::All => map,
-            TokenSet::Content => map.narrow(-1, content[b].start as i64, content[b].len() as i64),
-        };
-        sample_score(&map, config)
-    };
-    Tensor::stack(&(0..content.len()).map(one).collect::<Vec<_>>(), 0)
+///
+/// `given` are head weights `[H]` or `[B, H]` found elsewhere (learned, or by backpropagation).
+pub fn layer_score(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    of_tokens(map, content, config, |map, b| match (given, b) {
+        (Some(weights), Some(b)) if weights.dim() == 2 => score(map, config, Some(&weights.get(b))),
+        _ => score(map, config, given),
+    })
 }
 
-/// The layer's score of one sample, from its map `[H, n, m]`.
-fn sample_score(map: &Tensor, config: &ScoreConfig) -> Tensor {
+/// Head weights `[B, H]` by the local gradient, of maps `[B, H, n, m]`.
+pub fn local_weights(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig) -> Tensor {
+    of_tokens(map, content, config, |map, _| attribution::head_weights(map, config.pooling, config.lambda))
+}
+
+/// `f` of the maps of the tokens that count: of all samples at once, or one by one where each has its own.
+fn of_tokens(
+    map: &Tensor,
+    content: &[Range<usize>],
+    config: &ScoreConfig,
+    f: impl Fn(&Tensor, Option<i64>) -> Tensor,
+) -> Tensor {
+    if config.tokens == TokenSet::All {
+        return f(map, None);
+    }
+    let one = |(b, own): (usize, &Range<usize>)| {
+        let map = map.narrow(0, b as i64, 1).narrow(-1, own.start as i64, own.len() as i64);
+        f(&map, Some(b as i64))
+    };
+    Tensor::cat(&content.iter().enumerate().map(one).collect::<Vec<_>>(), 0)
+}
+
+fn score(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let (how, lambda) = (config.pooling, config.lambda);
-    if config.heads != Heads::Attributed {
-        return mean_of_heads(&pool(map, how, lambda), &config.heads);
+    let attributed = config.heads == Heads::Attributed;
+    if attributed && config.attribution == Attribution::Elementwise {
+        return mean(&pool(&attribution::elementwise(map, how, lambda), how, lambda));
     }
-    if config.attribution == Attribution::Elementwise {
-        return pool(&attribution::elementwise(map, how, lambda), how, lambda).mean(None);
+    let pooled = pool(map, how, lambda);
+    match (given, &config.heads) {
+        (Some(weights), _) => mean(&(weights * pooled)),
+        (None, Heads::Attributed) => mean(&(attribution::head_weights(map, how, lambda) * pooled)),
+        (None, Heads::Subset(chosen)) => {
+            let index: Vec<i64> = chosen.iter().map(|&head| head as i64).collect();
+            mean(&pooled.index_select(-1, &Tensor::from_slice(&index).to_device(pooled.device())))
+        }
+        (None, Heads::Mean | Heads::Learned) => mean(&pooled),
     }
-    (attribution::head_weights(map, how, lambda) * pool(map, how, lambda)).mean(None)
 }
 
-/// Pooled heads `[…, H]` to their mean, over all or over the chosen.
-fn mean_of_heads(pooled: &Tensor, heads: &Heads) -> Tensor {
-    let Heads::Subset(chosen) = heads else {
-        return pooled.mean_dim(-1, false, None);
-    };
-    let index: Vec<i64> = chosen.iter().map(|&head| head as i64).collect();
-    pooled.index_select(-1, &Tensor::from_slice(&index).to_device(pooled.device())).mean_dim(-1, false, None)
+fn mean(of_heads: &Tensor) -> Tensor {
+    of_heads.mean_dim(-1, false, None)
 }

@@ -1,24 +1,30 @@
 //! Stage 7: per head, layer and timestep to a score. Algorithm 2 is [`Model::score_pairs`].
 
 mod attribution;
+mod backprop;
 mod layer;
 mod model;
 mod observe;
 mod plan;
+mod scene;
 mod select;
+mod weights;
 
 use std::collections::HashMap;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+pub use layer::layer_score;
 pub use model::{Model, Parameters, Texts};
 pub use observe::{Look, Sight};
+pub use plan::Unit;
+pub use scene::{Kept, Rows, Scene, learned_weights};
+pub use select::sites as select_sites;
 
-use self::plan::{Plan, Unit};
-use crate::backbone::Wanted;
+use self::plan::Plan;
 use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::encode::image::Rgb;
-use crate::torch::to_vec;
+use crate::torch::to_vec64;
 use crate::{Error, Result};
 
 /// What to score: images, texts, and which of them belong together.
@@ -43,31 +49,24 @@ impl Model {
         config: &ScoreConfig,
         mut progress: impl FnMut(usize, usize) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
-        let timesteps = self.timesteps(config)?;
-        let noise = self.noise_or_given(config, request.noise.as_ref())?;
-        let chosen = select::sites(self.sites(), &config.layers)?;
-        select::check_heads(self.sites(), &chosen, &config.heads)?;
         if request.pairs.is_empty() {
-            return Ok(vec![]);
+            return self.check(request, config).map(|_| vec![]);
         }
-        let latents = self.encode_images(request.images, config)?;
-        let texts = self.texts_of(request, config)?;
-
-        let plan = Plan::new(request.pairs, timesteps.len(), request.texts.len(), config.method);
-        let scene =
-            Scene { model: self, config, latents, noise, texts, timesteps, chosen, empty_text: plan.empty_text };
+        let scene = self.scene(request, config)?;
+        let plan = Plan::new(request.pairs, scene.timesteps.len(), scene.empty_text, config.method);
         let batch = config.batch_size.unwrap_or_else(|| self.auto_batch(&scene.latents));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
         let total = plan.units.len();
         for units in plan.batches(batch) {
-            values.extend(units.iter().copied().zip(scene.evaluate(units)?));
+            let rows = scene.evaluate(units, config.method != Method::Attention)?;
+            values.extend(units.iter().copied().zip(Value::of(&rows, units.len())));
             progress(values.len(), total)?;
         }
         let score = |&(image, text): &(usize, usize), step: usize| {
             let unit = values[&Unit { image, text, step }];
             let help = match config.method {
                 Method::Attention => 0.0,
-                _ => values[&Unit { image, text: plan.empty_text, step }].error - unit.error,
+                _ => values[&Unit { image, text: scene.empty_text, step }].error - unit.error,
             };
             match config.method {
                 Method::Attention => unit.attention,
@@ -77,6 +76,37 @@ impl Model {
         };
         let steps = scene.timesteps.len();
         Ok(request.pairs.iter().map(|pair| (0..steps).map(|step| score(pair, step)).collect()).collect())
+    }
+
+    /// Images and texts encoded once, with everything else that the request's evaluations share.
+    fn scene<'a>(&'a self, request: &Request, config: &'a ScoreConfig) -> Result<Scene<'a>> {
+        let Checked { timesteps, noise, chosen, learned } = self.check(request, config)?;
+        let latents = self.encode_images(request.images, config)?;
+        let texts = self.texts_of(request, config)?;
+        Ok(Scene {
+            model: self,
+            config,
+            patch: self.patch(),
+            latents,
+            noise,
+            timesteps,
+            content: texts.tokens.into_iter().map(|tokens| tokens.content).collect(),
+            texts: texts.vectors,
+            chosen,
+            empty_text: request.texts.len(),
+            learned,
+            watch: None,
+        })
+    }
+
+    /// Whatever can be wrong with a request before anything is encoded.
+    fn check(&self, request: &Request, config: &ScoreConfig) -> Result<Checked> {
+        let timesteps = self.timesteps(config)?;
+        let noise = self.noise_or_given(config, request.noise.as_ref())?;
+        let chosen = select::sites(self.sites(), &config.layers)?;
+        select::check_heads(self.sites(), &chosen, &config.heads)?;
+        let learned = learned_weights(self, config, &chosen)?;
+        Ok(Checked { timesteps, noise, chosen, learned })
     }
 
     /// Text vectors of the request, and of the empty text at the end where the method needs it.
@@ -117,7 +147,7 @@ impl Model {
     }
 
     /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more.
-    fn auto_batch(&self, latents: &Tensor) -> usize {
+    pub fn auto_batch(&self, latents: &Tensor) -> usize {
         let size = latents.size();
         let pixels = (size[2] * size[3]) as usize;
         let budget = if self.device().is_cuda() { 64 * 4096 } else { 4096 };
@@ -125,80 +155,28 @@ impl Model {
     }
 }
 
-/// What one evaluation of the UNet gives.
+/// What a configuration comes to on this model.
+struct Checked {
+    timesteps: Vec<i64>,
+    noise: Tensor,
+    chosen: Vec<bool>,
+    learned: Vec<Option<Tensor>>,
+}
+
+/// What one evaluation of the UNet gives, as numbers.
 #[derive(Clone, Copy)]
 struct Value {
-    /// Mean over the chosen layers of their scores.
     attention: f64,
-    /// `‖target − prediction‖₂`.
     error: f64,
 }
 
-/// Everything that the evaluations of one request share.
-struct Scene<'a> {
-    model: &'a Model,
-    config: &'a ScoreConfig,
-    /// `[images, C, h, w]`, float32.
-    latents: Tensor,
-    /// `[steps, C, h, w]`, float32.
-    noise: Tensor,
-    texts: Texts,
-    timesteps: Vec<i64>,
-    chosen: Vec<bool>,
-    empty_text: usize,
-}
-
-impl Scene<'_> {
-    /// Runs one batch through the UNet.
-    fn evaluate(&self, units: &[Unit]) -> Result<Vec<Value>> {
-        let (device, schedule) = (self.model.device(), self.model.schedule());
-        // A batch is all conditional or all unconditional; the plan sees to that.
-        let conditional = units[0].text != self.empty_text;
-        let attention = conditional && self.config.method != Method::Denoising;
-        let prediction = self.config.method != Method::Attention;
-
-        let pick = |of: fn(&Unit) -> usize| {
-            let index: Vec<i64> = units.iter().map(|unit| of(unit) as i64).collect();
-            Tensor::from_slice(&index).to_device(device)
+impl Value {
+    fn of(rows: &Rows, count: usize) -> impl Iterator<Item = Value> {
+        let numbers = |tensor: &Option<Tensor>| match tensor {
+            Some(tensor) => to_vec64(tensor),
+            None => vec![0.0; count],
         };
-        let times: Vec<i64> = units.iter().map(|unit| schedule.clamp(self.timesteps[unit.step])).collect();
-        let clean = self.latents.index_select(0, &pick(|unit| unit.image));
-        let noise = self.noise.index_select(0, &pick(|unit| unit.step));
-        let text = self.texts.vectors.index_select(0, &pick(|unit| unit.text));
-        let each = |f: &dyn Fn(usize) -> Tensor| Tensor::stack(&(0..units.len()).map(f).collect::<Vec<_>>(), 0);
-        let noised = each(&|b| schedule.add_noise(&clean.get(b as i64), &noise.get(b as i64), times[b]));
-
-        let content: Vec<_> = units.iter().map(|unit| self.texts.tokens[unit.text].content.clone()).collect();
-        let none = vec![false; self.chosen.len()];
-        let wanted = Wanted {
-            sites: if attention { &self.chosen } else { &none },
-            map: self.config.map,
-            keep: &|_, map| layer::layer_score(&map, &content, self.config),
-            prediction,
-        };
-        let seen = self.model.backbone().observe(
-            &noised.to_kind(self.model.kind()),
-            &Tensor::from_slice(&times).to_device(device),
-            &text,
-            &wanted,
-        )?;
-
-        let mut values = vec![Value { attention: 0.0, error: 0.0 }; units.len()];
-        let layers = seen.maps.len() as f64;
-        for (_, scores) in &seen.maps {
-            for (value, score) in values.iter_mut().zip(to_vec(scores)) {
-                value.attention += f64::from(score) / layers;
-            }
-        }
-        if let Some(prediction) = &seen.prediction {
-            let target = each(&|b| self.model.target(&clean.get(b as i64), &noise.get(b as i64), times[b]));
-            // In float64: the score is a small difference of two large norms.
-            let squares = (target.to_kind(Kind::Double) - prediction.to_kind(Kind::Double)).square();
-            let norms = squares.sum_dim_intlist([1, 2, 3].as_slice(), false, None).sqrt();
-            for (b, value) in values.iter_mut().enumerate() {
-                value.error = norms.double_value(&[b as i64]);
-            }
-        }
-        Ok(values)
+        let (attention, error) = (numbers(&rows.attention), numbers(&rows.error));
+        attention.into_iter().zip(error).map(|(attention, error)| Value { attention, error })
     }
 }

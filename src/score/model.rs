@@ -1,6 +1,7 @@
 //! A loaded model: everything that turns images and texts into what a score needs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -8,15 +9,24 @@ use crate::backbone::unet::UNet;
 use crate::backbone::{Backbone, Site};
 use crate::checkpoint::{Checkpoint, Prediction};
 use crate::config::{ScoreConfig, Times};
+use crate::deltas::{Architecture, Deltas, Fingerprint, Patch};
 use crate::encode::image::{Preprocess, Rgb, preprocess};
 use crate::encode::tokenizer::{Tokenizer, Tokens, Truncate};
 use crate::encode::{TextEncoder, VaeEncoder};
 use crate::noise::{self, Schedule};
-use crate::torch::check_interrupt;
+use crate::torch::{Shared, check_interrupt};
 use crate::{Error, Result};
 
-/// A checkpoint on a device, ready to score. Nothing in it changes after loading.
+/// A checkpoint on a device, ready to score, and perhaps deltas. Nothing in it changes after loading; a copy shares
+/// the weights.
+#[derive(Clone)]
 pub struct Model {
+    base: Arc<Shared<Base>>,
+    adapted: Option<Arc<Shared<Adapted>>>,
+}
+
+/// The checkpoint itself.
+struct Base {
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     text: TextEncoder,
@@ -25,6 +35,12 @@ pub struct Model {
     schedule: Schedule,
     device: Device,
     kind: Kind,
+}
+
+/// Deltas, and how the network applies them.
+struct Adapted {
+    deltas: Deltas,
+    patch: Patch,
 }
 
 /// Number of parameters by part; the VAE's decoder is not loaded and not counted.
@@ -46,7 +62,7 @@ impl Model {
     /// Loads every part of the model in `dir`.
     pub fn load(dir: &Path, variant: Option<&str>, device: Device, kind: Kind) -> Result<Self> {
         let checkpoint = Checkpoint::open(dir, variant)?;
-        Ok(Model {
+        let base = Base {
             tokenizer: Tokenizer::open(&dir.join("tokenizer"), checkpoint.text.max_tokens as usize)?,
             text: TextEncoder::new(&checkpoint, device, kind)?,
             vae: VaeEncoder::new(&checkpoint, device, kind)?,
@@ -55,50 +71,84 @@ impl Model {
             checkpoint,
             device,
             kind,
-        })
+        };
+        Ok(Model { base: Arc::new(Shared::new(base)), adapted: None })
+    }
+
+    /// The same model with these deltas, or none.
+    ///
+    /// `merge` adds them to the weights once (32 matrices at most for keys and values); otherwise each is a product of
+    /// its own. By default they are merged in float32, while half precision would round small deltas away.
+    pub fn with_deltas(&self, deltas: Option<Deltas>, merge: Option<bool>) -> Model {
+        let merge = merge.unwrap_or(self.kind() == Kind::Float);
+        let adapted = deltas.map(|deltas| {
+            let patch = deltas.patch(|target| self.backbone().weight(target).shallow_clone(), merge);
+            Arc::new(Shared::new(Adapted { deltas, patch }))
+        });
+        Model { base: self.base.clone(), adapted }
+    }
+
+    /// The deltas in use.
+    pub fn deltas(&self) -> Option<&Deltas> {
+        self.adapted.as_ref().map(|adapted| &adapted.deltas)
+    }
+
+    /// The deltas in use, as the network applies them.
+    pub fn patch(&self) -> Option<&Patch> {
+        self.adapted.as_ref().map(|adapted| &adapted.patch)
+    }
+
+    /// What deltas have to fit.
+    pub fn architecture(&self) -> Architecture {
+        Architecture { sites: self.sites().to_vec(), text_width: self.base.checkpoint.unet.cross_attention_dim }
+    }
+
+    /// By what deltas recognise this model.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::new(&self.architecture(), |target| self.backbone().weight(target).shallow_clone())
     }
 
     pub fn checkpoint(&self) -> &Checkpoint {
-        &self.checkpoint
+        &self.base.checkpoint
     }
 
     pub fn device(&self) -> Device {
-        self.device
+        self.base.device
     }
 
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.base.kind
     }
 
     pub fn schedule(&self) -> &Schedule {
-        &self.schedule
+        &self.base.schedule
     }
 
-    pub fn backbone(&self) -> &dyn Backbone {
-        self.unet.as_ref()
+    pub fn backbone(&self) -> &(dyn Backbone + Send) {
+        self.base.unet.as_ref()
     }
 
     /// The cross-attention sites, in forward order.
     pub fn sites(&self) -> &[Site] {
-        self.unet.sites()
+        self.base.unet.sites()
     }
 
     pub fn parameters(&self) -> Parameters {
         Parameters {
-            unet: self.unet.parameters(),
-            vae_encoder: self.vae.parameters(),
-            text_encoder: self.text.parameters(),
+            unet: self.base.unet.parameters(),
+            vae_encoder: self.base.vae.parameters(),
+            text_encoder: self.base.text.parameters(),
         }
     }
 
     /// Side of the square images that the model was trained on, pixels.
     pub fn resolution(&self) -> usize {
-        (self.checkpoint.unet.sample_size * self.checkpoint.vae.scale_factor()) as usize
+        (self.base.checkpoint.unet.sample_size * self.base.checkpoint.vae.scale_factor()) as usize
     }
 
     /// Shape `[C, h, w]` of one latent under `config`.
     pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
-        let factor = self.checkpoint.vae.scale_factor() as usize;
+        let factor = self.base.checkpoint.vae.scale_factor() as usize;
         let side = config.resolution.unwrap_or_else(|| self.resolution());
         if !side.is_multiple_of(factor) {
             return Err(Error::Config(format!(
@@ -107,20 +157,20 @@ impl Model {
             )));
         }
         let side = (side / factor) as i64;
-        Ok([self.checkpoint.vae.latent_channels, side, side])
+        Ok([self.base.checkpoint.vae.latent_channels, side, side])
     }
 
     /// The timesteps that `config` asks for, the noisiest first where they come from the schedule.
     pub fn timesteps(&self, config: &ScoreConfig) -> Result<Vec<i64>> {
-        let train = self.schedule.train_timesteps();
+        let train = self.base.schedule.train_timesteps();
         match &config.times {
-            Times::Steps(steps) => self.schedule.timesteps(*steps),
+            Times::Steps(steps) => self.base.schedule.timesteps(*steps),
             Times::Timesteps(timesteps) => match timesteps.iter().find(|&&t| t >= train) {
                 Some(t) => Err(Error::Config(format!("timesteps holds {t}; this model's are 0 to {}", train - 1))),
                 None => Ok(timesteps.clone()),
             },
             Times::NoiseLevels(levels) => {
-                Ok(levels.iter().map(|level| self.schedule.clamp((level * train as f64).round() as i64)).collect())
+                Ok(levels.iter().map(|level| self.base.schedule.clamp((level * train as f64).round() as i64)).collect())
             }
         }
     }
@@ -138,16 +188,16 @@ impl Model {
 
     /// Token ids and what they stand for.
     pub fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
-        self.tokenizer.encode(text, truncate)
+        self.base.tokenizer.encode(text, truncate)
     }
 
     /// Text vectors, a few texts at a time.
     pub fn encode_texts(&self, texts: &[&str], truncate: Truncate) -> Result<Texts> {
         let tokens = texts.iter().map(|text| self.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
         let mut vectors = vec![];
-        for chunk in tokens.chunks(if self.device.is_cuda() { 256 } else { 16 }) {
+        for chunk in tokens.chunks(if self.base.device.is_cuda() { 256 } else { 16 }) {
             let ids: Vec<Tensor> = chunk.iter().map(|tokens| Tensor::from_slice(&tokens.ids)).collect();
-            vectors.push(self.text.forward(&Tensor::stack(&ids, 0).to_device(self.device))?);
+            vectors.push(self.base.text.forward(&Tensor::stack(&ids, 0).to_device(self.base.device))?);
         }
         Ok(Texts { vectors: Tensor::cat(&vectors, 0), tokens })
     }
@@ -155,7 +205,7 @@ impl Model {
     /// Latents `z` `[n, C, h, w]` on the model's device, float32.
     pub fn encode_images(&self, images: &[Rgb], config: &ScoreConfig) -> Result<Tensor> {
         let [_, height, width] = self.latent_shape(config)?;
-        let factor = self.checkpoint.vae.scale_factor();
+        let factor = self.base.checkpoint.vae.scale_factor();
         let how = Preprocess {
             height: (height * factor) as usize,
             width: (width * factor) as usize,
@@ -163,12 +213,12 @@ impl Model {
             resize: config.resize,
         };
         // The encoder's first layers hold 128 channels at full size, about 0.5 GB for one image of 512 pixels.
-        let budget = if self.device.is_cuda() { 8 } else { 1 } * 512 * 512;
+        let budget = if self.base.device.is_cuda() { 8 } else { 1 } * 512 * 512;
         let at_a_time = (budget / (how.height * how.width)).clamp(1, 256);
         let mut latents = vec![];
         for chunk in images.chunks(at_a_time) {
             let pixels = chunk.iter().map(|image| self.pixels(image, &how)).collect::<Result<Vec<_>>>()?;
-            latents.push(self.vae.forward(&Tensor::stack(&pixels, 0))?.to_kind(Kind::Float));
+            latents.push(self.base.vae.forward(&Tensor::stack(&pixels, 0))?.to_kind(Kind::Float));
         }
         Ok(Tensor::cat(&latents, 0))
     }
@@ -178,15 +228,15 @@ impl Model {
         check_interrupt()?;
         let image = preprocess(image, how)?;
         let (height, width) = (image.height as i64, image.width as i64);
-        let bytes = Tensor::from_slice(&image.data).view([height, width, 3]).to_device(self.device);
-        Ok((bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 127.5 - 1.0).to_kind(self.kind))
+        let bytes = Tensor::from_slice(&image.data).view([height, width, 3]).to_device(self.base.device);
+        Ok((bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 127.5 - 1.0).to_kind(self.base.kind))
     }
 
     /// What the UNet should predict at a timestep, from `z` and `ε`: `ε` itself, or the velocity.
     pub fn target(&self, clean: &Tensor, noise: &Tensor, timestep: i64) -> Tensor {
-        match self.checkpoint.scheduler.prediction {
+        match self.base.checkpoint.scheduler.prediction {
             Prediction::Epsilon => noise.shallow_clone(),
-            Prediction::Velocity => self.schedule.velocity(clean, noise, timestep),
+            Prediction::Velocity => self.base.schedule.velocity(clean, noise, timestep),
         }
     }
 }

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::Model;
-use crate::backbone::{MapKind, Wanted};
+use crate::backbone::{Batch, MapKind, Wanted};
 use crate::config::ScoreConfig;
 use crate::encode::image::Rgb;
 use crate::encode::tokenizer::Tokens;
@@ -57,13 +57,11 @@ impl Model {
         let clean = self.encode_images(std::slice::from_ref(look.image), &config)?;
         let texts = self.encode_texts(&[look.text], config.truncate)?;
         let noised = self.schedule().add_noise(&clean, &noise, look.timestep);
-        let wanted = Wanted { sites: &sites, map: look.map, keep: &|_, map| map, prediction: look.prediction };
-        let seen = self.backbone().observe(
-            &noised.to_kind(self.kind()),
-            &Tensor::from_slice(&[look.timestep]).to_device(self.device()),
-            &texts.vectors,
-            &wanted,
-        )?;
+        let wanted = Wanted { sites: &sites, map: look.map, keep: &|_, map| map.shallow_clone(), alter: None, prediction: look.prediction };
+        let input = noised.to_kind(self.kind());
+        let timestep = Tensor::from_slice(&[look.timestep]).to_device(self.device());
+        let batch = Batch::new(&input, &timestep, &texts.vectors, &[0], &[0]);
+        let seen = self.backbone().observe(&batch, self.patch(), &wanted)?;
         Ok(Sight {
             maps: seen.maps.iter().map(|(site, map)| (self.sites()[*site].name(), map.squeeze_dim(0))).collect(),
             prediction: seen.prediction.map(|prediction| prediction.squeeze_dim(0).to_kind(Kind::Float)),

@@ -15,25 +15,23 @@ pub struct Unit {
 pub struct Plan {
     pub units: Vec<Unit>,
     conditional: usize,
-    /// Index of the empty text, behind the request's own.
-    pub empty_text: usize,
 }
 
 impl Plan {
-    /// `texts` is the number of the request's own texts.
-    pub fn new(pairs: &[(usize, usize)], steps: usize, texts: usize, method: Method) -> Self {
+    /// `empty_text` is the index of the empty text, behind the request's own.
+    pub fn new(pairs: &[(usize, usize)], steps: usize, empty_text: usize, method: Method) -> Self {
         // The noise is shared, so one unconditional pass of an image serves all its texts, exactly.
-        let unconditional = pairs.iter().filter(|_| method != Method::Attention).map(|&(image, _)| (image, texts));
+        let unconditional = pairs.iter().filter(|_| method != Method::Attention).map(|&(image, _)| (image, empty_text));
         let mut seen = HashSet::new();
         let mut units = vec![];
         let mut conditional = 0;
         for (image, text) in pairs.iter().copied().chain(unconditional) {
             if seen.insert((image, text)) {
                 units.extend((0..steps).map(|step| Unit { image, text, step }));
-                conditional += if text < texts { steps } else { 0 };
+                conditional += if text < empty_text { steps } else { 0 };
             }
         }
-        Plan { units, conditional, empty_text: texts }
+        Plan { units, conditional }
     }
 
     /// Batches of at most `size`; none mixes evaluations with and without a text.

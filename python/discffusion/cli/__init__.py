@@ -13,9 +13,10 @@ import typer
 
 import discffusion
 from discffusion.cli.info import info
-from discffusion.cli.options import option_rows, plain, scoring
+from discffusion.cli.options import option_rows, plain, scoring, training_rows
 from discffusion.cli.rank import rank
 from discffusion.cli.score import score
+from discffusion.cli.train import train
 
 __all__ = ["build_app", "main"]
 
@@ -24,7 +25,9 @@ def main() -> None:
     """Runs the command line of this process."""
     warnings.showwarning = _one_line
     # A command can only run if its name was typed; without one, the core need not be loaded for its options.
-    build_app(with_options=any(name in sys.argv[1:] for name in ("score", "rank")))(prog_name="discffusion")
+    build_app(with_options=any(name in sys.argv[1:] for name in ("score", "rank", "train")))(
+        prog_name="discffusion"
+    )
 
 
 def build_app(*, with_options: bool = True) -> typer.Typer:
@@ -41,6 +44,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     rows = option_rows() if with_options else []
     app.command("score")(scoring(score, rows))
     app.command("rank")(scoring(rank, rows))
+    app.command("train")(scoring(train, rows, training_rows() if with_options else []))
     app.command("info")(plain(info))
     return app
 

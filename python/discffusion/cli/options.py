@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LISTS = ("choice_or_list", "int_list", "float_list")
 _PANEL = "Score"
+_TRAINING_PANEL = "Training"
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Setup:
     config: str = "default"
     json: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     def scorer(self) -> Scorer:
         """Loads the model. A wrong option is a usage error."""
@@ -99,29 +101,67 @@ def option_rows() -> list[dict[str, Any]]:
         return []
 
 
+def training_rows() -> list[dict[str, Any]]:
+    """The core's table of training options; empty if the core cannot be loaded."""
+    try:
+        from discffusion.training.options import option_table
+
+        return option_table()
+    except InstallationError:
+        return []
+
+
 def plain(command: Callable[..., None]) -> Callable[..., None]:
     """`command(setup, ...)` with the options of the model."""
-    return _extended(command, _parameters(_common), [])
+    return _extended(command, _parameters(_common), {})
 
 
-def scoring(command: Callable[..., None], rows: list[dict[str, Any]]) -> Callable[..., None]:
-    """`command(setup, ...)` with the options of the model and of a score."""
-    score = [_score_option(row) for row in rows]
-    return _extended(command, [*_parameters(_common), *_parameters(_preset), *score], rows)
+def scoring(
+    command: Callable[..., None], rows: list[dict[str, Any]], training: list[dict[str, Any]] | None = None
+) -> Callable[..., None]:
+    """`command(setup, ...)` with the options of the model, of a score and, if they are given, of training.
+
+    Where two options have one name, that of the command comes first, then that of the score; the other gets
+    `score-` or `train-` before its name.
+    """
+    taken = {parameter.name for parameter in _parameters(command)}
+    made: dict[str, _Made] = {}
+    more = [*_parameters(_common), *_parameters(_preset)]
+    for group, panel, table in (("fields", _PANEL, rows), ("training", _TRAINING_PANEL, training or [])):
+        for row in table:
+            name = row["name"] if row["name"] not in taken else f"{_PREFIX[group]}_{row['name']}"
+            made[name] = _Made(group, row["name"], row["kind"])
+            more.append(_option(row, name, panel))
+            taken.add(name)
+    return _extended(command, more, made)
+
+
+_PREFIX = {"fields": "score", "training": "train"}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Where the value of an option made from a table goes."""
+
+    group: str
+    name: str
+    kind: str
 
 
 def _extended(
-    command: Callable[..., None], more: list[inspect.Parameter], rows: list[dict[str, Any]]
+    command: Callable[..., None], more: list[inspect.Parameter], made: dict[str, _Made]
 ) -> Callable[..., None]:
     own = [parameter for parameter in _parameters(command) if parameter.name != "setup"]
-    kinds = {row["name"]: row["kind"] for row in rows}
 
     def run(**values: Any) -> None:
         with _reported(values.pop("debug")):
-            fields = {name: values.pop(name) for name in kinds}
-            given = {name: _parse(value, kinds[name]) for name, value in fields.items() if value is not None}
+            given: dict[str, dict[str, Any]] = {"fields": {}, "training": {}}
+            for name, option in made.items():
+                value = values.pop(name)
+                if value is not None:
+                    given[option.group][option.name] = _parse(value, option.kind)
             own_values = {parameter.name: values.pop(parameter.name) for parameter in own}
-            command(Setup(**values, fields=given), **own_values)
+            command(Setup(**values, fields=given["fields"], training=given["training"]), **own_values)
 
     run.__doc__ = command.__doc__
     keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *more]]
@@ -134,18 +174,19 @@ def _parameters(function: Callable[..., None]) -> list[inspect.Parameter]:
     return list(inspect.signature(function, eval_str=True).parameters.values())
 
 
-def _score_option(row: dict[str, Any]) -> inspect.Parameter:
-    name, kind, default = row["name"], row["kind"], row["default"]
-    kinds: dict[str, Any] = {"int": int, "float": float}
+def _option(row: dict[str, Any], name: str, panel: str) -> inspect.Parameter:
+    kind, default = row["kind"], row["default"]
+    kinds: dict[str, Any] = {"int": int, "float": float, "bool": bool}
     if kind == "choice":
         kinds["choice"] = Literal[tuple(row["choices"])]
     choices = f" One of {', '.join(row['choices'])}." if kind == "choice_or_list" else ""
     lists = " Separated by commas." if kind in _LISTS else ""
+    dashed = name.rstrip("_").replace("_", "-")
     option = typer.Option(
-        "--" + name.rstrip("_").replace("_", "-"),
+        f"--{dashed}/--no-{dashed}" if kind == "bool" else f"--{dashed}",
         help=row["help"] + choices + lists,
         show_default=False if default is None else str(default),
-        rich_help_panel=_PANEL,
+        rich_help_panel=panel,
     )
     value: Any = kinds.get(kind, str)
     annotation: Any = Annotated[value | None, option]

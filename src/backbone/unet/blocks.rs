@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::super::{Site, Stage, Taps};
+use super::super::{Hidden, Site, Stage, Taps};
+use super::Pass;
 use super::resnet::Resnet;
 use super::transformer::Transformer;
 use crate::Result;
@@ -39,6 +40,10 @@ impl Layers {
         Ok(layers)
     }
 
+    fn transformers(&self) -> impl Iterator<Item = &Transformer> {
+        self.transformers.iter().flatten()
+    }
+
     fn each(&self) -> impl Iterator<Item = (&Resnet, Option<&Transformer>)> {
         self.resnets.iter().zip(self.transformers.iter().map(Option::as_ref))
     }
@@ -67,29 +72,27 @@ impl DownBlock {
         Ok(DownBlock { layers, down })
     }
 
-    pub fn forward(
-        &self,
-        mut x: Tensor,
-        time: &Tensor,
-        text: &Tensor,
-        skips: &mut Vec<Tensor>,
-        taps: &mut Taps,
-    ) -> Result<Option<Tensor>> {
+    pub fn transformers(&self) -> impl Iterator<Item = &Transformer> {
+        self.layers.transformers()
+    }
+
+    /// Whether anything is left to do.
+    pub fn forward(&self, hidden: &mut Hidden, pass: &Pass, taps: &mut Taps) -> Result<bool> {
         for (resnet, transformer) in self.layers.each() {
-            x = resnet.forward(&x, time)?;
+            hidden.x = resnet.forward(&hidden.x, &pass.time, pass.batch)?;
             if let Some(transformer) = transformer {
-                let Some(y) = transformer.forward(&x, text, taps)? else {
-                    return Ok(None);
+                let Some(y) = transformer.forward(&hidden.x, pass, taps)? else {
+                    return Ok(false);
                 };
-                x = y;
+                hidden.x = y;
             }
-            skips.push(x.shallow_clone());
+            hidden.skips.push(hidden.x.shallow_clone());
         }
         if let Some(down) = &self.down {
-            x = down.forward(&x);
-            skips.push(x.shallow_clone());
+            hidden.x = down.forward(&hidden.x);
+            hidden.skips.push(hidden.x.shallow_clone());
         }
-        Ok(Some(x))
+        Ok(true)
     }
 }
 
@@ -114,12 +117,18 @@ impl MidBlock {
         })
     }
 
-    pub fn forward(&self, x: Tensor, time: &Tensor, text: &Tensor, taps: &mut Taps) -> Result<Option<Tensor>> {
-        let x = self.resnet0.forward(&x, time)?;
-        let Some(x) = self.transformer.forward(&x, text, taps)? else {
-            return Ok(None);
+    pub fn transformers(&self) -> impl Iterator<Item = &Transformer> {
+        std::iter::once(&self.transformer)
+    }
+
+    /// Whether anything is left to do.
+    pub fn forward(&self, hidden: &mut Hidden, pass: &Pass, taps: &mut Taps) -> Result<bool> {
+        let x = self.resnet0.forward(&hidden.x, &pass.time, pass.batch)?;
+        let Some(x) = self.transformer.forward(&x, pass, taps)? else {
+            return Ok(false);
         };
-        self.resnet1.forward(&x, time).map(Some)
+        hidden.x = self.resnet1.forward(&x, &pass.time, pass.batch)?;
+        Ok(true)
     }
 }
 
@@ -155,30 +164,36 @@ impl UpBlock {
         Ok(UpBlock { layers, up })
     }
 
-    pub fn forward(
-        &self,
-        mut x: Tensor,
-        time: &Tensor,
-        text: &Tensor,
-        skips: &mut Vec<Tensor>,
-        taps: &mut Taps,
-    ) -> Result<Option<Tensor>> {
+    pub fn transformers(&self) -> impl Iterator<Item = &Transformer> {
+        self.layers.transformers()
+    }
+
+    /// Number of hidden states that it takes back.
+    pub fn takes(&self) -> usize {
+        self.layers.resnets.len()
+    }
+
+    /// Whether anything is left to do.
+    pub fn forward(&self, hidden: &mut Hidden, pass: &Pass, taps: &mut Taps) -> Result<bool> {
         for (resnet, transformer) in self.layers.each() {
-            let skip = skips.pop().expect("the way down left one hidden state for every block on the way up");
-            x = resnet.forward(&Tensor::cat(&[x, skip], 1), time)?;
+            let skip = hidden.skips.pop().expect("the way down left one hidden state for every block on the way up");
+            // What was kept before the first text came in is by latent still.
+            let skip = pass.batch.beside(&skip, &hidden.x);
+            let x = Tensor::cat(&[&hidden.x, &skip], 1);
+            hidden.x = resnet.forward(&x, &pass.time, pass.batch)?;
             if let Some(transformer) = transformer {
-                let Some(y) = transformer.forward(&x, text, taps)? else {
-                    return Ok(None);
+                let Some(y) = transformer.forward(&hidden.x, pass, taps)? else {
+                    return Ok(false);
                 };
-                x = y;
+                hidden.x = y;
             }
         }
         if let Some(up) = &self.up {
             // To the size of the hidden state it will meet: latents need not be divisible by 2 at every level.
             let (_, _, height, width) =
-                skips.last().expect("a level above has hidden states left").size4().expect("4-d");
-            x = up.forward(&x.upsample_nearest2d([height, width], None, None));
+                hidden.skips.last().expect("a level above has hidden states left").size4().expect("4-d");
+            hidden.x = up.forward(&hidden.x.upsample_nearest2d([height, width], None, None));
         }
-        Ok(Some(x))
+        Ok(true)
     }
 }

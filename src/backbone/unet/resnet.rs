@@ -1,5 +1,6 @@
 use tch::Tensor;
 
+use super::super::Batch;
 use crate::Result;
 use crate::checkpoint::{Scope, UNetConfig};
 use crate::nn::{Conv2d, GroupNorm, Linear};
@@ -35,11 +36,12 @@ impl Resnet {
         })
     }
 
-    /// `x` `[B, in, h, w]` and time `[B, 4c]` to `[B, out, h, w]`.
-    pub fn forward(&self, x: &Tensor, time: &Tensor) -> Result<Tensor> {
+    /// `x` `[I or B, in, h, w]` and time `[I, 4c]` to `[I or B, out, h, w]`.
+    pub fn forward(&self, x: &Tensor, time: &Tensor, batch: &Batch) -> Result<Tensor> {
         check_interrupt()?;
         let y = self.conv1.forward(&self.norm1.forward(x).silu());
-        let y = y + self.time.forward(&time.silu()).unsqueeze(-1).unsqueeze(-1);
+        let time = batch.beside(&self.time.forward(&time.silu()), x);
+        let y = y + time.unsqueeze(-1).unsqueeze(-1);
         let y = self.conv2.forward(&self.norm2.forward(&y).silu());
         let sum = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + y,

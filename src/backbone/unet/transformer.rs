@@ -2,8 +2,10 @@ use tch::Tensor;
 
 use super::super::attention::Attention;
 use super::super::{Site, Taps};
+use super::Pass;
 use crate::Result;
 use crate::checkpoint::{Scope, UNetConfig};
+use crate::deltas::{Attention as Which, Target};
 use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear};
 use crate::torch::check_interrupt;
 
@@ -61,28 +63,39 @@ impl Transformer {
         Ok(transformer)
     }
 
-    /// `[B, c, h, w]` and text `[B, m, D]` to `[B, c, h, w]`, or `None` if nothing more is wanted.
-    pub fn forward(&self, x: &Tensor, text: &Tensor, taps: &mut Taps) -> Result<Option<Tensor>> {
+    /// The weight of one of its attentions.
+    pub fn weight(&self, target: Target) -> &Tensor {
+        let attention = match target.attention {
+            Which::Itself => &self.self_attention,
+            Which::Cross => &self.cross_attention,
+        };
+        attention.weight(target.projection)
+    }
+
+    /// `[I or B, c, h, w]` to `[B, c, h, w]`, or `None` if nothing more is wanted.
+    pub fn forward(&self, x: &Tensor, pass: &Pass, taps: &mut Taps) -> Result<Option<Tensor>> {
         check_interrupt()?;
         let tokens = |x: &Tensor| x.flatten(2, 3).transpose(1, 2);
+        let changes = |which| pass.patch.and_then(|patch| patch.of(self.site, which));
         let y = self.norm.forward(x);
-        let mut y = match &self.proj_in {
+        let y = match &self.proj_in {
             Projection::Conv(conv) => tokens(&conv.forward(&y)),
             Projection::Linear(linear) => linear.forward(&tokens(&y)),
         };
-        let z = self.norm1.forward(&y);
-        y = &y + self.self_attention.forward(&z, &z);
-        let Some(z) = self.cross_attention.observe(&self.norm2.forward(&y), text, self.site, taps) else {
+        let y = &y + self.self_attention.to_itself(&self.norm1.forward(&y), changes(Which::Itself));
+        let z = self.norm2.forward(&y);
+        let Some(z) = self.cross_attention.to_text(&z, pass.batch, changes(Which::Cross), self.site, taps) else {
             return Ok(None);
         };
-        y += z;
+        let y = pass.batch.by_row(&y) + z;
         // GEGLU (Shazeer 2020): half of the wide layer gates the other half.
         let wide = self.gate.forward(&self.norm3.forward(&y)).chunk(2, -1);
-        y = &y + self.feed.forward(&(&wide[0] * wide[1].gelu("none")));
-        let grid = |y: &Tensor| y.transpose(1, 2).reshape_as(x);
+        let y = &y + self.feed.forward(&(&wide[0] * wide[1].gelu("none")));
+        let x = pass.batch.by_row(x);
+        let grid = |y: &Tensor| y.transpose(1, 2).reshape_as(&x);
         Ok(Some(match &self.proj_out {
-            Projection::Conv(conv) => conv.forward(&grid(&y)) + x,
-            Projection::Linear(linear) => grid(&linear.forward(&y)) + x,
+            Projection::Conv(conv) => conv.forward(&grid(&y)) + &x,
+            Projection::Linear(linear) => grid(&linear.forward(&y)) + &x,
         }))
     }
 }

@@ -27,4 +27,14 @@ impl Site {
             Stage::Up => format!("up.{}.{}", self.block, self.layer),
         }
     }
+
+    /// The checkpoint's key of the site's transformer block, as `down_blocks.0.attentions.1.transformer_blocks.0`.
+    pub fn path(&self) -> String {
+        let block = match self.stage {
+            Stage::Down => format!("down_blocks.{}", self.block),
+            Stage::Mid => "mid_block".to_owned(),
+            Stage::Up => format!("up_blocks.{}", self.block),
+        };
+        format!("{block}.attentions.{}.transformer_blocks.0", self.layer)
+    }
 }

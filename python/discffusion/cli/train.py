@@ -1,0 +1,203 @@
+"""``discffusion train``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from discffusion.cli.options import Setup
+from discffusion.cli.score import describe
+from discffusion.errors import ConfigError
+
+if TYPE_CHECKING:
+    from discffusion.trainer import Trainer
+    from discffusion.training.history import History
+
+_DATA = "Data"
+_RUN = "Run"
+
+
+def train(
+    setup: Setup,
+    dataset: Annotated[str, typer.Argument(help="Name of a dataset, as shapes.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the deltas, the model card and the states.", show_default=False
+        ),
+    ],
+    root: Annotated[
+        str | None, typer.Option(help="Folder of the dataset's files.", rich_help_panel=_DATA)
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split to train on.", rich_help_panel=_DATA)] = "train",
+    subset: Annotated[str | None, typer.Option(help="Subset of the split.", rich_help_panel=_DATA)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Train on the first items only.", rich_help_panel=_DATA)
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Another option of the dataset; give it again for more.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    validation_split: Annotated[
+        str | None,
+        typer.Option(help="Split to validate with; the deltas best there are kept.", rich_help_panel=_DATA),
+    ] = None,
+    validation_limit: Annotated[
+        int | None, typer.Option(min=1, help="Validate with the first items only.", rich_help_panel=_DATA)
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="File of deltas to start from.", rich_help_panel=_RUN)
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="How often every item is seen.", rich_help_panel=_RUN)
+    ] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items to a step.", rich_help_panel=_RUN)] = 1,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many steps.", rich_help_panel=_RUN)
+    ] = None,
+    validate_every: Annotated[
+        int, typer.Option(min=1, help="Epochs from one validation to the next.", rich_help_panel=_RUN)
+    ] = 1,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Stop after so many validations without a better one.", rich_help_panel=_RUN
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Steps from one state to the next.", rich_help_panel=_RUN)
+    ] = 100,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the last state.", rich_help_panel=_RUN)
+    ] = True,
+    tensorboard: Annotated[
+        str | None, typer.Option(help="Folder to write to for TensorBoard.", rich_help_panel=_RUN)
+    ] = None,
+    trackio: Annotated[
+        str | None, typer.Option(help="Project of trackio to log to.", rich_help_panel=_RUN)
+    ] = None,
+) -> None:
+    """Train deltas on a dataset: few-shot learning.
+
+    Writes `deltas.safetensors`, `README.md` (a model card), `history.csv` and `checkpoints` to the output folder. The
+    same command goes on with a run that was interrupted. `--seed` is the seed of noise and of training, unless
+    `--train-seed` is given.
+
+    Example: `discffusion train shapes --limit 270 --epochs 16 --output few-shot --validation-split eval`
+    """
+    options = _options(setup)
+    if patience is not None and validation_split is None:
+        raise typer.BadParameter("--patience counts validations: give --validation-split")
+    more = dict(_option(text) for text in data or [])
+    items = _items(dataset, root, split, subset, limit, more)
+    held_out = None
+    if validation_split is not None:
+        held_out = _items(dataset, root, validation_split, subset, validation_limit, more)
+    callbacks = _callbacks(tensorboard, trackio, output)
+    with setup.scorer() as scorer:
+        if init is not None:
+            scorer.load_deltas(init)
+        from discffusion.trainer import Trainer
+
+        trainer = Trainer(scorer, **options)
+        history = trainer.fit(
+            items,
+            held_out,
+            epochs,
+            batch_size,
+            output / "checkpoints",
+            resume,
+            callbacks,
+            checkpoint_every=checkpoint_every,
+            validate_every=validate_every,
+            patience=patience,
+            max_steps=max_steps,
+        )
+        _write(trainer, history, output)
+        found = {**describe(scorer), **_result(trainer, history, output)}
+    if setup.json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        for name in ("deltas", "steps", "loss", "accuracy"):
+            if found[name] is not None:
+                typer.echo(f"{name}\t{found[name]}")
+
+
+def _options(setup: Setup) -> dict[str, Any]:
+    """The training options, checked before anything is loaded."""
+    from discffusion.training.options import check
+
+    given = dict(setup.training)
+    if "seed" in setup.fields:
+        given.setdefault("seed", setup.fields["seed"])
+    try:
+        return check(given)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"--data is {text!r}; expected NAME=VALUE, as n=270")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value
+
+
+def _items(
+    dataset: str, root: str | None, split: str, subset: str | None, limit: int | None, more: dict[str, Any]
+) -> Sequence[Any]:
+    from discffusion.data import load_dataset
+
+    try:
+        items: Sequence[Any] = load_dataset(dataset, root, split, subset, **more)
+    except TypeError as error:  # the dataset has no such option
+        raise typer.BadParameter(f"--data: {error}") from None
+    return items if limit is None else items[:limit]
+
+
+def _callbacks(tensorboard: str | None, trackio: str | None, output: Path) -> list[Any]:
+    from discffusion.callbacks import TensorBoardCallback, TrackioCallback
+
+    found: list[Any] = []
+    if tensorboard is not None:
+        found.append(TensorBoardCallback(tensorboard))
+    if trackio is not None:
+        found.append(TrackioCallback(trackio, name=output.resolve().name))
+    return found
+
+
+def _write(trainer: Trainer, history: History, output: Path) -> None:
+    from discffusion.training.files import write_text
+
+    for leftover in output.glob(".*.tmp"):  # of a run that was killed while it wrote these
+        leftover.unlink(missing_ok=True)
+    trainer.save(output / "deltas.safetensors")
+    history.to_csv(output / "history.csv")
+    write_text(output / "README.md", trainer.card())
+
+
+def _result(trainer: Trainer, history: History, output: Path) -> dict[str, Any]:
+    steps, at_step = history.steps, [row for row in history.validations if row["step"] == trainer.steps]
+    return {
+        **{
+            name: value
+            for name, value in trainer.about().items()
+            if name in ("data", "training", "training_options")
+        },
+        "deltas": str(output / "deltas.safetensors"),
+        "steps": trainer.steps,
+        "loss": steps[-1]["loss"] if steps else None,
+        "accuracy": at_step[0]["accuracy"] if at_step else None,
+        "validations": history.validations,
+    }

@@ -1,0 +1,247 @@
+"""Few-shot training of deltas (Algorithm 1): :class:`Trainer`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from discffusion import __version__, _native
+from discffusion._progress import Progress
+from discffusion.config import ScoreConfig
+from discffusion.deltas import Deltas
+from discffusion.errors import ConfigError
+from discffusion.scorer import Scorer
+from discffusion.training.bar import showing
+from discffusion.training.calls import Calls
+from discffusion.training.folder import Folder
+from discffusion.training.history import History
+from discffusion.training.items import Items
+from discffusion.training.options import TrainOptions, check, option_table
+from discffusion.training.plan import Plan, whole_number
+from discffusion.training.run import Run
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from discffusion import _core
+    from discffusion.data.item import MatchItem
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains deltas on the keys and values of cross-attention, so that matching pairs score higher than others.
+
+    The scorer's weights stay as they are. Its deltas, if it has some, are what training starts from.
+
+    Args:
+        scorer: the model and the score that is trained.
+        loss: OPTIONS
+
+    Raises:
+        ConfigError: an option is unknown or out of range; the message names it.
+    """
+
+    def __init__(self, scorer: Scorer, **options: Unpack[TrainOptions]) -> None:
+        if not isinstance(scorer, Scorer):
+            raise ConfigError(f"scorer is {type(scorer).__name__}; expected a Scorer")
+        self._options = check(options)
+        self._scorer = scorer.with_config()  # so that closing or loading deltas there changes nothing here
+        self._core = self._new(self._scorer._model)
+        self._run: Run | None = None
+        self._sources: dict[str, str] = {}
+
+    def fit(
+        self,
+        train: Iterable[MatchItem],
+        validation: Iterable[MatchItem] | None = None,
+        epochs: int = 1,
+        batch_size: int = 1,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = True,
+        callbacks: Iterable[Any] = (),
+        *,
+        checkpoint_every: int = 100,
+        validate_every: int = 1,
+        patience: int | None = None,
+        max_steps: int | None = None,
+        progress: Progress = None,
+    ) -> History:
+        """Trains, starting from the deltas of now with a new optimiser.
+
+        With a `checkpoint_dir`, a run that ended in whatever way and is started again in the same way goes on where it
+        was and ends with the same deltas as one that was never interrupted; a finished one returns at once.
+
+        Args:
+            train: items to learn from. What has a length and an index is read item by item as it is needed.
+            validation: items that tell which deltas are best; those are the trainer's in the end.
+            epochs: how often every item is seen.
+            batch_size: items to a step; with ``accumulate``, to each of its parts.
+            checkpoint_dir: folder of the run's states, made if it is missing.
+            resume: whether to go on from a state in `checkpoint_dir`; False removes what is there.
+            callbacks: functions that take every row of the history, or objects with some of
+                ``on_step(trainer, row)``, ``on_validation(trainer, row)`` and ``on_end(trainer, history)``.
+            checkpoint_every: steps from one state to the next.
+            validate_every: epochs from one validation to the next; there is one before the first step too.
+            patience: stop after so many validations without a better one.
+            max_steps: stop after so many steps, if that is before the last epoch ends.
+            progress: True, False, or a function of ``(done, total)``; None shows a bar if somebody watches.
+
+        Returns:
+            The history, which is also :attr:`history`.
+
+        Raises:
+            ConfigError: an argument is out of range, or the folder holds another run.
+            DatasetError: an item has no matching pair, or nothing to compare it with.
+            DeltasError: the folder holds states, and none can be read.
+            TrainingError: the loss is not finite, or another process is at work in the folder.
+        """
+        if validation is None and patience is not None:
+            raise ConfigError("patience counts validations; give validation items, or leave it out")
+        calls = Calls(callbacks)
+        size = whole_number("batch_size", batch_size, 1)
+        items, held_out = (
+            Items(train, "train"),
+            None if validation is None else Items(validation, "validation"),
+        )
+        plan = Plan(
+            items=len(items),
+            items_per_step=size * int(self._options["accumulate"]),
+            epochs=whole_number("epochs", epochs, 1),
+            max_steps=None if max_steps is None else whole_number("max_steps", max_steps, 1),
+            checkpoint_every=whole_number("checkpoint_every", checkpoint_every, 1),
+            validate_every=whole_number("validate_every", validate_every, 1),
+            patience=None if patience is None else whole_number("patience", patience, 1),
+        )
+        data = {
+            "train": _told(items, self._options),
+            "validation": None if held_out is None else _told(held_out),
+        }
+        start = self._start()
+        core = self._new(start)
+        settings = {
+            "training": {**self._options, "batch_size": size},
+            "score": self.config.to_dict(),
+            "data": data,
+            "start_deltas": "" if checkpoint_dir is None else Deltas(core.deltas()).digest(),
+        }
+        with ExitStack() as stack:
+            folder = None if checkpoint_dir is None else stack.enter_context(Folder(checkpoint_dir))
+            run = Run(self, core, items, held_out, plan, settings, folder, calls)
+            run.prepare(start, resume, lambda: {str(settings["start_deltas"]), self._first_digest()})
+            self._core, self._run = core, run
+            self._sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}
+            run.train(stack.enter_context(showing(progress)))
+        return run.history
+
+    @property
+    def scorer(self) -> Scorer:
+        """A scorer with the deltas of now. It shares the weights, and further training does not change it."""
+        return self._scorer.with_deltas(self.deltas)
+
+    @property
+    def deltas(self) -> Deltas:
+        """The deltas of now, a copy."""
+        return Deltas(self._core.deltas(), self.about())
+
+    @property
+    def history(self) -> History:
+        """What happened in the last call of :meth:`fit`, or happens in this one."""
+        return History() if self._run is None else self._run.history
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All training options by name."""
+        return dict(self._options)
+
+    @property
+    def config(self) -> ScoreConfig:
+        """The score that is trained."""
+        return self._scorer.config
+
+    @property
+    def steps(self) -> int:
+        """After how many steps of the last :meth:`fit` the deltas of now were reached."""
+        return 0 if self._run is None else self._run.step
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        return int(json.loads(self._core.info())["parameters"])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the deltas of now with options, data and steps; :meth:`Scorer.load_deltas` reads them."""
+        self.deltas.save(path)
+
+    def export_lora(
+        self, path: str | os.PathLike[str], format: str = "diffusers", rank: int | None = None
+    ) -> float:
+        """Writes the deltas of now as LoRA for other programs; see :meth:`Deltas.export_lora`."""
+        return self.deltas.export_lora(path, format, rank)
+
+    def card(self) -> str:
+        """A model card of the deltas of now in Markdown: base model, data, options, figures, how to load them."""
+        from discffusion.training.card import card
+
+        return card(self)
+
+    def about(self) -> dict[str, Any]:
+        """What is saved with the deltas, plain data: base model, score, options, data, steps and their validation."""
+        told: dict[str, Any] = {
+            "base_model": self._scorer.model_id,
+            "package": f"discffusion {__version__}",
+            "score_config": self.config.to_dict(),
+            "training_options": self.options,
+        }
+        before = self._scorer.deltas
+        if before is not None:
+            told["before"] = {
+                name: before.metadata[name] for name in ("data", "training") if name in before.metadata
+            }
+        if self._run is None:
+            return told
+        settings, step = self._run.settings, self.steps
+        data = {
+            part: {"source": self._sources[part], **found}
+            for part, found in settings["data"].items()
+            if found is not None
+        }
+        at_step = [row for row in self.history.validations if row["step"] == step]
+        training = {
+            "steps": step,
+            "epoch": self._run.plan.epoch(step),
+            "batch_size": settings["training"]["batch_size"],
+            "validation": at_step[0] if at_step else None,
+        }
+        return {**told, "data": data, "training": training}
+
+    def __repr__(self) -> str:
+        changed = {
+            row["name"]: self._options[row["name"]]
+            for row in option_table()
+            if self._options[row["name"]] != row["default"]
+        }
+        options = "".join(f", {name}={value!r}" for name, value in changed.items())
+        return f"Trainer({self._scorer!r}{options}, {self.num_parameters:,} parameters, {self.steps} steps)"
+
+    def _start(self) -> _core.Scorer:
+        """What a run starts from: the scorer as it was given, or with the deltas of the run before."""
+        model = self._scorer._model
+        return model if self._run is None else model.with_deltas(self._core.deltas(), None)
+
+    def _new(self, scorer: _core.Scorer) -> _core.Trainer:
+        core: _core.Trainer = _native.core().Trainer.new(
+            scorer, json.dumps(self._options), self.config.to_json()
+        )
+        return core
+
+    def _first_digest(self) -> str:
+        """Of the deltas that the first run started from: a folder may hold that run, and be asked for again."""
+        return Deltas(self._new(self._scorer._model).deltas()).digest()
+
+
+def _told(items: Items, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"items": len(items), "digest": items.examine(options)}

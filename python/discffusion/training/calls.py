@@ -1,0 +1,56 @@
+"""Calls what a user wants to be told of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from discffusion.errors import ConfigError
+
+if TYPE_CHECKING:
+    from discffusion.trainer import Trainer
+    from discffusion.training.history import History
+
+__all__ = ["Calls"]
+
+_METHODS = ("on_step", "on_validation", "on_end")
+
+
+class Calls:
+    """Callbacks in their order: objects with some of the methods above, or functions that take a row."""
+
+    def __init__(self, callbacks: Any) -> None:
+        if not isinstance(callbacks, Iterable):
+            raise ConfigError(f"callbacks is {type(callbacks).__name__}; expected a list of callbacks")
+        self._callbacks = list(callbacks)
+        for callback in self._callbacks:
+            if isinstance(callback, type):
+                raise ConfigError(f"a callback is the class {callback.__name__}; give an object of it")
+            if not callable(callback) and not _has_methods(callback):
+                raise ConfigError(
+                    f"a callback is {type(callback).__name__}; expected a function of a row, or an object with "
+                    f"{', '.join(_METHODS)}"
+                )
+
+    def step(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        self._row("on_step", trainer, row)
+
+    def validation(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        self._row("on_validation", trainer, row)
+
+    def end(self, trainer: Trainer, history: History) -> None:
+        for callback in self._callbacks:
+            if hasattr(callback, "on_end"):
+                callback.on_end(trainer, history)
+
+    def _row(self, method: str, trainer: Trainer, row: dict[str, Any]) -> None:
+        for callback in self._callbacks:
+            told = dict(row)  # what a callback changes stays its own
+            if not _has_methods(callback):
+                callback(told)
+            elif hasattr(callback, method):
+                getattr(callback, method)(trainer, told)
+
+
+def _has_methods(callback: Any) -> bool:
+    return any(hasattr(callback, method) for method in _METHODS)

@@ -1,0 +1,149 @@
+"""The folder of a run: what lies in it, and in which order it is written.
+
+- ``lock``: held while a run is at work
+- ``step-00000100.safetensors``: a state of the core with deltas, optimiser and position; the last two are kept
+- ``best-00000080.safetensors``: the deltas that a kept state calls the best so far
+- ``history.jsonl``: the rows of the history, one a line
+
+A run may be killed between any two writes. So what a state tells of is written before the state (rows, best deltas),
+and is removed only when a later state is in place. Whatever is newer than the state that a run goes on from is removed
+or written again; a run is the same every time, so it is written again with the same contents.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from discffusion.errors import ConfigError, TrainingError
+from discffusion.training.files import write_text
+
+__all__ = ["Folder"]
+
+_STATE = re.compile(r"step-(\d{8,})\.safetensors")
+_BEST = re.compile(r"best-(\d{8,})\.safetensors")
+_LEFTOVER = re.compile(r"\.(step-|best-|history).*\.tmp")
+
+
+class Folder:
+    """A folder of a run, made and locked on entering.
+
+    Raises:
+        ConfigError: the folder cannot be made or written.
+        TrainingError: another run is at work in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser()
+        self._lock: IO[str] | None = None
+        self._history: IO[str] | None = None
+
+    def __enter__(self) -> Folder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"checkpoint_dir {str(self.path)!r} cannot be used: {error}") from None
+        try:
+            self._take(self._lock)
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def _take(self, lock: IO[str]) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise TrainingError(
+                f"another run (process {lock.read().strip() or 'unknown'}) is at work in {str(self.path)!r}; wait for "
+                "it to end, or give another checkpoint_dir"
+            ) from None
+        except OSError as error:  # some network file systems have no locks
+            warnings.warn(
+                f"{str(self.path)!r} cannot be locked ({error}); see to it that no other run uses it",
+                stacklevel=2,
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._history, self._lock):
+            if file is not None:
+                file.close()  # which lets go of the lock; a killed process lets go of it too
+        self._history = self._lock = None
+
+    def state(self, step: int) -> Path:
+        """Where the state after `step` steps is."""
+        return self.path / f"step-{step:08}.safetensors"
+
+    def best(self, step: int) -> Path:
+        """Where the deltas after `step` steps are, if they were the best."""
+        return self.path / f"best-{step:08}.safetensors"
+
+    def states(self) -> list[int]:
+        """The steps of the states there are, the latest first."""
+        found = (_STATE.fullmatch(path.name) for path in self.path.iterdir())
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def clean(self) -> None:
+        """Removes what a killed run left half written."""
+        for path in self.path.iterdir():
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    def prune(self, states: Collection[int], best: Collection[int]) -> None:
+        """Removes all states and best deltas but those of these steps."""
+        for path in self.path.iterdir():
+            for pattern, kept in ((_STATE, states), (_BEST, best)):
+                match = pattern.fullmatch(path.name)
+                if match and int(match[1]) not in kept:
+                    path.unlink(missing_ok=True)
+
+    def rewind(self, step: int, validations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Takes the history back to `step`, with the validations that the state knows of, and opens it for more."""
+        path = self.path / "history.jsonl"
+        steps = {row["step"]: row for row in _rows(path) if "loss" in row and row["step"] <= step}
+        if len(steps) < step:
+            warnings.warn(
+                f"{str(path)!r} lacks {step - len(steps)} of {step} steps; only the history is incomplete",
+                stacklevel=2,
+            )
+        rows = sorted([*steps.values(), *validations], key=lambda row: (row["step"], "accuracy" in row))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._history = path.open("a", encoding="utf-8")
+        return rows
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row to the history at once, for others to read."""
+        if self._history is not None:
+            self._history.write(json.dumps(row) + "\n")
+            self._history.flush()
+
+    def sync(self) -> None:
+        """Has the history on the disk, as a state that is written next takes for granted."""
+        if self._history is not None:
+            os.fsync(self._history.fileno())
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a history, without lines that are half written or foreign."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            yield row

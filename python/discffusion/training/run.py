@@ -1,0 +1,168 @@
+"""One run of a trainer: from where it stands, step by step, to where it is to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from discffusion.errors import ConfigError, ImageError
+from discffusion.images import prepare
+from discffusion.training.bar import Report
+from discffusion.training.calls import Calls
+from discffusion.training.folder import Folder
+from discffusion.training.history import History
+from discffusion.training.items import Items
+from discffusion.training.plan import Plan
+from discffusion.training.resume import pack, resume
+from discffusion.training.validation import exhausted, measure
+
+if TYPE_CHECKING:
+    from discffusion import _core
+    from discffusion.trainer import Trainer
+
+__all__ = ["Run"]
+
+
+class Run:
+    """What one call of ``fit`` does. What happens in a step depends on its number, the options and the seed alone.
+
+    Args:
+        trainer: whom it is for; it shows the run's deltas and history meanwhile.
+        core: the core's trainer, which has not moved yet.
+        settings: what must be the same when the run is taken up again.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        core: _core.Trainer,
+        train: Items,
+        validation: Items | None,
+        plan: Plan,
+        settings: dict[str, Any],
+        folder: Folder | None,
+        calls: Calls,
+    ) -> None:
+        self.history = History()
+        self.plan, self.settings = plan, settings
+        self._trainer, self._core, self._folder, self._calls = trainer, core, folder, calls
+        self._train, self._validation = train, validation
+        self._order: tuple[int, list[int]] | None = None
+        self._best: _core.Deltas | None = None
+        self._recorded = 0  # steps in the history
+        self._states: list[tuple[int, int]] = []  # step and number of validations of the states that are kept
+        self.step = 0  # after which the core had the deltas that it has
+
+    def prepare(self, scorer: _core.Scorer, again: bool, starts: Callable[[], set[str]]) -> None:
+        """Takes up what the folder holds, or empties it.
+
+        Args:
+            again: whether to go on from the last state there is.
+            starts: digests of the deltas that the run may have started from.
+        """
+        if self._folder is None:
+            return
+        self._folder.clean()
+        found = resume(self._folder, self._core, scorer, self.settings, starts) if again else None
+        done = self._core.steps
+        if done > self.plan.total:
+            raise ConfigError(
+                f"the run in {str(self._folder.path)!r} has done {done} steps, and {self.plan.total} are asked for; "
+                "raise epochs or max_steps, give another checkpoint_dir, or start over with resume=False"
+            )
+        if found is None:
+            self._folder.prune((), ())
+        else:
+            self.settings, self._best = found.settings, found.best
+            self._states = [(done, len(found.validations))]
+        self._recorded = self.step = done
+        self.history = History(self._folder.rewind(done, found.validations if found else ()))
+
+    def train(self, report: Report) -> None:
+        """Runs to the end. What ends it before leaves the state of the last whole step in the folder."""
+        core, total = self._core, self.plan.total
+        report(core.steps, total, None)
+        try:
+            while True:
+                if self._validation is not None and self._validation_is_due():
+                    self._validate(self._validation)
+                if core.steps >= total or exhausted(self.history, self.plan.patience):
+                    break
+                self._one_step()
+                report(core.steps, total, self.history[-1])
+                if self.plan.checkpoints(core.steps) and not self._validation_is_due():
+                    self._save()
+            self._save()
+        except BaseException:
+            with suppress(Exception):  # what ended the run is what the caller must hear of
+                self._save()
+            raise
+        best = self.history.best
+        if best is not None and best["step"] != core.steps and self._best is not None:
+            core.set_deltas(self._best)
+            self.step = best["step"]
+        self._calls.end(self._trainer, self.history)
+
+    def _one_step(self) -> None:
+        core, plan = self._core, self.plan
+        epoch, place = divmod(core.steps, plan.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, core.order(epoch, plan.items))
+        indices = self._order[1][place * plan.items_per_step : (place + 1) * plan.items_per_step]
+        for index in indices:
+            if not core.has(index):
+                self._encode(index)
+        row: dict[str, Any] = json.loads(core.step(indices, plan.total))
+        self._record({"step": row.pop("step"), "epoch": epoch + 1, **row})
+        self._recorded = self.step = core.steps
+        self._calls.step(self._trainer, self.history[-1])
+
+    def _encode(self, index: int) -> None:
+        item = self._train[index]
+        try:
+            images = [prepare(image) for image in item.images]
+            self._core.add(index, images, list(item.texts), item.match)
+        except (ConfigError, ImageError) as error:
+            raise type(error)(f"item {item.key!r}: {error}") from error
+
+    def _validation_is_due(self) -> bool:
+        step, done = self._core.steps, self.history.validations
+        return (
+            self._validation is not None
+            and self.plan.validates(step)
+            and not (done and done[-1]["step"] == step)
+        )
+
+    def _validate(self, items: Items) -> None:
+        step, best = self._core.steps, self.history.best
+        figures = measure(self._trainer.scorer, items)
+        if best is None or figures["accuracy"] > best["accuracy"]:
+            self._best = self._core.deltas()
+            if self._folder is not None:  # before the state that tells of them
+                self._trainer.save(self._folder.best(step))
+        self._record({"step": step, "epoch": self.plan.epoch(step), **figures})
+        self._calls.validation(self._trainer, self.history[-1])
+        self._save()
+
+    def _record(self, row: dict[str, Any]) -> None:
+        if self._folder is not None:
+            self._folder.append(row)
+        self.history.append(row)  # last: what the state tells of is then in the file
+
+    def _save(self) -> None:
+        """Writes a state, unless it is there or a step was cut off before it was in the history."""
+        core, folder, validations = self._core, self._folder, self.history.validations
+        now = (core.steps, len(validations))
+        if folder is None or core.steps != self._recorded or now in self._states:
+            return
+        epoch, place = divmod(core.steps, self.plan.steps_per_epoch)
+        folder.sync()
+        core.save(
+            str(folder.state(core.steps)), pack(self.settings, {"epoch": epoch, "batch": place}, validations)
+        )
+        others = [state for state in self._states if state[0] != core.steps]
+        self._states = [*others[-1:], now]
+        best = [History(validations[:count]).best for _, count in self._states]
+        folder.prune({step for step, _ in self._states}, {row["step"] for row in best if row is not None})

@@ -1,0 +1,160 @@
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use numpy::{PyArray2, PyReadonlyArray2};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::{Value, json};
+
+use super::arrays::Floats;
+use super::deltas::Deltas;
+use super::door::enter;
+use super::images::{Image, decode_all};
+use super::scorer::Scorer;
+use crate::config::{ScoreConfig, TrainConfig, train_options as options};
+use crate::train::{Session, order};
+use crate::{Error, Result};
+
+/// Training under way; one call at a time.
+#[pyclass(frozen, module = "discffusion._core")]
+pub struct Trainer(Mutex<Session>);
+
+impl Trainer {
+    fn session(&self) -> MutexGuard<'_, Session> {
+        // A panic inside is an error of that call; a step changes the session only at its end.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn json_of(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|why| Error::Internal(why.into()))
+}
+
+#[pymethods]
+impl Trainer {
+    /// Prepares training of the scorer's model, from the scorer's deltas if it has some.
+    #[staticmethod]
+    fn new(py: Python<'_>, scorer: &Scorer, options: &str, config: &str) -> PyResult<Self> {
+        let model = scorer.model().clone();
+        let session =
+            enter(py, |_| Session::new(model, ScoreConfig::from_json(config)?, TrainConfig::from_json(options)?));
+        session.map(|session| Trainer(Mutex::new(session)))
+    }
+
+    /// What is trained and how, as a JSON object.
+    fn info(&self, py: Python<'_>) -> PyResult<String> {
+        enter(py, |_| {
+            let session = self.session();
+            Ok(json!({
+                "layers": session.layers(),
+                "parameters": session.parameters(),
+                "options": json_of(&session.options().to_json())?,
+                "config": json_of(&session.config().to_json())?,
+            })
+            .to_string())
+        })
+    }
+
+    /// Number of steps done.
+    #[getter]
+    fn steps(&self, py: Python<'_>) -> PyResult<u64> {
+        enter(py, |_| Ok(self.session().steps()))
+    }
+
+    /// Whether the item of that index is encoded and still kept.
+    fn has(&self, py: Python<'_>, index: usize) -> PyResult<bool> {
+        enter(py, |_| Ok(self.session().has(index)))
+    }
+
+    /// Encodes an item and keeps it under that index.
+    fn add(
+        &self,
+        py: Python<'_>,
+        index: usize,
+        images: Vec<Image>,
+        texts: Vec<String>,
+        matches: PyReadonlyArray2<'_, bool>,
+    ) -> PyResult<()> {
+        let matches: Vec<Vec<bool>> = matches.as_array().rows().into_iter().map(|row| row.to_vec()).collect();
+        enter(py, |_| {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            self.session().add(index, &decode_all(images)?, &texts, matches)
+        })
+    }
+
+    /// The order of `count` items in an epoch.
+    fn order(&self, py: Python<'_>, epoch: u64, count: usize) -> PyResult<Vec<usize>> {
+        enter(py, |_| Ok(order(self.session().options().seed, epoch, count)))
+    }
+
+    /// One step of the optimiser on these items; its report as a JSON object.
+    fn step(&self, py: Python<'_>, indices: Vec<usize>, total_steps: u64) -> PyResult<String> {
+        enter(py, |_| {
+            let report = self.session().step(&indices, total_steps)?;
+            serde_json::to_string(&report).map_err(|why| Error::Internal(why.into()))
+        })
+    }
+
+    /// What the next step would do on these items, without doing it.
+    fn gradients<'py>(&self, py: Python<'py>, indices: Vec<usize>) -> PyResult<Bound<'py, PyDict>> {
+        let (found, gradients, noise) = enter(py, |_| {
+            let found = self.session().gradients(&indices)?;
+            let gradients: Vec<(String, Floats)> =
+                found.gradients.iter().map(|(name, gradient)| (name.clone(), Floats::new(gradient))).collect();
+            let noise = Floats::new(&tch::Tensor::stack(&found.noise, 0));
+            Ok((crate::torch::Shared::new(found), gradients, noise))
+        })?;
+        let dict = PyDict::new(py);
+        dict.set_item("loss", found.loss)?;
+        let named = PyDict::new(py);
+        for (name, gradient) in gradients {
+            named.set_item(name, gradient.into_py(py))?;
+        }
+        dict.set_item("gradients", named)?;
+        dict.set_item("timesteps", PyArray2::from_vec2(py, &found.timesteps)?)?;
+        dict.set_item("noise", noise.into_py(py))?;
+        dict.set_item("scores", found.scores.clone())?;
+        Ok(dict)
+    }
+
+    /// A copy of the deltas as they are now.
+    fn deltas(&self, py: Python<'_>) -> PyResult<Deltas> {
+        enter(py, |_| Ok(Deltas::new(self.session().deltas())))
+    }
+
+    /// Replaces the deltas by others of the same layers and shapes.
+    fn set_deltas(&self, py: Python<'_>, deltas: &Deltas) -> PyResult<()> {
+        enter(py, |_| self.session().set_deltas(deltas.get()))
+    }
+
+    /// Writes everything that the next step depends on, atomically.
+    fn save(&self, py: Python<'_>, path: PathBuf, extra: &str) -> PyResult<()> {
+        enter(py, |_| self.session().save(&path, extra))
+    }
+
+    /// Goes back to what was written; gives back its `extra`.
+    fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
+        enter(py, |_| self.session().load(&path))
+    }
+}
+
+/// The table of training options, as a JSON list.
+#[pyfunction]
+pub fn train_options(py: Python<'_>) -> PyResult<String> {
+    enter(py, |_| {
+        let defaults = json_of(&TrainConfig::default().to_json())?;
+        let rows = options().into_iter().map(|option| {
+            let default = defaults[option.name].clone();
+            let mut row = serde_json::to_value(option).expect("an option is plain data");
+            row["default"] = default;
+            row
+        });
+        Ok(Value::Array(rows.collect()).to_string())
+    })
+}
+
+/// Checks a JSON object of training options and completes it with the defaults.
+#[pyfunction]
+pub fn train_check(py: Python<'_>, json: &str) -> PyResult<String> {
+    enter(py, |_| Ok(TrainConfig::from_json(json)?.to_json()))
+}

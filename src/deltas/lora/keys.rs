@@ -1,0 +1,76 @@
+//! What a key of a LoRA file means, in every published layout.
+
+/// What peft puts before the names of the model it wraps.
+pub(super) const PEFT_PREFIX: &str = "base_model.model.";
+
+/// One half of a low-rank pair, or the number its product is scaled by (times `1/r`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    Down,
+    Up,
+    Alpha,
+}
+
+/// The module path (`down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`, `….to_out.0`) and the half that a
+/// key stands for; `None` if it is not one of an attention projection of the UNet.
+pub fn parse(key: &str) -> Option<(String, Half)> {
+    let key = match key.strip_prefix("lora_unet_") {
+        Some(key) => dotted(key)?,
+        None => {
+            let key = key.strip_prefix(PEFT_PREFIX).unwrap_or(key);
+            key.strip_prefix("unet.").unwrap_or(key).replacen(".processor.", ".", 1)
+        }
+    };
+    let parts: Vec<&str> = key.split('.').collect();
+    let attention = parts.iter().position(|part| ["attn1", "attn2"].contains(part))?;
+    let (block, rest) = parts.split_at(attention);
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    match block {
+        ["down_blocks" | "up_blocks", b, "attentions", l, "transformer_blocks", t]
+            if number(b) && number(l) && number(t) => {}
+        ["mid_block", "attentions", l, "transformer_blocks", t] if number(l) && number(t) => {}
+        _ => return None,
+    }
+    let (projection, half) = match &rest[1..] {
+        ["to_q_lora", half @ ..] => ("to_q", old_half(half)?),
+        ["to_k_lora", half @ ..] => ("to_k", old_half(half)?),
+        ["to_v_lora", half @ ..] => ("to_v", old_half(half)?),
+        ["to_out_lora", half @ ..] => ("to_out.0", old_half(half)?),
+        [name @ ("to_q" | "to_k" | "to_v"), half @ ..] => (*name, new_half(half)?),
+        ["to_out", "0", half @ ..] => ("to_out.0", new_half(half)?),
+        _ => return None,
+    };
+    Some((format!("{}.{}.{projection}", block.join("."), rest[0]), half))
+}
+
+/// A key of kohya's, which has `_` for `.` in the module's name.
+fn dotted(key: &str) -> Option<String> {
+    let (module, half) = key.split_once('.')?;
+    let mut module = module.replace('_', ".");
+    for word in ["down_blocks", "mid_block", "up_blocks", "transformer_blocks", "to_q", "to_k", "to_v", "to_out"] {
+        module = module.replace(&word.replace('_', "."), word);
+    }
+    Some(format!("{module}.{half}"))
+}
+
+/// Behind `to_k_lora`, a module of the attention processor.
+fn old_half(parts: &[&str]) -> Option<Half> {
+    match parts {
+        ["down", "weight"] => Some(Half::Down),
+        ["up", "weight"] => Some(Half::Up),
+        ["alpha"] => Some(Half::Alpha),
+        _ => None,
+    }
+}
+
+/// Behind `to_k`; peft puts the adapter's name before `weight` in a model's own state dict.
+fn new_half(parts: &[&str]) -> Option<Half> {
+    match parts {
+        ["lora_A", "weight"] | ["lora_A", _, "weight"] => Some(Half::Down),
+        ["lora_B", "weight"] | ["lora_B", _, "weight"] => Some(Half::Up),
+        ["lora", "down", "weight"] | ["lora_down", "weight"] => Some(Half::Down),
+        ["lora", "up", "weight"] | ["lora_up", "weight"] => Some(Half::Up),
+        ["alpha"] | ["lora", "alpha"] => Some(Half::Alpha),
+        _ => None,
+    }
+}

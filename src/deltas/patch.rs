@@ -1,0 +1,61 @@
+//! Deltas as the network applies them.
+
+use tch::Tensor;
+
+use super::target::{Attention, Projection, Target};
+
+/// How one projection differs from the checkpoint's; tensors are on the model's device and in its data type.
+pub enum Change {
+    /// `y = x W'ᵀ` with this `W' = W + p` `[out, in]`.
+    Replace(Tensor),
+    /// `y = x Wᵀ + x pᵀ` with this `p` `[out, in]`: where `W + p` would lose the small `p` to rounding.
+    Add(Tensor),
+    /// `y = x Wᵀ + (x Aᵀ) Bᵀ` with `A` `[r, in]` and `B` `[out, r]`.
+    AddLowRank { down: Tensor, up: Tensor },
+}
+
+impl Change {
+    fn requires_grad(&self) -> bool {
+        match self {
+            Change::Replace(tensor) | Change::Add(tensor) => tensor.requires_grad(),
+            Change::AddLowRank { down, up } => down.requires_grad() || up.requires_grad(),
+        }
+    }
+}
+
+/// The changes of one attention, in the order of [`Projection::ALL`].
+pub type Changes = [Option<Change>; 4];
+
+/// The changes of a whole network.
+#[derive(Default)]
+pub struct Patch {
+    sites: Vec<[Changes; 2]>,
+}
+
+impl Patch {
+    /// Sets the change of one target.
+    pub fn set(&mut self, target: Target, change: Change) {
+        while self.sites.len() <= target.site {
+            self.sites.push(Default::default());
+        }
+        self.sites[target.site][target.attention as usize][target.projection as usize] = Some(change);
+    }
+
+    /// The first site at which something is trained.
+    pub fn first_trained(&self) -> Option<usize> {
+        let trained = |change: &Option<Change>| change.as_ref().is_some_and(Change::requires_grad);
+        self.sites.iter().position(|attentions| attentions.iter().flatten().any(trained))
+    }
+
+    /// The changes of one attention.
+    pub fn of(&self, site: usize, attention: Attention) -> Option<&Changes> {
+        self.sites.get(site).map(|changes| &changes[attention as usize])
+    }
+}
+
+impl Projection {
+    /// The change of this projection among those of its attention.
+    pub fn change(self, changes: Option<&Changes>) -> Option<&Change> {
+        changes.and_then(|changes| changes[self as usize].as_ref())
+    }
+}

@@ -1,0 +1,290 @@
+//! Evaluations of the UNet that share images, texts, noise and configuration.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::ops::Range;
+
+use tch::{Kind, Tensor};
+
+use super::layer::{layer_score, local_weights};
+use super::plan::Unit;
+use super::{Model, backprop};
+use crate::backbone::{Batch, Boundaries, Observation, Wanted};
+use crate::config::{Attribution, Heads, Method, ScoreConfig};
+use crate::deltas::Patch;
+use crate::{Error, Result};
+
+/// Somebody who wants to know the head weights of a site.
+pub type Watch<'a> = &'a dyn Fn(usize, &dyn Fn() -> Tensor);
+
+/// Everything that the evaluations of one request, or of one training step, share.
+pub struct Scene<'a> {
+    pub model: &'a Model,
+    pub config: &'a ScoreConfig,
+    pub patch: Option<&'a Patch>,
+    /// `[images, C, h, w]`, float32.
+    pub latents: Tensor,
+    /// `[steps, C, h, w]`, float32.
+    pub noise: Tensor,
+    pub timesteps: Vec<i64>,
+    /// `[texts, m, D]`
+    pub texts: Tensor,
+    /// By text, where its own tokens are.
+    pub content: Vec<Range<usize>>,
+    /// By site, whether it counts.
+    pub chosen: Vec<bool>,
+    /// Index of the text that stands for no text; it is not attended to but predicted from.
+    pub empty_text: usize,
+    /// Learned head weights by site `[H]`, where `heads` is `learned`.
+    pub learned: Vec<Option<Tensor>>,
+    /// Told of every chosen site while its maps are pooled, with the way to its head weights `[B, H]`.
+    pub watch: Option<Watch<'a>>,
+}
+
+/// What evaluations give, by row; with a graph where the patch is trained.
+pub struct Rows {
+    /// `[B]` float32, the mean over the chosen layers of their scores; none without text or for `denoising`.
+    pub attention: Option<Tensor>,
+    /// `[B]` float64, `‖target − prediction‖₂`; none for `attention`.
+    pub error: Option<Tensor>,
+    /// `[B]` float64, the mean over the latent of the squared error; beside `error`.
+    pub squared: Option<Tensor>,
+}
+
+/// What rows need before the network is run.
+pub struct Inputs {
+    noised: Tensor,
+    timesteps: Tensor,
+    text: Tensor,
+    latent_of: Vec<usize>,
+    text_of: Vec<usize>,
+    content: Vec<Range<usize>>,
+    /// `[B, C, h, w]`, where the prediction is wanted.
+    target: Option<Tensor>,
+    /// By site, whether its map is wanted.
+    pub sites: Vec<bool>,
+}
+
+impl Inputs {
+    /// The batch for the backbone.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch::new(&self.noised, &self.timesteps, &self.text, &self.latent_of, &self.text_of)
+    }
+
+    /// By row, where the text's own tokens are.
+    pub fn content(&self) -> &[Range<usize>] {
+        &self.content
+    }
+}
+
+impl Scene<'_> {
+    /// Runs some evaluations; all with text or all without.
+    pub fn evaluate(&self, units: &[Unit], prediction: bool) -> Result<Rows> {
+        let inputs = self.inputs(units, prediction)?;
+        let weights = self.head_weights(&inputs)?;
+        let seen = self.wanting(&inputs, &weights, |batch, wanted| {
+            self.model.backbone().observe(batch, self.patch, wanted)
+        })?;
+        Ok(self.rows(&inputs, &seen))
+    }
+
+    /// The same without a graph, and what [`Self::backward`] needs to repeat it.
+    pub fn evaluate_keeping(&self, units: &[Unit], prediction: bool) -> Result<(Rows, Kept)> {
+        let inputs = self.inputs(units, prediction)?;
+        let weights = self.head_weights(&inputs)?;
+        let (seen, boundaries) = self.wanting(&inputs, &weights, |batch, wanted| {
+            self.model.backbone().observe_keeping(batch, self.patch, wanted)
+        })?;
+        let rows = self.rows(&inputs, &seen);
+        Ok((rows, Kept { inputs, weights, seen, boundaries }))
+    }
+
+    /// Adds the gradient of `objective(rows)` to the leaves of the patch, block by block.
+    pub fn backward(&self, kept: Kept, objective: impl FnOnce(&Rows) -> Option<Tensor>) -> Result<()> {
+        let leaf = |tensor: &Tensor| tensor.detach().set_requires_grad(true);
+        let seen = Observation {
+            maps: kept.seen.maps.iter().map(|(site, map)| (*site, leaf(map))).collect(),
+            prediction: kept.seen.prediction.as_ref().map(leaf),
+        };
+        let Some(objective) = objective(&self.rows(&kept.inputs, &seen)) else {
+            return Ok(());
+        };
+        objective.backward();
+        let gradient = Observation {
+            maps: seen.maps.iter().map(|(site, map)| (*site, grad_of(map))).collect(),
+            prediction: seen.prediction.as_ref().map(grad_of),
+        };
+        self.wanting(&kept.inputs, &kept.weights, |batch, wanted| {
+            self.model.backbone().backward(kept.boundaries, batch, self.patch, wanted, &gradient)
+        })
+    }
+
+    /// Gathers distinct latents and texts, and noises the latents (Eq. 3).
+    pub fn inputs(&self, units: &[Unit], prediction: bool) -> Result<Inputs> {
+        let (device, schedule) = (self.model.device(), self.model.schedule());
+        let conditional = units[0].text != self.empty_text;
+        let attention = conditional && self.config.method != Method::Denoising;
+
+        let (latents, latent_of) = distinct(units.iter().map(|unit| (unit.image, unit.step)));
+        let (texts, text_of) = distinct(units.iter().map(|unit| unit.text));
+        let times: Vec<i64> = latents.iter().map(|&(_, step)| schedule.clamp(self.timesteps[step])).collect();
+        let stack = |f: &dyn Fn(&Tensor, &Tensor, i64) -> Tensor| {
+            let one = |(&(image, step), &t): (&(usize, usize), &i64)| {
+                f(&self.latents.get(image as i64), &self.noise.get(step as i64), t)
+            };
+            Tensor::stack(&latents.iter().zip(&times).map(one).collect::<Vec<_>>(), 0)
+        };
+        let index = |of: &[usize]| {
+            let of: Vec<i64> = of.iter().map(|&i| i as i64).collect();
+            Tensor::from_slice(&of).to_device(device)
+        };
+        Ok(Inputs {
+            noised: stack(&|clean, noise, t| schedule.add_noise(clean, noise, t)).to_kind(self.model.kind()),
+            timesteps: Tensor::from_slice(&times).to_device(device),
+            text: self.texts.index_select(0, &index(&texts)),
+            content: units.iter().map(|unit| self.content[unit.text].clone()).collect(),
+            target: prediction.then(|| {
+                let targets = stack(&|clean, noise, t| self.model.target(clean, noise, t));
+                targets.index_select(0, &index(&latent_of))
+            }),
+            sites: if attention { self.chosen.clone() } else { vec![false; self.chosen.len()] },
+            latent_of,
+            text_of,
+        })
+    }
+
+    /// Calls `run` with the batch and with what is wanted of it.
+    fn wanting<T>(
+        &self,
+        inputs: &Inputs,
+        weights: &[Option<Tensor>],
+        run: impl FnOnce(&Batch, &Wanted) -> Result<T>,
+    ) -> Result<T> {
+        let keep = |site: usize, map: &Tensor| {
+            if let Some(watch) = self.watch {
+                watch(site, &|| match &weights[site] {
+                    Some(weights) if self.config.heads == Heads::Attributed => weights.shallow_clone(),
+                    _ => local_weights(map, inputs.content(), self.config),
+                });
+            }
+            layer_score(map, inputs.content(), self.config, weights[site].as_ref())
+        };
+        let wanted = Wanted {
+            sites: &inputs.sites,
+            map: self.config.map,
+            keep: &keep,
+            alter: None,
+            prediction: inputs.target.is_some(),
+        };
+        run(&inputs.batch(), &wanted)
+    }
+
+    /// Head weights `[B, H]` by attribution, by site.
+    pub fn attribute(&self, units: &[Unit]) -> Result<Vec<Option<Tensor>>> {
+        let inputs = self.inputs(units, false)?;
+        if matches!(self.config.attribution, Attribution::Full | Attribution::Integrated) {
+            return self.head_weights(&inputs);
+        }
+        let keep = |_: usize, map: &Tensor| local_weights(map, inputs.content(), self.config);
+        let wanted =
+            Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, alter: None, prediction: false };
+        let seen = self.model.backbone().observe(&inputs.batch(), self.patch, &wanted)?;
+        let mut weights: Vec<Option<Tensor>> = self.chosen.iter().map(|_| None).collect();
+        for (site, found) in seen.maps {
+            weights[site] = Some(found);
+        }
+        Ok(weights)
+    }
+
+    /// Head weights that have to be known before the maps are pooled, by site.
+    fn head_weights(&self, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
+        let none = || self.chosen.iter().map(|_| None).collect();
+        let anything = inputs.sites.contains(&true);
+        match (&self.config.heads, self.config.attribution) {
+            (Heads::Learned, _) => {
+                Ok(self.learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect())
+            }
+            (Heads::Attributed, Attribution::Full) if anything => backprop::full(self, inputs),
+            (Heads::Attributed, Attribution::Integrated) if anything => backprop::integrated(self, inputs),
+            _ => Ok(none()),
+        }
+    }
+
+    fn rows(&self, inputs: &Inputs, seen: &Observation) -> Rows {
+        let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();
+        let errors = seen.prediction.as_ref().zip(inputs.target.as_ref()).map(|(prediction, target)| {
+            // In float64: the score is a small difference of two large norms.
+            let squares = (target.to_kind(Kind::Double) - prediction.to_kind(Kind::Double)).square();
+            let sums = squares.sum_dim_intlist([1, 2, 3].as_slice(), false, None);
+            let count = (squares.numel() / inputs.latent_of.len()) as f64;
+            (sums.sqrt(), &sums / count)
+        });
+        let (error, squared) = errors.unzip();
+        Rows {
+            attention: (!layers.is_empty()).then(|| Tensor::stack(&layers, 0).mean_dim(0, false, Kind::Float)),
+            error,
+            squared,
+        }
+    }
+}
+
+fn grad_of(leaf: &Tensor) -> Tensor {
+    let grad = leaf.grad();
+    if grad.defined() { grad } else { leaf.zeros_like() }
+}
+
+impl Rows {
+    /// The same numbers without their graph.
+    pub fn detached(&self) -> Rows {
+        let detached = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::detach);
+        Rows { attention: detached(&self.attention), error: detached(&self.error), squared: detached(&self.squared) }
+    }
+}
+
+/// One evaluation without a graph, to be repeated with one.
+pub struct Kept {
+    inputs: Inputs,
+    weights: Vec<Option<Tensor>>,
+    seen: Observation,
+    boundaries: Boundaries,
+}
+
+/// Learned head weights of the chosen sites, from the model's deltas.
+///
+/// # Errors
+/// `Config` if there are none.
+pub fn learned_weights(model: &Model, config: &ScoreConfig, chosen: &[bool]) -> Result<Vec<Option<Tensor>>> {
+    if config.heads != Heads::Learned {
+        return Ok(chosen.iter().map(|_| None).collect());
+    }
+    let known = model.deltas().and_then(|deltas| deltas.head_weights.as_ref());
+    let of_site = |(site, &chosen): (&crate::backbone::Site, &bool)| {
+        if !chosen {
+            return Ok(None);
+        }
+        let weights = known.and_then(|known| known.get(&site.name())).ok_or_else(|| {
+            Error::Config(format!(
+                "heads is \"learned\", but no head weights of {} are loaded; load deltas that were trained with this \
+                 layer, or use \"mean\" or \"attributed\"",
+                site.name()
+            ))
+        })?;
+        let weights: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
+        Ok(Some(Tensor::from_slice(&weights).to_device(model.device())))
+    };
+    model.sites().iter().zip(chosen).map(of_site).collect()
+}
+
+/// The distinct values in order of first use, and for each value which of them it is.
+fn distinct<T: Copy + Eq + Hash>(values: impl Iterator<Item = T>) -> (Vec<T>, Vec<usize>) {
+    let mut found = vec![];
+    let mut place = HashMap::new();
+    let index = values.map(|value| {
+        *place.entry(value).or_insert_with(|| {
+            found.push(value);
+            found.len() - 1
+        })
+    });
+    let index = index.collect();
+    (found, index)
+}

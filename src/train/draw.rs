@@ -1,0 +1,66 @@
+//! The random state of training: a function of seed and position, so that a resumed run goes on as if never stopped.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+use tch::Tensor;
+
+/// What a stream of random numbers is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Order = 1,
+    Step = 2,
+    Start = 3,
+}
+
+/// Training must not see the noise that scores are computed with under the same seed.
+const APART_FROM_SCORES: u64 = 0x7261_696e_696e_6721;
+
+fn generator(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed ^ APART_FROM_SCORES);
+    generator.set_stream((purpose as u64) << 60 | number);
+    generator
+}
+
+/// A number below `limit`.
+fn below(generator: &mut ChaCha8Rng, limit: usize) -> usize {
+    // The high half of a product: unbiased up to 2⁻⁶⁴ · limit.
+    ((u128::from(generator.next_u64()) * limit as u128) >> 64) as usize
+}
+
+fn normal(generator: &mut ChaCha8Rng, shape: &[i64]) -> Tensor {
+    let count: i64 = shape.iter().product();
+    let numbers: Vec<f32> = (0..count).map(|_| StandardNormal.sample(generator)).collect();
+    Tensor::from_slice(&numbers).view(shape)
+}
+
+/// The order of `count` items in an epoch (Fisher and Yates).
+pub fn order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
+    let mut generator = generator(seed, Purpose::Order, epoch);
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        order.swap(i, below(&mut generator, i + 1));
+    }
+    order
+}
+
+/// Timesteps, `count` of `choices`, and their noise `[count, C, h, w]`, for the item at `position` of the batch of a
+/// step.
+pub fn timesteps(
+    seed: u64,
+    step: u64,
+    position: usize,
+    choices: &[i64],
+    count: usize,
+    shape: [i64; 3],
+) -> (Vec<i64>, Tensor) {
+    let mut generator = generator(seed, Purpose::Step, step << 20 | position as u64);
+    let timesteps = (0..count).map(|_| choices[below(&mut generator, choices.len())]).collect();
+    let [c, h, w] = shape;
+    (timesteps, normal(&mut generator, &[count as i64, c, h, w]))
+}
+
+/// The starting value of the first factor of a low-rank delta, `[r, in]` of variance `1/r²`; the second starts at zero.
+pub fn start(seed: u64, number: u64, shape: [i64; 2]) -> Tensor {
+    normal(&mut generator(seed, Purpose::Start, number), &shape) / shape[0] as f64
+}

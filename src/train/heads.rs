@@ -1,0 +1,36 @@
+//! Head weights learned in training (appendix J): the mean over all matching pairs seen of their attributed weights.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::score::{Model, Unit};
+use crate::torch::to_vec64;
+
+/// Sums of head weights by site index.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeadStatistics {
+    sums: BTreeMap<usize, (Vec<f64>, u64)>,
+}
+
+impl HeadStatistics {
+    /// Takes the weights `[B, H]` of one site for the rows of `units` that are matching pairs.
+    pub fn see(&mut self, site: usize, weights: &Tensor, units: &[Unit], matching: &HashSet<Unit>) {
+        let heads = weights.size()[1] as usize;
+        let rows = to_vec64(weights);
+        for (row, _) in rows.chunks(heads).zip(units).filter(|(_, unit)| matching.contains(unit)) {
+            let (sum, count) = self.sums.entry(site).or_insert_with(|| (vec![0.0; heads], 0));
+            sum.iter_mut().zip(row).for_each(|(sum, weight)| *sum += weight);
+            *count += 1;
+        }
+    }
+
+    /// Site name → weights of mean 1, if any were seen.
+    pub fn weights(&self, model: &Model) -> Option<BTreeMap<String, Vec<f64>>> {
+        let mean = |(&site, (sum, count)): (&usize, &(Vec<f64>, u64))| {
+            (model.sites()[site].name(), sum.iter().map(|sum| sum / *count as f64).collect())
+        };
+        (!self.sums.is_empty()).then(|| self.sums.iter().map(mean).collect())
+    }
+}

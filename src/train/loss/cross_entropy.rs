@@ -1,0 +1,26 @@
+use super::{LossValue, Question};
+
+/// `−log softmax` of the matching pair among its candidates: the images for its text, and the texts for its image, each
+/// a question of its own; averaged over the kinds that have negatives, and over the matching pairs.
+///
+/// Scores 1 (positive) and 0 (negative): `log(1 + e⁻¹) = 0.313262`.
+pub fn cross_entropy(scores: &[f64], questions: &[Question]) -> LossValue {
+    let mut loss = LossValue { value: 0.0, gradient: vec![0.0; scores.len()], active: 1.0 };
+    let share = 1.0 / questions.len() as f64;
+    for question in questions {
+        let kinds: Vec<&Vec<usize>> =
+            [&question.other_images, &question.other_texts].into_iter().filter(|kind| !kind.is_empty()).collect();
+        let weight = share / kinds.len() as f64;
+        for negatives in kinds {
+            let candidates: Vec<usize> = [question.positive].into_iter().chain(negatives.iter().copied()).collect();
+            let largest = candidates.iter().map(|&i| scores[i]).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = candidates.iter().map(|&i| (scores[i] - largest).exp()).sum();
+            loss.value += weight * (sum.ln() + largest - scores[question.positive]);
+            for i in candidates {
+                loss.gradient[i] += weight * (scores[i] - largest).exp() / sum;
+            }
+            loss.gradient[question.positive] -= weight;
+        }
+    }
+    loss
+}

@@ -1,0 +1,116 @@
+//! Where training starts: at zero, or at the deltas that the model has.
+
+use std::collections::HashMap;
+
+use tch::{Device, Kind, Tensor};
+
+use super::draw;
+use crate::config::{Method, Projections, ScoreConfig, TrainConfig};
+use crate::deltas::{Attention, Delta, Deltas, Projection, Target};
+use crate::score::{Model, select_sites};
+use crate::{Error, Result};
+
+/// Deltas on the model's device, and those of their tensors that are trained, as leaves.
+pub fn deltas(
+    model: &Model,
+    config: &ScoreConfig,
+    options: &TrainConfig,
+    scored: &[bool],
+) -> Result<(Deltas, Vec<Tensor>)> {
+    let layers = select_sites(model.sites(), &options.layers)?;
+    let first = layers.iter().position(|&trained| trained).expect("a selection is never empty");
+    let last_scored = scored.iter().rposition(|&scored| scored).expect("a selection is never empty");
+    if config.method == Method::Attention && options.loss != crate::config::Loss::Diffusion && first > last_scored {
+        return Err(Error::Config(format!(
+            "the first trained layer, {}, lies behind the last one that is scored, {}; it has no influence on the score",
+            model.sites()[first].name(),
+            model.sites()[last_scored].name()
+        )));
+    }
+    let mut deltas = match model.deltas() {
+        Some(deltas) => deltas.copy(),
+        None => Deltas {
+            architecture: model.architecture(),
+            entries: Default::default(),
+            head_weights: None,
+            metadata: HashMap::new(),
+            fingerprint: None,
+        },
+    };
+    deltas.fingerprint = Some(model.fingerprint());
+    for delta in deltas.entries.values_mut() {
+        *delta = delta.map(|tensor| tensor.to_device(model.device()));
+    }
+    let mut trained = vec![];
+    for target in targets(&layers, options.projections) {
+        let before = deltas.entries.remove(&target);
+        let delta = begin(before, target, &deltas, options, model.device())?;
+        let delta = delta.map(|tensor| tensor.set_requires_grad(true));
+        trained.extend(delta.tensors().into_iter().map(|(_, tensor)| tensor.shallow_clone()));
+        deltas.entries.insert(target, delta);
+    }
+    Ok((deltas, trained))
+}
+
+fn targets(layers: &[bool], projections: Projections) -> Vec<Target> {
+    let projections: &[Projection] = match projections {
+        Projections::KeyValue => &[Projection::Key, Projection::Value],
+        Projections::Key => &[Projection::Key],
+        Projections::Value => &[Projection::Value],
+    };
+    let sites = (0..layers.len()).filter(|&site| layers[site]);
+    let of = |site| projections.iter().map(move |&projection| Target { site, attention: Attention::Cross, projection });
+    sites.flat_map(of).collect()
+}
+
+fn begin(
+    before: Option<Delta>,
+    target: Target,
+    deltas: &Deltas,
+    options: &TrainConfig,
+    device: Device,
+) -> Result<Delta> {
+    let [outputs, inputs] = deltas.architecture.shape(target);
+    match (before, options.rank) {
+        (None, None) => Ok(Delta::Dense(Tensor::zeros([outputs, inputs], (Kind::Float, device)))),
+        (None, Some(rank)) if rank > outputs.min(inputs) => Err(Error::Config(format!(
+            "rank is {rank}; {} is [{outputs}, {inputs}] and has at most rank {}",
+            deltas.architecture.path(target),
+            outputs.min(inputs)
+        ))),
+        (None, Some(rank)) => {
+            let number = deltas.architecture.targets().position(|other| other == target).expect("a target of the model");
+            Ok(Delta::LowRank {
+                down: draw::start(options.seed, number as u64, [rank, inputs]).to_device(device),
+                up: Tensor::zeros([outputs, rank], (Kind::Float, device)),
+            })
+        }
+        // Any delta is a dense one.
+        (Some(delta), None) => Ok(Delta::Dense(delta.dense())),
+        (Some(delta), Some(rank)) if delta.rank() == Some(rank) => Ok(delta),
+        (Some(delta), Some(rank)) => Err(Error::Config(format!(
+            "rank is {rank}, but the deltas that are loaded are {}; train with the same rank, dense (rank=None), or \
+             unload them first",
+            delta.rank().map_or("dense".to_owned(), |rank| format!("of rank {rank}"))
+        ))),
+    }
+}
+
+/// Copies the numbers of `from` into the tensors of `to`, which must have the same targets and shapes.
+pub fn copy_into(from: &Deltas, to: &mut Deltas) -> Result<()> {
+    let (new, old) = (from.tensors(), to.tensors());
+    let shapes = |tensors: &std::collections::BTreeMap<String, Tensor>| -> Vec<(String, Vec<i64>)> {
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect()
+    };
+    if shapes(&new) != shapes(&old) {
+        return Err(Error::Deltas("these deltas are of other layers, rank or shape than those being trained".into()));
+    }
+    for (target, delta) in &from.entries {
+        let own = to.entries[target].tensors();
+        for ((_, new), (_, old)) in delta.tensors().into_iter().zip(own) {
+            // A second handle of the same numbers: the leaf itself stays where it is.
+            let _ = tch::no_grad(|| old.shallow_clone().copy_(&new.detach()));
+        }
+    }
+    Ok(())
+}

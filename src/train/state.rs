@@ -1,0 +1,114 @@
+//! A session on disk: everything that the next step depends on.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use tch::Tensor;
+
+use super::Session;
+use crate::checkpoint::TensorFile;
+use crate::deltas::Fingerprint;
+use crate::{Error, Result};
+
+const FORMAT: &str = "discffusion.state";
+const VERSION: &str = "1";
+
+impl Session {
+    /// Writes the session, atomically; `extra` is the caller's own and comes back from [`Self::load`].
+    pub fn save(&self, path: &Path, extra: &str) -> Result<()> {
+        let mut file = TensorFile::default();
+        for (name, parts) in self.parts() {
+            for (part, tensor) in ["value", "mean", "square"].iter().zip(parts) {
+                file.tensors.insert(format!("{name}/{part}"), tensor.detach());
+            }
+        }
+        let state = json!({
+            "steps": self.optimizer.steps,
+            "needed": self.needed,
+            "scale": self.scale,
+            "heads": self.heads,
+            "options": json_of(&self.options.to_json()),
+            "config": json_of(&self.config.to_json()),
+            "fingerprint": self.deltas.fingerprint,
+            "extra": extra,
+        });
+        file.metadata.insert(FORMAT.into(), VERSION.into());
+        file.metadata.insert("state".into(), state.to_string());
+        let cannot = |why| Error::Deltas(format!("{}: cannot be written ({why})", path.display()));
+        file.write(path).map_err(cannot)
+    }
+
+    /// Goes back to a session that was saved, and gives back its `extra`.
+    ///
+    /// # Errors
+    /// `Deltas` if the file is damaged or something else; `Config` if it is of a session with other options. The
+    /// session is as it was then.
+    pub fn load(&mut self, path: &Path) -> Result<String> {
+        let fail = |what: &dyn std::fmt::Display| Error::Deltas(format!("{}: {what}", path.display()));
+        let file = TensorFile::read(path).map_err(|what| fail(&what))?;
+        if file.metadata.get(FORMAT).map(String::as_str) != Some(VERSION) || !file.checked {
+            return Err(fail(&"is no training state of this release, or is damaged"));
+        }
+        let malformed = || fail(&"is a training state with malformed metadata");
+        let text = file.metadata.get("state").ok_or_else(malformed)?;
+        let state: Map<String, Value> = serde_json::from_str(text).map_err(|_| malformed())?;
+        let field = |name: &str| state.get(name).cloned().ok_or_else(malformed);
+
+        let model: Option<Fingerprint> = serde_json::from_value(field("fingerprint")?).map_err(|_| malformed())?;
+        let same = matches!((&model, &self.deltas.fingerprint), (Some(a), Some(b)) if a.same_weights(b));
+        if !same {
+            return Err(Error::Config(format!("{}: is a training state of another model", path.display())));
+        }
+        same_options(path, "training option", &field("options")?, &json_of(&self.options.to_json()))?;
+        same_options(path, "score option", &field("config")?, &json_of(&self.config.to_json()))?;
+
+        let steps = field("steps")?.as_u64().ok_or_else(malformed)?;
+        let needed = field("needed")?.as_f64().ok_or_else(malformed)?;
+        let scale = field("scale")?.as_f64().ok_or_else(malformed)?;
+        let heads = serde_json::from_value(field("heads")?).map_err(|_| malformed())?;
+        let extra = field("extra")?.as_str().ok_or_else(malformed)?.to_owned();
+        let mut pairs = vec![];
+        for (name, parts) in self.parts() {
+            for (part, own) in ["value", "mean", "square"].iter().zip(parts) {
+                let key = format!("{name}/{part}");
+                let stored = file.tensors.get(&key).filter(|stored| stored.size() == own.size());
+                let stored = stored.ok_or_else(|| fail(&format_args!("lacks {key} {:?}", own.size())))?;
+                pairs.push((own, stored));
+            }
+        }
+        tch::no_grad(|| {
+            for (mut own, stored) in pairs {
+                let _ = own.copy_(stored);
+            }
+        });
+        (self.optimizer.steps, self.needed, self.scale, self.heads) = (steps, needed, scale, heads);
+        Ok(extra)
+    }
+
+    /// By name, each trained tensor with its moments; handles of the same numbers.
+    fn parts(&self) -> Vec<(String, [Tensor; 3])> {
+        let of = |((name, value), (mean, square)): ((String, &Tensor), &(Tensor, Tensor))| {
+            (name, [value.shallow_clone(), mean.shallow_clone(), square.shallow_clone()])
+        };
+        self.trained_names().into_iter().zip(&self.trained).zip(&self.optimizer.moments).map(of).collect()
+    }
+}
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).expect("options are written as JSON")
+}
+
+/// Options that do not change what a run computes may differ.
+fn same_options(path: &Path, what: &str, stored: &Value, own: &Value) -> Result<()> {
+    for (name, value) in own.as_object().into_iter().flatten() {
+        let before = stored.get(name).unwrap_or(&Value::Null);
+        if before != value {
+            return Err(Error::Config(format!(
+                "{}: was written with the {what} {name} = {before}, now it is {value}; use the same options, another \
+                 folder, or start over",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+"""The two sides of the comparison, built from the same arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from discffusion import _native
+from discffusion.data import MatchItem
+from discffusion.images import prepare
+
+
+class CoreLoop:
+    """The library's own trainer."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        core = _native.core()
+        self.config = score_config(args)
+        self.scorer = core.Scorer.load(str(args.model), None, "cpu", "float32")
+        self.trainer = core.Trainer.new(self.scorer, json.dumps(options(args)), self.config)
+        self.items: list[tuple[list[Any], list[str]]] = []
+
+    def add(self, item: MatchItem) -> None:
+        self.items.append(([prepare(image) for image in item.images], list(item.texts)))
+        self.trainer.add(len(self.items) - 1, *self.items[-1], item.match)
+
+    def step(self, indices: list[int]) -> dict[str, Any]:
+        # The schedule is constant, so that the number of steps is of no consequence.
+        said: dict[str, Any] = json.loads(self.trainer.step(indices, 10**6))
+        return said
+
+    def forward(self, index: int, timesteps: np.ndarray, noise: np.ndarray) -> float:
+        """Seconds that the network takes for the scores of an item's pairs: all but the encoding."""
+        times = {"steps": None, "noise_levels": None, "timesteps": timesteps.tolist()}
+        config = json.dumps({**json.loads(self.config), **times})
+        images, texts = self.items[index]
+        pairs = np.argwhere(np.ones((len(images), len(texts)))).astype(np.int64)
+        whole = clocked(lambda: self.scorer.score_pairs(images, texts, pairs, config, noise, None))
+        of_images = clocked(lambda: self.scorer.encode_images(images, config))
+        return whole - of_images - clocked(lambda: self.scorer.encode_texts(texts, config))
+
+
+def torch_loop(args: argparse.Namespace) -> Any:
+    """The plain loop; imported here, so that the core's process is free of torch and diffusers."""
+    import torch
+    from tests.benchmarks.torch_loop import TorchLoop
+
+    torch.set_num_threads(args.threads)
+    return TorchLoop(args.model, json.loads(score_config(args)), options(args))
+
+
+def options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "loss": "triplet",
+        "margin": args.margin,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-2,
+        "schedule": "constant",
+    }
+
+
+def score_config(args: argparse.Namespace) -> str:
+    given = {name: getattr(args, name) for name in ("map", "pooling", "lambda_", "layers")}
+    given = {name: value for name, value in given.items() if value is not None}
+    config: str = _native.core().config_check(json.dumps(given))
+    return config
+
+
+def clocked(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
