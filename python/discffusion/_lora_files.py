@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def read_pickled(file: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, 
     except ImportError as error:
         raise InstallationError(f"{file.name} is read by torch, which does not load: {error}") from None
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's doubts about a file it then refuses
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle brings torch to raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DeltasError(

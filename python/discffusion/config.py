@@ -41,6 +41,7 @@ class ScoreConfig:
         layers: Which cross-attention sites count; or a list of sites such as down.0.1, mid.0, up.3.2.
         heads: How the heads of a layer are averaged; or a list of head indices.
         attribution: How heads are weighted where heads is attributed.
+        attribution_steps: Steps of the integral where attribution is integrated; 1 to 1000.
         steps: Number of DDIM timesteps that are averaged; 1 to the model's training timesteps.
         timesteps: Timesteps that are averaged, instead of steps; 0 is clean.
         noise_levels: Noise levels between 0 and 1 that are averaged, instead of steps.
@@ -64,6 +65,7 @@ class ScoreConfig:
     layers: str | Sequence[str] = _DEFAULT
     heads: str | Sequence[int] = _DEFAULT
     attribution: Literal["local", "full", "integrated", "elementwise"] = _DEFAULT
+    attribution_steps: int = _DEFAULT
     steps: int | None = None
     timesteps: Sequence[int] | None = None
     noise_levels: Sequence[float] | None = None

@@ -84,9 +84,9 @@ class Deltas:
         """Writes LoRA weights that other programs load.
 
         Args:
-            format: ``"diffusers"`` (``pipeline.load_lora_weights``) or ``"peft"`` (``adapter_config.json`` is written
-                beside the file).
-            rank: of the weights written; None keeps the rank of low-rank deltas and takes the full one of dense deltas.
+            path: a file for diffusers, a folder for peft.
+            format: ``"diffusers"`` (``pipeline.load_lora_weights``) or ``"peft"`` (``PeftModel.from_pretrained``).
+            rank: what dense deltas are reduced to; None keeps all of them. Low-rank deltas keep their rank.
 
         Returns:
             The relative error of the export, 0 where nothing is lost.
@@ -106,7 +106,7 @@ class Deltas:
 
     def info(self) -> dict[str, Any]:
         """Everything that is known but the numbers: rank, layers, parameters, metadata, head weights, entries."""
-        return {**self._info, "metadata": self.metadata}
+        return {**self._info, "metadata": self.metadata, "entries": self.entries}
 
     @property
     def rank(self) -> int | None:
@@ -127,7 +127,10 @@ class Deltas:
     @property
     def entries(self) -> list[dict[str, Any]]:
         """A row for each changed weight: where it is, its kind, shape and rank, and how large the change is."""
-        return [dict(entry) for entry in self._info["entries"]]
+        return [
+            {name: value for name, value in entry.items() if name != "relative_norm"}
+            for entry in self._info["entries"]
+        ]
 
     @property
     def head_weights(self) -> dict[str, list[float]] | None:
@@ -140,9 +143,12 @@ class Deltas:
         """What is kept with the deltas: base model, score, options, data, steps, as far as it is known."""
         return {**{key: _as_data(text) for key, text in self._info["metadata"].items()}, **self._about}
 
-    def norms(self, *, relative: bool = False) -> dict[str, float]:
-        """The Frobenius norm of each delta by module path; `relative` divides by that of the weight it is added to."""
-        return {entry["name"]: entry["relative_norm" if relative else "norm"] for entry in self.entries}
+    def norms(self, relative_to: Scorer | None = None) -> dict[str, float]:
+        """The Frobenius norm of each delta by module path; with a scorer, divided by that of its own weight."""
+        if relative_to is None:
+            return {entry["name"]: entry["norm"] for entry in self.entries}
+        entries = json.loads(self._core.info(relative_to._model))["entries"]
+        return {entry["name"]: entry["relative_norm"] for entry in entries}
 
     def sparsity(self, threshold: float = 1e-3) -> dict[str, float]:
         """By module path, the share of numbers whose size is at most `threshold` times the largest of that delta."""

@@ -39,7 +39,25 @@ class Trainer:
 
     Args:
         scorer: the model and the score that is trained.
-        loss: OPTIONS
+        loss: What training minimises.
+        margin: Margin of the triplet loss, in scores divided by the temperature; 0 or more.
+        temperature: What scores are divided by before the loss; above 0.
+        negatives: Which of several negatives count in the triplet loss.
+        negative_kinds: What counts as a negative: other images, texts.
+        in_batch: Whether images and texts of the other items of a batch are negatives too.
+        rank: Rank of the deltas; default: dense, of the shape of the weight.
+        layers: Which cross-attention sites get deltas; or a list of sites such as down.0.1, mid.0, up.3.2.
+        projections: Which projections get deltas.
+        learning_rate: Largest learning rate of AdamW; 0 or more.
+        weight_decay: Decoupled weight decay of the deltas; 0 or more.
+        schedule: How the learning rate goes on after the warm-up.
+        warmup_steps: Steps in which the learning rate rises to its largest; 0 or more.
+        gradient_clip: Largest norm of the gradient; default: no limit.
+        accumulate: Parts that a batch is worked through in, to save memory; 1 or more.
+        timesteps_per_step: Timesteps at which an item is scored in one step; 1 to 1000.
+        timesteps: Where they are drawn from: the score's own, or all.
+        recompute: Whether blocks are run again in the backward pass, to save memory.
+        seed: Seed of order, timesteps and noise; 0 or more.
 
     Raises:
         ConfigError: an option is unknown or out of range; the message names it.
@@ -79,7 +97,7 @@ class Trainer:
             train: items to learn from. What has a length and an index is read item by item as it is needed.
             validation: items that tell which deltas are best; those are the trainer's in the end.
             epochs: how often every item is seen.
-            batch_size: items to a step; with ``accumulate``, to each of its parts.
+            batch_size: items to a step.
             checkpoint_dir: folder of the run's states, made if it is missing.
             resume: whether to go on from a state in `checkpoint_dir`; False removes what is there.
             callbacks: functions that take every row of the history, or objects with some of
@@ -109,17 +127,19 @@ class Trainer:
         )
         plan = Plan(
             items=len(items),
-            items_per_step=size * int(self._options["accumulate"]),
+            batch_size=size,
+            in_batch=bool(self._options["in_batch"]),
             epochs=whole_number("epochs", epochs, 1),
             max_steps=None if max_steps is None else whole_number("max_steps", max_steps, 1),
             checkpoint_every=whole_number("checkpoint_every", checkpoint_every, 1),
             validate_every=whole_number("validate_every", validate_every, 1),
             patience=None if patience is None else whole_number("patience", patience, 1),
         )
-        data = {
-            "train": _told(items, self._options),
-            "validation": None if held_out is None else _told(held_out),
-        }
+        alone = not (plan.in_batch and plan.items > 1 and size > 1)
+        told = {"items": len(items), "digest": items.examine(self._options, alone=alone)}
+        data: dict[str, Any] = {"train": told, "validation": None}
+        if held_out is not None:
+            data["validation"] = {"items": len(held_out), "digest": held_out.examine()}
         start = self._start()
         core = self._new(start)
         settings = {
@@ -241,7 +261,3 @@ class Trainer:
     def _first_digest(self) -> str:
         """Of the deltas that the first run started from: a folder may hold that run, and be asked for again."""
         return Deltas(self._new(self._scorer._model).deltas()).digest()
-
-
-def _told(items: Items, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"items": len(items), "digest": items.examine(options)}

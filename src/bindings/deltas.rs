@@ -52,10 +52,11 @@ impl Deltas {
                 [".delta", ".down", ".up"].iter().any(|end| name.ends_with(end))
             };
             let file = TensorFile { tensors, metadata, checked: true };
+            let (architecture, fingerprint) = (model.architecture(), model.fingerprint());
             if !file.tensors.is_empty() && file.tensors.iter().all(ours) {
-                return deltas::Deltas::from_tensors(file, &model.architecture());
+                return deltas::Deltas::from_tensors(file, &architecture, &fingerprint, strict);
             }
-            deltas::Deltas::from_file(file, &model.architecture(), &model.fingerprint(), strict)
+            deltas::Deltas::from_file(file, &architecture, &fingerprint, strict)
         })
         .map(Self::new)
     }

@@ -52,6 +52,16 @@ impl Deltas {
         if !file.checked {
             return Err(Error::Deltas("is damaged: its checksum is missing".into()));
         }
+        Self::from_tensors(file, architecture, model, strict)
+    }
+
+    /// Tensors of our own names; without a fingerprint in the metadata, nothing is known of the model they are for.
+    pub fn from_tensors(
+        file: TensorFile,
+        architecture: &Architecture,
+        model: &Fingerprint,
+        strict: bool,
+    ) -> Result<Self> {
         let broken = |what: &str, why| Error::Deltas(format!("has a malformed {what} in its metadata ({why})"));
         let fingerprint: Option<Fingerprint> = (file.metadata.get(FINGERPRINT))
             .map(|text| serde_json::from_str(text).map_err(|why| broken("fingerprint", why)))
@@ -59,6 +69,7 @@ impl Deltas {
         let head_weights = (file.metadata.get(HEAD_WEIGHTS))
             .map(|text| serde_json::from_str(text).map_err(|why| broken("table of head weights", why)))
             .transpose()?;
+        // Before the keys: it says better what does not fit.
         if let Some(made_for) = &fingerprint {
             check_fits(made_for, model, strict)?;
         }
@@ -68,17 +79,6 @@ impl Deltas {
         let deltas = Deltas { architecture: architecture.clone(), entries, head_weights, metadata, fingerprint };
         deltas.check_head_weights()?;
         Ok(deltas)
-    }
-
-    /// Bare tensors of our own names.
-    pub fn from_tensors(file: TensorFile, architecture: &Architecture) -> Result<Self> {
-        Ok(Deltas {
-            architecture: architecture.clone(),
-            entries: entries(file.tensors, architecture)?,
-            head_weights: None,
-            metadata: file.metadata,
-            fingerprint: None,
-        })
     }
 
     fn to_file(&self) -> TensorFile {
@@ -101,24 +101,27 @@ impl Deltas {
         file.write(path).map_err(|why| cannot_write(path, why))
     }
 
-    /// Writes LoRA: one file (diffusers), or a folder of weights and configuration (peft). Dense deltas are factored to
-    /// `rank`, exactly if it is `None`; low-rank ones stay as they are.
+    /// Writes LoRA: one file (diffusers), or a folder of weights and configuration (peft). Deltas are brought down to
+    /// `rank`; if it is `None`, low-rank ones stay as they are and dense ones are factored exactly.
     ///
     /// Gives `‖lost‖ / ‖p‖`, over all entries.
     pub fn export(&self, path: &Path, format: lora::Format, rank: Option<i64>) -> Result<f64> {
         let (mut lost, mut all) = (0.0, 0.0);
         let mut pairs = BTreeMap::new();
         for (&target, delta) in &self.entries {
-            let pair = match delta {
-                Delta::LowRank { down, up } => (down.shallow_clone(), up.shallow_clone()),
-                Delta::Dense(dense) => {
-                    let (down, up, error) = lora::factor(dense, rank);
-                    let norm = dense.norm().double_value(&[]);
-                    lost += (error * norm).powi(2);
-                    all += norm * norm;
-                    (down, up)
+            let dense = delta.dense();
+            let norm = dense.norm().double_value(&[]);
+            let (pair, error) = match delta {
+                Delta::LowRank { down, up } if rank.is_none_or(|rank| rank >= down.size()[0]) => {
+                    ((down.shallow_clone(), up.shallow_clone()), 0.0)
+                }
+                _ => {
+                    let (down, up, error) = lora::factor(&dense, rank);
+                    ((down, up), error)
                 }
             };
+            lost += (error * norm).powi(2);
+            all += norm * norm;
             pairs.insert(self.architecture.path(target), pair);
         }
         let config = match format {

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from tests.benchmarks import memory
-from tests.benchmarks.sides import CoreLoop, clocked, score_config, torch_loop
+from tests.benchmarks.sides import CLOCKS, CoreLoop, clocked, score_config, torch_loop
 
 from discffusion.data import MatchItem, load_dataset
 from discffusion.hub import resolve
@@ -43,7 +43,7 @@ def compare_times(args: argparse.Namespace, items: list[MatchItem]) -> dict[str,
             ),
         }
         for name in list(turns)[:: 1 if repeat % 2 else -1]:
-            seconds[name].append(clocked(turns[name]))
+            seconds[name].append(clocked(core.clock, turns[name]))
         per_item = zip(indices, drawn["timesteps"], drawn["noise"], strict=True)
         seconds["forward"].append(sum(core.forward(*item) for item in per_item))
         steps.append(said)
@@ -112,6 +112,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=10)
     parser.add_argument("--memory-steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--memory-of", choices=memory.SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -130,6 +131,7 @@ def main(argv: list[str]) -> None:
         "config": json.loads(score_config(args)),
         "margin": args.margin,
         "threads": args.threads,
+        "clock": args.clock,
         "batch_size": args.batch_size,
         "memory": memory.compare(args, argv),
         "time": compare_times(args, items),

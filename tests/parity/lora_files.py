@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import peft
 import torch
@@ -98,14 +99,12 @@ def named_adapter(pairs: Pairs) -> Tensors:
     return _keyed(pairs, lambda m: f"{m}.lora_A.default_0.weight", lambda m: f"{m}.lora_B.default_0.weight")
 
 
-def kohya(pairs: Pairs, alphas: Mapping[str, float] | None = None) -> Tensors:
-    """The layout of kohya's trainer and the web interfaces, with an alpha for every module."""
+def kohya(pairs: Pairs, alphas: Mapping[str, float] = MappingProxyType({})) -> Tensors:
+    """The layout of kohya's trainer and the web interfaces."""
     tensors = _keyed(
         pairs, lambda m: f"{_kohya(m)}.lora_down.weight", lambda m: f"{_kohya(m)}.lora_up.weight"
     )
-    given = alphas or {}
-    numbers = {f"{_kohya(m)}.alpha": torch.tensor(float(given.get(m, len(pairs[m][0])))) for m in pairs}
-    return tensors | numbers
+    return tensors | {f"{_kohya(module)}.alpha": torch.tensor(alpha) for module, alpha in alphas.items()}
 
 
 def conv_shaped(tensors: Tensors) -> Tensors:

@@ -16,16 +16,17 @@ def loss_of_item(
     scores: Tensor,
     errors: Tensor,
     match: np.ndarray,
+    mismatch: np.ndarray,
     *,
     loss: str = "triplet",
     temperature: float = 1.0,
     negative_kinds: str = "both",
     **options: Any,
 ) -> Tensor:
-    """`scores` and mean squared `errors` are [n_images, n_texts]."""
-    positives, wrong = candidates(match, negative_kinds)
+    """All arrays are [n_images, n_texts], `errors` mean squared ones."""
     if loss == "diffusion":
-        return torch.stack([errors[pair] for pair in positives]).mean()
+        return errors[torch.tensor(match)].mean()
+    positives, wrong = candidates(match, mismatch, negative_kinds)
     scores = scores / temperature
     match loss:
         case "triplet":
@@ -37,18 +38,21 @@ def loss_of_item(
     raise ValueError(loss)
 
 
-def candidates(match: np.ndarray, negative_kinds: str) -> tuple[list[Pair], list[list[list[Pair]]]]:
-    """The positives, and for each of them its negatives by kind: another image, or another text, that does not
-    match."""
-    positives: list[Pair] = [(int(i), int(j)) for i, j in np.argwhere(match)]
+def candidates(
+    match: np.ndarray, mismatch: np.ndarray, negative_kinds: str
+) -> tuple[list[Pair], list[list[list[Pair]]]]:
+    """The positives that have any negative, and the negatives of each by kind: another image or another text."""
 
     def negatives(i: int, j: int, kind: str) -> list[Pair]:
         if kind == "image":
-            return [(int(other), j) for other in np.flatnonzero(~match[:, j])]
-        return [(i, int(other)) for other in np.flatnonzero(~match[i])]
+            return [(int(other), j) for other in np.flatnonzero(mismatch[:, j])]
+        return [(i, int(other)) for other in np.flatnonzero(mismatch[i])]
 
     kinds = ("image", "text") if negative_kinds == "both" else (negative_kinds,)
-    return positives, [[negatives(*pair, kind) for kind in kinds] for pair in positives]
+    every = [(int(i), int(j)) for i, j in np.argwhere(match)]
+    wrong = {pair: [negatives(*pair, kind) for kind in kinds] for pair in every}
+    wrong = {pair: found for pair, found in wrong.items() if any(found)}
+    return list(wrong), list(wrong.values())
 
 
 def triplet(

@@ -14,7 +14,7 @@ import torch
 from tests.parity.attribution import head_weights
 from tests.parity.case import PLAIN, SCORE_TOLERANCE, Case, relative
 from tests.parity.training import Trainable
-from tests.parity.training_case import drawn
+from tests.parity.training_case import TrainingCase, drawn
 
 from discffusion import _native
 
@@ -40,11 +40,11 @@ class Attributed:
         weights = {module: self.model.unet.get_submodule(module).weight.numpy() for module in modules}
         self.arrays = drawn({f"{module}.delta": weight for module, weight in weights.items()}, seed=1)
 
-    def scorer(self, deltas: bool, **metadata: str) -> Any:
-        if not deltas:
-            return self.case.core
-        made = _core.Deltas.from_arrays(self.arrays, metadata, self.case.core, True)
-        return self.case.core.with_deltas(made, None)
+    def scorer(self, deltas: bool) -> Any:
+        return self.case.core.with_deltas(self.deltas() if deltas else None, None)
+
+    def deltas(self) -> Any:
+        return _core.Deltas.from_arrays(self.arrays, {}, self.case.core, True)
 
     def ours(self, fields: Mapping[str, Any], deltas: bool = False) -> dict[str, np.ndarray]:
         """[steps, H] for every chosen site."""
@@ -82,7 +82,7 @@ class Attributed:
     def check(self, fields: Mapping[str, Any], deltas: bool = False) -> None:
         """The weights, and the score that is made with them."""
         ours, theirs = self.ours(fields, deltas), self.theirs(fields, deltas)
-        assert list(ours) == list(theirs)
+        assert list(ours) == [site for site in self.model.sites if site in theirs]
         wrong = {site: relative(ours[site], theirs[site]) for site in theirs}
         assert max(wrong.values()) <= WEIGHT_TOLERANCE, wrong
         case, pair = self.case, np.zeros((1, 2), np.int64)
@@ -146,8 +146,8 @@ def test_the_three_differ(attributed: Attributed) -> None:
 
 
 @pytest.mark.parametrize("layers", ["all", "last(2)"])
-def test_learned_heads(attributed: Attributed, layers: str) -> None:
-    """The weights that come with the deltas, whatever the pair."""
+def test_learned_heads(attributed: Attributed, layers: str, tmp_path: Path) -> None:
+    """The weights that come with the deltas' file, whatever the pair."""
     draw = torch.Generator().manual_seed(3)
     heads = {
         site: attributed.model.unet.get_submodule(p.path).heads
@@ -156,7 +156,9 @@ def test_learned_heads(attributed: Attributed, layers: str) -> None:
     learned = {site: torch.rand(n, generator=draw, dtype=torch.float64) for site, n in heads.items()}
     learned = {site: w / w.mean() for site, w in learned.items()}
     told = json.dumps({site: w.tolist() for site, w in learned.items()})
-    scorer, case = attributed.scorer(True, **{"discffusion.head_weights": told}), attributed.case
+    case, file = attributed.case, tmp_path / "deltas.safetensors"
+    attributed.deltas().save(file, {"discffusion.head_weights": told})
+    scorer = case.core.with_deltas(_core.Deltas.load(file, case.core, True), None)
     fields = {"map": "logits", "layers": layers}
     config, pair = case.config(**fields, heads="learned"), np.zeros((1, 2), np.int64)
     ours = scorer.score_pairs([case.images[0]], [case.texts[0]], pair, config, attributed.noise, None)
@@ -166,3 +168,36 @@ def test_learned_heads(attributed: Attributed, layers: str) -> None:
         [case.images[0]], [case.texts[0]], pair, case.config(**fields), attributed.noise, None
     )
     assert ours.mean() != pytest.approx(plain.mean(), rel=100 * SCORE_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"heads": "mean", "attribution": "local"}, {"heads": "attributed", "attribution": "full"}],
+    ids=str,
+)
+def test_heads_are_learned_from_matching_pairs(
+    checkpoint: Callable[..., Path], fields: dict[str, Any]
+) -> None:
+    """Appendix J: the mean over all matching pairs that training saw, each with the deltas of its step."""
+    case, config = (
+        TrainingCase(checkpoint("sd21", seed=1)),
+        {**PLAIN, **fields, "map": "logits", "layers": "last(2)"},
+    )
+    trainer = case.trainer({"timesteps_per_step": 2, "rank": 4}, config)
+    seen: list[dict[str, torch.Tensor]] = []
+    for indices in ([0], [2, 1]):
+        found, deltas = trainer.gradients(indices), trainer.deltas().arrays()
+        tensors = {name: torch.tensor(array, dtype=torch.float64) for name, array in deltas.items()}
+        for index, times, noise in zip(indices, found["timesteps"], found["noise"], strict=True):
+            item = case.items[index]
+            for t, eps in zip(times.tolist(), torch.tensor(noise), strict=True):
+                for i, j in np.argwhere(item.match):
+                    z_t = case.reference.noised(item.latents[i], eps, t)
+                    seen.append(head_weights(case.model, z_t, t, item.texts[j], tensors, config))
+        trainer.step(indices, 10)
+    learned = json.loads(trainer.deltas().info(case.scorer))["head_weights"]
+    assert list(learned) == ["up.3.1", "up.3.2"]
+    for site, weights in learned.items():
+        expected = torch.stack([one[site] for one in seen]).mean(0)
+        assert relative(weights, expected) <= WEIGHT_TOLERANCE
+        assert relative(weights, torch.ones_like(expected)) > 100 * WEIGHT_TOLERANCE

@@ -142,7 +142,11 @@ def lora_config(**changes: Any) -> peft.LoraConfig:
 CONFIGS: dict[str, dict[str, Any]] = {
     "patterns": {},
     "rslora": {"use_rslora": True, "rank_pattern": {}, "alpha_pattern": {}},
-    "keys_and_values": {"target_modules": ["attn2.to_k", "attn2.to_v"]},
+    "keys_and_values": {
+        "target_modules": ["attn2.to_k", "attn2.to_v"],
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    },
 }
 
 
@@ -182,16 +186,26 @@ def test_files_that_diffusers_writes_for_web_interfaces(sd15: Case, tmp_path: Pa
     check(sd15, loaded(sd15, path), reference_with(sd15, pairs))
 
 
+def check_bin(case: Case, path: Path, deltas: Any) -> None:
+    """The file, which the core does not read, gives a scorer the same deltas to the bit."""
+    scorer = Scorer(case.folder, device="cpu", dtype="float32")
+    scorer.load_deltas(path)
+    seen = scorer.observe(case.images[0], case.texts[0], 741, noise=case.noise[741].numpy())
+    np.testing.assert_array_equal(seen.prediction, patched(case, deltas).observe(741)["prediction"])
+    assert np.abs(seen.prediction - case.observe(741)["prediction"]).max() > EFFECT
+
+
 @pytest.mark.parametrize("protocol", ["zip", "legacy"])
 def test_bin_of_the_authors(sd15: Case, tmp_path: Path, protocol: str) -> None:
-    """`torch.save` of then and now."""
+    """`torch.save` of now and then."""
     tensors = lora_files.authors(random_pairs(sd15.reference.unet))
     torch.save(tensors, tmp_path / "lora.bin", _use_new_zipfile_serialization=protocol == "zip")
-    scorer = Scorer(sd15.folder, device="cpu", dtype="float32")
-    scorer.load_deltas(tmp_path / "lora.bin")
-    noise = sd15.noise[741].numpy()
-    seen = scorer.observe(sd15.images[0], sd15.texts[0], 741, noise=noise)
-    path = write(tmp_path / "lora.safetensors", tensors)
-    expected = patched(sd15, loaded(sd15, path)).observe(741)
-    np.testing.assert_array_equal(seen.prediction, expected["prediction"])
-    assert np.abs(seen.prediction - sd15.observe(741)["prediction"]).max() > EFFECT
+    check_bin(sd15, tmp_path / "lora.bin", loaded(sd15, write(tmp_path / "lora.safetensors", tensors)))
+
+
+def test_bin_of_peft(sd15: Case, tmp_path: Path) -> None:
+    """Its scale is in the file beside it."""
+    model = peft.get_peft_model(Reference(sd15.folder).unet, lora_config())
+    model.save_pretrained(str(tmp_path / "bin"), safe_serialization=False)
+    model.save_pretrained(str(tmp_path / "safe"))
+    check_bin(sd15, tmp_path / "bin", loaded(sd15, tmp_path / "safe"))

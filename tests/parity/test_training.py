@@ -52,12 +52,19 @@ MORE_SCORES: tuple[dict[str, Any], ...] = (
 )
 RANKS = (None, 4)
 CHECKPOINTS = ("sd15", "sd21")
-ITEMS = ([0], [1], [2], [0, 1], [2, 0])
+# The second item has one image, so it has no negatives that are images.
+ITEMS = ([0], [2], [1, 2], [0, 1], [2, 0])
+IMAGE_ITEMS = ([0], [2], [2, 0])
 # 13 losses, 9 scores and 2 ranks have no common factor: counting through all at once, every loss meets every rank
-# within 26 trials and every score every rank within 18, and each loss meets three or four scores.
+# within 26 trials and every score every rank within 18, and each loss meets two or three scores.
 TRIALS = [
-    (CHECKPOINTS[n // 2 % 2], {**LOSSES[n % 13], "rank": RANKS[n % 2]}, SCORES[n % 9], ITEMS[n % 5])
-    for n in range(40)
+    (
+        CHECKPOINTS[n // 2 % 2],
+        {**LOSSES[n % 13], "rank": RANKS[n % 2]},
+        SCORES[n % 9],
+        IMAGE_ITEMS[n % 3] if LOSSES[n % 13].get("negative_kinds") == "image" else ITEMS[n % 5],
+    )
+    for n in range(36)
 ]
 
 
@@ -82,12 +89,12 @@ def check(
     expected = case.expected(found, trainer.deltas().arrays(), indices, options, fields)
     assert found["loss"] == pytest.approx(expected.loss, rel=LOSS_TOLERANCE, abs=0)
     assert_close(found["gradients"], expected.gradients)
-    if not options.get("in_batch"):
-        for index, theirs in zip(indices, expected.scores, strict=True):
-            ours = np.asarray(found["scores"][index])
-            needed = ~np.isnan(ours)
-            assert needed[case.raw[index][2]].all() or options.get("loss") == "diffusion"
-            assert ours[needed] == pytest.approx(theirs[needed], rel=SCORE_TOLERANCE, abs=0)
+    # A denoising score is the difference of two norms of 32 (of 1,024 numbers), and may be as small as it likes.
+    rounding = 0 if fields.get("method", "attention") == "attention" else 32 * 1e-7
+    for ours, theirs in zip(found["scores"], expected.scores, strict=True):
+        assert ours or options.get("loss") == "diffusion"
+        for pair, score in ours:
+            assert score == pytest.approx(theirs[pair], rel=SCORE_TOLERANCE, abs=rounding)
     return found
 
 
@@ -127,7 +134,7 @@ def test_velocity_prediction(
         {"negatives": "mean", "layers": "up", "timesteps_per_step": 2},
         {"negatives": "hardest", "layers": ["down.0.1", "mid.0"], "projections": "k", "rank": 2},
         {"loss": "cross_entropy", "layers": "last(3)", "projections": "v", "timesteps": "uniform"},
-        {"loss": "binary_cross_entropy", "temperature": 4.0, "timesteps_per_step": 3, "rank": 1},
+        {"loss": "binary_cross_entropy", "temperature": 4.0, "timesteps_per_step": 2, "rank": 1},
     ],
     ids=str,
 )
@@ -173,7 +180,7 @@ def test_some_hinges_inactive(training: Callable[[str], TrainingCase], negatives
     leads = [
         -gap
         for matrix, item in zip(scores, case.items, strict=True)
-        for gap in gaps(torch.tensor(matrix), *candidates(item.match, "both"))
+        for gap in gaps(torch.tensor(matrix), *candidates(item.match, item.mismatch, "both"))
     ]
     hinges = torch.cat(leads if negatives == "mean" else [lead.min()[None] for lead in leads])
     margin = hinges.topk(2).values.mean().item()
@@ -185,9 +192,10 @@ def test_some_hinges_inactive(training: Callable[[str], TrainingCase], negatives
 def test_no_active_hinge_no_gradient(training: Callable[[str], TrainingCase]) -> None:
     """The text that scores best is called the match, and the margin is less than its lead."""
     case, fields = training("sd15"), {"map": "logits"}
-    scores = np.asarray(case.trainer({}, fields).gradients([1])["scores"][1])
-    match = scores == scores.max()
-    lead = float(scores.max() - np.sort(scores.ravel())[-2])
+    ranked = sorted(case.trainer({}, fields).gradients([1])["scores"][0], key=lambda scored: scored[1])
+    (pair, best), (_, second) = ranked[-1], ranked[-2]
+    match = np.zeros((1, 3), bool)
+    match[pair], lead = True, best - second
     trainer = case.trainer({"margin": lead / 2}, fields, matches={1: match})
     found = trainer.gradients([1])
     assert found["loss"] == 0
@@ -196,15 +204,41 @@ def test_no_active_hinge_no_gradient(training: Callable[[str], TrainingCase]) ->
     assert step["active"] == step["backward_rows"] == 0
 
 
-@pytest.mark.parametrize("rank", RANKS)
-@pytest.mark.parametrize("fields", [{"map": "logits"}, {"method": "combined", "map": "cosine"}], ids=str)
-@pytest.mark.parametrize("changed", [{"recompute": True}, {"accumulate": 2}], ids=str)
+def test_few_rows_with_a_gradient(training: Callable[[str], TrainingCase]) -> None:
+    """After a while in which few rows needed a gradient, the core finds those first and runs them alone."""
+    case, fields = training("sd15"), {"map": "logits", "layers": "up"}
+    texts = [
+        f"{count} {colour} birds" for count in ("two", "three", "four") for colour in ("red", "blue", "green")
+    ]
+    case = case.with_item([case.raw[0][0][0]], texts, np.arange(9)[None] == 4)
+    last = len(case.raw) - 1
+    trainer = case.trainer({"learning_rate": 1e-6}, fields)
+    for _ in range(12):
+        step = json.loads(trainer.step([last], 100))
+    assert (step["rows"], step["backward_rows"]) == (9, 2)
+    found = trainer.gradients([last, 0])
+    expected = case.expected(found, trainer.deltas().arrays(), [last, 0], {}, fields)
+    assert found["loss"] == pytest.approx(expected.loss, rel=LOSS_TOLERANCE, abs=0)
+    assert_close(found["gradients"], expected.gradients)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rank"), [({"map": "logits"}, 4), ({"method": "combined", "map": "cosine"}, None)], ids=str
+)
+@pytest.mark.parametrize(
+    ("changed", "tolerance"), [({"recompute": True}, 1e-5), ({"accumulate": 2}, 5e-5)], ids=str
+)
 def test_savings_change_nothing(
-    training: Callable[[str], TrainingCase], changed: dict[str, Any], fields: dict[str, Any], rank: int | None
+    training: Callable[[str], TrainingCase],
+    changed: dict[str, Any],
+    tolerance: float,
+    fields: dict[str, Any],
+    rank: int | None,
 ) -> None:
+    """But the order of some sums."""
     case, options = training("sd21"), {"negatives": "mean", "rank": rank}
     plain = case.trainer(options, fields).gradients([0, 2])
     saving = case.trainer({**options, **changed}, fields).gradients([0, 2])
     np.testing.assert_array_equal(saving["timesteps"], plain["timesteps"])
     assert saving["loss"] == pytest.approx(plain["loss"], rel=1e-6, abs=0)
-    assert_close(saving["gradients"], plain["gradients"], 1e-5)
+    assert_close(saving["gradients"], plain["gradients"], tolerance)

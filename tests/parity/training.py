@@ -66,18 +66,23 @@ class DeltaProcessor:
 
 @dataclass(frozen=True)
 class Item:
-    """Latents [n_images, C, h, w], texts, and which of them match."""
+    """Latents [n_images, C, h, w], texts, and which of them match and which do not."""
 
     latents: Tensor
     texts: tuple[str, ...]
     match: np.ndarray
+    mismatch: np.ndarray
 
     @staticmethod
     def joined(items: Sequence[Item]) -> Item:
-        """In-batch negatives: one big item; what stands in different items does not match."""
+        """In-batch negatives: one big item. What stands in different items does not match, unless the text is one
+        that the image matches in its own: of those nothing is known."""
         match = torch.block_diag(*(torch.tensor(item.match) for item in items)).bool().numpy()
-        texts = tuple(text for item in items for text in item.texts)
-        return Item(torch.cat([item.latents for item in items]), texts, match)
+        texts = [text for item in items for text in item.texts]
+        mismatch = ~match
+        for i, j in np.argwhere(match):
+            mismatch[i, [other for other, text in enumerate(texts) if text == texts[j]]] = False
+        return Item(torch.cat([item.latents for item in items]), tuple(texts), match, mismatch)
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ class Trainable:
                     for t, eps in zip(times, draws, strict=True)
                 ]
                 matrix, mse = (torch.stack(part).mean(0) for part in zip(*seen, strict=True))
-                losses.append(loss_of_item(matrix, mse, item.match, **options))
+                losses.append(loss_of_item(matrix, mse, item.match, item.mismatch, **options))
                 scores.append(matrix.detach().numpy())
             loss = torch.stack(losses).mean()
             # What stands behind the last pooled map has no gradient: zero.

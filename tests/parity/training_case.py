@@ -20,6 +20,7 @@ from discffusion import _native
 _core = _native.core()
 
 Arrays = dict[str, np.ndarray]
+Raw = tuple[list[np.ndarray], list[str], np.ndarray]
 # Of the largest entry of a gradient; of a loss; of a score.
 GRADIENT_TOLERANCE, LOSS_TOLERANCE, SCORE_TOLERANCE = 1e-4, 1e-5, 1e-5
 # Little noise: the gradients of two images that differ in nothing but what noise hides nearly cancel, and float32
@@ -50,8 +51,16 @@ class TrainingCase:
     def model(self) -> Trainable:
         return Trainable(self.reference)
 
+    more: tuple[Raw, ...] = ()
+
+    def with_item(self, images: list[np.ndarray], texts: list[str], match: np.ndarray) -> TrainingCase:
+        """The same with one more item."""
+        other = TrainingCase(self.folder, (*self.more, (images, texts, match)))
+        other.__dict__ |= {name: getattr(self, name) for name in ("scorer", "reference", "model")}
+        return other
+
     @cached_property
-    def raw(self) -> list[tuple[list[np.ndarray], list[str], np.ndarray]]:
+    def raw(self) -> list[Raw]:
         """Images, texts and matches of the items."""
         one, two, dark = picture(1), 255 - picture(2), picture(3) // 4
         texts = [*TEXTS, "a dog", "a red bird on a snowy branch"]
@@ -59,6 +68,7 @@ class TrainingCase:
             ([one, dark], texts[:2], MATCHES[0]),
             ([two], texts[1:], MATCHES[1]),
             ([dark, two, one], [texts[3], texts[0]], MATCHES[2]),
+            *self.more,
         ]
 
     @cached_property
@@ -66,7 +76,7 @@ class TrainingCase:
         def latents(images: Sequence[np.ndarray]) -> torch.Tensor:
             return torch.stack([self.reference.latent(image, RESOLUTION) for image in images])
 
-        return [Item(latents(images), tuple(texts), match) for images, texts, match in self.raw]
+        return [Item(latents(images), tuple(texts), match, ~match) for images, texts, match in self.raw]
 
     def trainer(
         self,

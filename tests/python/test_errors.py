@@ -17,6 +17,7 @@ BUILTIN = {
     "ImageError": ValueError,
     "InstallationError": ImportError,
     "OutOfMemoryError": MemoryError,
+    "TrainingError": RuntimeError,
 }
 
 

@@ -3,7 +3,11 @@
 mod checkpoint;
 mod config;
 mod encode;
+mod files;
+mod lora;
+mod loss;
 mod noise;
 mod pooling;
 mod stages;
 mod torch;
+mod train;

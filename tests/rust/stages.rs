@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// In the order that data flows.
-const STAGES: [&str; 6] = ["checkpoint", "encode", "noise", "backbone", "pooling", "score"];
+const STAGES: [&str; 8] = ["checkpoint", "encode", "noise", "deltas", "backbone", "pooling", "score", "train"];
 
 fn sources(folder: &Path) -> Vec<(String, String)> {
     let mut found = vec![];

@@ -64,6 +64,7 @@ Frobenius norms; relative to the weight that a delta is added to.
 def card(trainer: Trainer) -> str:
     """A model card in Markdown; every figure in it is of this trainer's run."""
     about, deltas = trainer.about(), trainer.deltas
+    relative = deltas.norms(relative_to=trainer.scorer)
     changes = {name: value for name, value in trainer.config.changes().items() if value is not None}
     loading = ", ".join(
         [repr(about["base_model"]), *(f"{name}={value!r}" for name, value in changes.items())]
@@ -81,7 +82,7 @@ def card(trainer: Trainer) -> str:
         options="\n".join(f"| {name} | {_cell(value)} |" for name, value in options.items()),
         validation=_validation(trainer),
         norms="\n".join(
-            f"| {e['site']} | {e['attention']} | {e['projection']} | {e['norm']:.4g} | {e['relative_norm']:.4g} |"
+            f"| {e['site']} | {e['attention']} | {e['projection']} | {e['norm']:.4g} | {relative[e['name']]:.4g} |"
             for e in deltas.entries
         ),
     )

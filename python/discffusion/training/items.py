@@ -50,11 +50,12 @@ class Items:
             raise DatasetError(f"item {index} of {self._role} is {type(item).__name__}; expected a MatchItem")
         return item
 
-    def examine(self, options: Mapping[str, Any] | None = None) -> str:
+    def examine(self, options: Mapping[str, Any] | None = None, *, alone: bool = True) -> str:
         """Reads every item once: a digest of keys, texts and matches.
 
         Args:
             options: training options; with them, an item that training can learn nothing from is an error.
+            alone: whether an item is compared with nothing outside it.
 
         Raises:
             DatasetError: an item has no matching pair, or nothing to compare it with.
@@ -63,7 +64,7 @@ class Items:
         for index in range(len(self)):
             item = self[index]
             if options is not None:
-                _check(item, options)
+                _check(item, options, alone)
             found.update(json.dumps([item.key, list(item.texts), item.match.tolist()]).encode() + b"\n")
         return found.hexdigest()[:32]
 
@@ -75,10 +76,10 @@ def comparable(match: NDArray[np.bool_]) -> tuple[bool, bool]:
     return bool(images), bool(texts)
 
 
-def _check(item: MatchItem, options: Mapping[str, Any]) -> None:
+def _check(item: MatchItem, options: Mapping[str, Any], alone: bool) -> None:
     if not item.match.any():
         raise DatasetError(f"item {item.key!r} has no matching pair; training needs at least one")
-    if options["loss"] not in ("triplet", "cross_entropy") or options["in_batch"]:
+    if options["loss"] == "diffusion" or not alone:
         return
     kinds = options["negative_kinds"]
     images, texts = comparable(item.match)
@@ -86,7 +87,7 @@ def _check(item: MatchItem, options: Mapping[str, Any]) -> None:
         wanted = {"image": "image", "text": "text"}.get(kinds, "image or text")
         raise DatasetError(
             f"item {item.key!r} has nothing to compare its matching pairs with: no {wanted} that does not match; "
-            "with in_batch=True the other items of a batch are compared with it"
+            "with in_batch=True and a batch_size of 2 or more, the other items of a batch are compared with it"
         )
 
 

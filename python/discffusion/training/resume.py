@@ -60,10 +60,10 @@ def resume(
         try:
             found = _load(folder, step, core, scorer)
         except DeltasError as error:
-            problems.append(f"{path.name}: {error}")
+            problems.append(str(error))
             continue
         except ConfigError as error:
-            raise ConfigError(f"{error}; {_advice(folder)}") from None
+            raise ConfigError(f"{error} (resume=False starts over)") from None
         if problems:
             warnings.warn(
                 f"going on from {str(path)!r}, since what is later cannot be read ({'; '.join(problems)})",
@@ -74,7 +74,8 @@ def resume(
         differences = list(_differences(found.settings, present))
         if differences:
             raise ConfigError(
-                f"the run in {str(folder.path)!r} is another: {', '.join(differences)}; {_advice(folder)}"
+                f"the run in {str(folder.path)!r} is another: {', '.join(differences)}; give another checkpoint_dir, "
+                "or start over with resume=False"
             )
         return found
     if problems:
@@ -86,16 +87,17 @@ def resume(
 
 
 def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) -> Found:
-    extra = core.load(str(folder.state(step)))
+    path = folder.state(step)
+    extra = core.load(str(path))
     try:
         told = json.loads(extra)
         version, settings, validations = told["version"], told["settings"], told["validations"]
     except (ValueError, TypeError, KeyError):
-        raise DeltasError("is no state of a run") from None
+        raise DeltasError(f"{path}: is no state of a run") from None
     if version != _VERSION:
-        raise DeltasError(f"has the version {version!r}; this release reads {_VERSION}")
+        raise DeltasError(f"{path}: has the version {version!r}; this release reads {_VERSION}")
     if core.steps != step:
-        raise DeltasError(f"is the state after {core.steps} steps")
+        raise DeltasError(f"{path}: is the state after {core.steps} steps")
     best = History(validations).best
     deltas = None
     if best is not None:
@@ -109,7 +111,3 @@ def _differences(was: Any, now: Any, name: str = "") -> Iterator[str]:
             yield from _differences(was.get(key), now.get(key), f"{name} {key}".strip())
     elif was != now:
         yield f"{name} was {json.dumps(was)} and is {json.dumps(now)}"
-
-
-def _advice(folder: Folder) -> str:
-    return f"give another checkpoint_dir than {str(folder.path)!r}, or start over with resume=False"

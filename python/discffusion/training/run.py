@@ -110,14 +110,21 @@ class Run:
         epoch, place = divmod(core.steps, plan.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, core.order(epoch, plan.items))
-        indices = self._order[1][place * plan.items_per_step : (place + 1) * plan.items_per_step]
-        for index in indices:
-            if not core.has(index):
-                self._encode(index)
+        indices = plan.batch(self._order[1], place)
+        self._gather(indices)
         row: dict[str, Any] = json.loads(core.step(indices, plan.total))
         self._record({"step": row.pop("step"), "epoch": epoch + 1, **row})
         self._recorded = self.step = core.steps
         self._calls.step(self._trainer, self.history[-1])
+
+    def _gather(self, indices: list[int]) -> None:
+        """Has the core hold all of these items. Where its memory is short, one that comes may drive out another."""
+        for _ in indices:
+            missing = [index for index in indices if not self._core.has(index)]
+            for index in missing:
+                self._encode(index)
+            if not missing:
+                break
 
     def _encode(self, index: int) -> None:
         item = self._train[index]
