@@ -53,9 +53,7 @@ impl Attention {
         site: usize,
         taps: &mut Taps,
     ) -> Option<Tensor> {
-        let of_text = |projection| {
-            batch.text_by_row(&self.split(&self.project(projection, batch.text(), changes)))
-        };
+        let of_text = |projection| batch.text_by_row(&self.split(&self.project(projection, batch.text(), changes)));
         let q = batch.by_row(&self.split(&self.project(Projection::Query, x, changes)));
         let k = of_text(Projection::Key);
         let Some(map) = taps.wants(site) else {

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::arrays::{Floats, to_tensor};
 use super::door::enter;
 use super::scorer::Scorer;
+use crate::Error;
 use crate::checkpoint::TensorFile;
 use crate::deltas::{self, lora};
 use crate::torch::Shared;
-use crate::Error;
 
 /// Deltas of one model, read only.
 #[pyclass(frozen, module = "discffusion._core")]
@@ -48,9 +48,8 @@ impl Deltas {
         let model = scorer.model();
         let tensors = arrays.iter().map(|(name, array)| (name.clone(), to_tensor(array))).collect();
         enter(py, |_| {
-            let ours = |(name, _): (&String, &tch::Tensor)| {
-                [".delta", ".down", ".up"].iter().any(|end| name.ends_with(end))
-            };
+            let ours =
+                |(name, _): (&String, &tch::Tensor)| [".delta", ".down", ".up"].iter().any(|end| name.ends_with(end));
             let file = TensorFile { tensors, metadata, checked: true };
             let (architecture, fingerprint) = (model.architecture(), model.fingerprint());
             if !file.tensors.is_empty() && file.tensors.iter().all(ours) {

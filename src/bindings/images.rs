@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::door::enter;
-use crate::encode::image::{Preprocess, Resize, Rgb, decode, preprocess};
 use crate::Result;
+use crate::encode::image::{Preprocess, Resize, Rgb, decode, preprocess};
 
 /// An image as Python hands it over: an encoded file, or pixels `[H, W, 3]`.
 pub enum Image {

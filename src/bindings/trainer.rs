@@ -87,6 +87,11 @@ impl Trainer {
         enter(py, |_| Ok(order(self.session().options().seed, epoch, count)))
     }
 
+    /// What scores are divided by; found from these items if it is open still.
+    fn calibrate(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<f64> {
+        enter(py, |_| self.session().calibrate(&indices))
+    }
+
     /// One step of the optimiser on these items; its report as a JSON object.
     fn step(&self, py: Python<'_>, indices: Vec<usize>, total_steps: u64) -> PyResult<String> {
         enter(py, |_| {

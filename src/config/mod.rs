@@ -7,9 +7,7 @@ mod read;
 use serde_json::{Map, Value, json};
 
 pub use options::{OptionSpec, options};
-pub use train::{
-    Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes, train_options,
-};
+pub use train::{Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes, train_options};
 
 use crate::encode::image::Resize;
 use crate::encode::tokenizer::Truncate;

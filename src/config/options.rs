@@ -34,12 +34,7 @@ pub fn options() -> Vec<OptionSpec> {
             "How the heads of a layer are averaged; or a list of head indices.",
         ),
         option("attribution", "choice", Attribution::NAMES, "How heads are weighted where heads is attributed."),
-        option(
-            "attribution_steps",
-            "int",
-            &[],
-            "Steps of the integral where attribution is integrated; 1 to 1000.",
-        ),
+        option("attribution_steps", "int", &[], "Steps of the integral where attribution is integrated; 1 to 1000."),
         option("steps", "int", &[], "Number of DDIM timesteps that are averaged; 1 to the model's training timesteps."),
         option("timesteps", "int_list", &[], "Timesteps that are averaged, instead of steps; 0 is clean."),
         option("noise_levels", "float_list", &[], "Noise levels between 0 and 1 that are averaged, instead of steps."),

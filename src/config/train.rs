@@ -71,8 +71,8 @@ pub struct TrainConfig {
     pub loss: Loss,
     /// `M` of the triplet loss, in scores divided by the temperature.
     pub margin: f64,
-    /// What scores are divided by before the loss.
-    pub temperature: f64,
+    /// What scores are divided by before the loss; found at the start of training if `None`.
+    pub temperature: Option<f64>,
     pub negatives: Negatives,
     pub negative_kinds: NegativeKinds,
     /// Whether images and texts of the other items of a batch are negatives too.
@@ -101,7 +101,7 @@ impl Default for TrainConfig {
         TrainConfig {
             loss: Loss::Triplet,
             margin: 0.2,
-            temperature: 1.0,
+            temperature: None,
             negatives: Negatives::Hardest,
             negative_kinds: NegativeKinds::Both,
             in_batch: false,
@@ -140,6 +140,13 @@ impl TrainConfig {
             None => Ok(default),
             Some(value) => number(value).filter(|x| *x >= least).ok_or_else(|| bad(name, value, expected)),
         };
+        let above_zero = |name: &str| {
+            let value = get(name).map(|value| {
+                let x = number(value).filter(|x| *x > 0.0);
+                x.ok_or_else(|| bad(name, value, "a finite number above 0, or none"))
+            });
+            value.transpose()
+        };
         let integer = |name: &str, default: u64, least: u64, most: u64| match get(name) {
             None => Ok(default),
             Some(value) => whole(name, value, least, most),
@@ -151,7 +158,7 @@ impl TrainConfig {
         Ok(TrainConfig {
             loss: choice(get("loss"), "loss", default.loss, Loss::from_name, Loss::NAMES)?,
             margin: real("margin", default.margin, 0.0, "a finite number, 0 or more")?,
-            temperature: real("temperature", default.temperature, f64::MIN_POSITIVE, "a finite number above 0")?,
+            temperature: above_zero("temperature")?,
             negatives: choice(
                 get("negatives"),
                 "negatives",
@@ -186,12 +193,7 @@ impl TrainConfig {
                 RateSchedule::NAMES,
             )?,
             warmup_steps: integer("warmup_steps", default.warmup_steps, 0, 1 << 40)?,
-            gradient_clip: get("gradient_clip")
-                .map(|value| {
-                    let norm = number(value).filter(|x| *x > 0.0);
-                    norm.ok_or_else(|| bad("gradient_clip", value, "a finite number above 0, or none"))
-                })
-                .transpose()?,
+            gradient_clip: above_zero("gradient_clip")?,
             accumulate: integer("accumulate", default.accumulate as u64, 1, 65_536)? as usize,
             timesteps_per_step: integer("timesteps_per_step", default.timesteps_per_step as u64, 1, 1000)? as usize,
             timesteps: choice(
@@ -254,7 +256,12 @@ pub fn train_options() -> Vec<OptionSpec> {
     vec![
         option("loss", "choice", Loss::NAMES, "What training minimises."),
         option("margin", "float", &[], "Margin of the triplet loss, in scores divided by the temperature; 0 or more."),
-        option("temperature", "float", &[], "What scores are divided by before the loss; above 0."),
+        option(
+            "temperature",
+            "float",
+            &[],
+            "What scores are divided by before the loss; default: such that a typical difference is 0.2 at the start.",
+        ),
         option("negatives", "choice", Negatives::NAMES, "Which of several negatives count in the triplet loss."),
         option("negative_kinds", "choice", NegativeKinds::NAMES, "What counts as a negative: other images, texts."),
         option("in_batch", "bool", &[], "Whether images and texts of the other items of a batch are negatives too."),

@@ -35,12 +35,7 @@ impl Deltas {
     }
 
     /// The same from a file's contents.
-    pub fn from_file(
-        file: TensorFile,
-        architecture: &Architecture,
-        model: &Fingerprint,
-        strict: bool,
-    ) -> Result<Self> {
+    pub fn from_file(file: TensorFile, architecture: &Architecture, model: &Fingerprint, strict: bool) -> Result<Self> {
         let Some(version) = file.metadata.get(FORMAT) else {
             return from_lora(file, architecture);
         };
@@ -216,7 +211,9 @@ fn from_lora(file: TensorFile, architecture: &Architecture) -> Result<Deltas> {
     let mut entries = BTreeMap::new();
     for (path, (down, up)) in lora::read(file.tensors.into_iter().collect(), &file.metadata)? {
         let target = architecture.find(&path).ok_or_else(|| {
-            Error::Deltas(format!("holds LoRA weights for {path}, which this model does not have: another architecture"))
+            Error::Deltas(format!(
+                "holds LoRA weights for {path}, which this model does not have: another architecture"
+            ))
         })?;
         entries.insert(target, checked(Delta::LowRank { down, up }, target, architecture)?);
     }

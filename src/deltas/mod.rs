@@ -66,9 +66,7 @@ impl Delta {
             Delta::LowRank { down, up } if !merge || down.requires_grad() || up.requires_grad() => {
                 Change::AddLowRank { down: here(down), up: here(up) }
             }
-            _ if merge => {
-                Change::Replace((base.to_kind(Kind::Float) + self.dense().to_device(device)).to_kind(kind))
-            }
+            _ if merge => Change::Replace((base.to_kind(Kind::Float) + self.dense().to_device(device)).to_kind(kind)),
             Delta::Dense(delta) => Change::Add(here(delta)),
             Delta::LowRank { .. } => unreachable!("low rank without merging is the first arm"),
         }
@@ -134,9 +132,8 @@ impl Deltas {
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
         let of = |(&target, delta): (&Target, &Delta)| {
             let path = self.architecture.path(target);
-            let named = |(name, tensor): (&str, &Tensor)| {
-                (format!("{path}.{name}"), tensor.detach().to_device(Device::Cpu))
-            };
+            let named =
+                |(name, tensor): (&str, &Tensor)| (format!("{path}.{name}"), tensor.detach().to_device(Device::Cpu));
             delta.tensors().into_iter().map(named).collect::<Vec<_>>()
         };
         self.entries.iter().flat_map(of).collect()

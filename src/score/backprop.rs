@@ -24,7 +24,8 @@ pub fn full(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
     let score = run(scene, inputs, &alter)?;
     let maps = maps.into_inner();
     let leaves: Vec<&Tensor> = maps.iter().map(|(_, map)| map).collect();
-    let gradients = Tensor::f_run_backward(&[&score], &leaves, false, false).map_err(|why| crate::torch::from_tch(&why))?;
+    let gradients =
+        Tensor::f_run_backward(&[&score], &leaves, false, false).map_err(|why| crate::torch::from_tch(&why))?;
     let mut weights = none(scene);
     for ((site, map), gradient) in maps.iter().zip(gradients) {
         weights[*site] = Some(weights_of(&(map.detach() * gradient)));
@@ -66,8 +67,7 @@ pub fn integrated(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>>
 fn run(scene: &Scene, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
     let plain = ScoreConfig { heads: Heads::Mean, ..scene.config.clone() };
     let keep = |_: usize, map: &Tensor| layer_score(map, inputs.content(), &plain, None);
-    let wanted =
-        Wanted { sites: &inputs.sites, map: plain.map, keep: &keep, alter: Some(alter), prediction: false };
+    let wanted = Wanted { sites: &inputs.sites, map: plain.map, keep: &keep, alter: Some(alter), prediction: false };
     tch::with_grad(|| {
         let seen = scene.model.backbone().observe(&inputs.batch(), scene.patch, &wanted)?;
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();

@@ -57,7 +57,13 @@ impl Model {
         let clean = self.encode_images(std::slice::from_ref(look.image), &config)?;
         let texts = self.encode_texts(&[look.text], config.truncate)?;
         let noised = self.schedule().add_noise(&clean, &noise, look.timestep);
-        let wanted = Wanted { sites: &sites, map: look.map, keep: &|_, map| map.shallow_clone(), alter: None, prediction: look.prediction };
+        let wanted = Wanted {
+            sites: &sites,
+            map: look.map,
+            keep: &|_, map| map.shallow_clone(),
+            alter: None,
+            prediction: look.prediction,
+        };
         let input = noised.to_kind(self.kind());
         let timestep = Tensor::from_slice(&[look.timestep]).to_device(self.device());
         let batch = Batch::new(&input, &timestep, &texts.vectors, &[0], &[0]);

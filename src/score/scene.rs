@@ -82,9 +82,8 @@ impl Scene<'_> {
     pub fn evaluate(&self, units: &[Unit], prediction: bool) -> Result<Rows> {
         let inputs = self.inputs(units, prediction)?;
         let weights = self.head_weights(&inputs)?;
-        let seen = self.wanting(&inputs, &weights, |batch, wanted| {
-            self.model.backbone().observe(batch, self.patch, wanted)
-        })?;
+        let seen =
+            self.wanting(&inputs, &weights, |batch, wanted| self.model.backbone().observe(batch, self.patch, wanted))?;
         Ok(self.rows(&inputs, &seen))
     }
 
@@ -186,8 +185,7 @@ impl Scene<'_> {
             return self.head_weights(&inputs);
         }
         let keep = |_: usize, map: &Tensor| local_weights(map, inputs.content(), self.config);
-        let wanted =
-            Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, alter: None, prediction: false };
+        let wanted = Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, alter: None, prediction: false };
         let seen = self.model.backbone().observe(&inputs.batch(), self.patch, &wanted)?;
         let mut weights: Vec<Option<Tensor>> = self.chosen.iter().map(|_| None).collect();
         for (site, found) in seen.maps {

@@ -122,7 +122,8 @@ pub fn relations(items: &[&Item]) -> Vec<Vec<Relation>> {
     let mut rows = vec![];
     for (a, item) in items.iter().enumerate() {
         for own in &item.matches {
-            let matching: Vec<&String> = item.texts.iter().zip(own).filter(|(_, yes)| **yes).map(|(text, _)| text).collect();
+            let matching: Vec<&String> =
+                item.texts.iter().zip(own).filter(|(_, yes)| **yes).map(|(text, _)| text).collect();
             let mut row = vec![];
             for (b, other) in items.iter().enumerate() {
                 for (j, text) in other.texts.iter().enumerate() {

@@ -3,6 +3,7 @@
 //! A step is a function of the deltas, the optimiser, the position and the seed; [`Session::save`] keeps them all, so
 //! that a run that was killed goes on as if nothing had happened.
 
+mod batch;
 mod draw;
 mod heads;
 mod item;
@@ -12,27 +13,25 @@ mod pass;
 mod start;
 mod state;
 
-use std::cell::RefCell;
-use std::collections::HashSet;
-
 use tch::{Kind, Tensor};
 
 pub use draw::order;
 pub use item::{Comparison, Relation};
 
+use self::batch::Total;
 use self::heads::HeadStatistics;
 use self::item::{Cache, Item};
 use self::optimizer::AdamW;
-use self::pass::{Graph, Group, Outcome, Pass};
-use crate::config::{Loss, Method, ScoreConfig, TrainConfig, TrainTimes};
-use crate::deltas::{Delta, Deltas, Patch, Target};
+use self::pass::Graph;
+use crate::config::{Loss, ScoreConfig, TrainConfig};
+use crate::deltas::{Delta, Deltas, Target};
 use crate::encode::image::Rgb;
-use crate::score::{Model, Scene, Unit, learned_weights, select_sites};
+use crate::score::{Model, learned_weights, select_sites};
 use crate::{Error, Result};
 
-/// Below this share of rows with a gradient, finding them first is cheaper than keeping a graph of all: a backward
-/// pass costs about 1.14 forward passes, so `1 + 2.14 q < 2.14`.
-const FEW: f64 = 0.53;
+/// What a difference between a match and a mismatch comes to at the start, in scores divided by the temperature, where
+/// no temperature is given: the paper's margin.
+const TYPICAL: f64 = 0.2;
 
 /// Training under way.
 pub struct Session {
@@ -48,6 +47,8 @@ pub struct Session {
     /// By site, whether the score pools it.
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,
+    /// What scores are divided by, once it is known.
+    temperature: Option<f64>,
     /// Running share of rows that had a gradient.
     needed: f64,
     /// What gradients are multiplied by on their way, so that half precision does not round them to zero.
@@ -60,6 +61,8 @@ pub struct Report {
     /// Steps done, this one included.
     pub step: u64,
     pub loss: f64,
+    /// What scores were divided by.
+    pub temperature: f64,
     pub learning_rate: f64,
     /// Of all deltas, before it was limited.
     pub gradient_norm: f64,
@@ -95,6 +98,7 @@ impl Session {
         let (deltas, trained) = start::deltas(&model, &config, &options, &chosen)?;
         let heads = HeadStatistics::default();
         let optimizer = AdamW::new(&trained, options.weight_decay);
+        let temperature = options.temperature.or((options.loss == Loss::Diffusion).then_some(1.0));
         let scale = if model.kind() == Kind::Half { 65_536.0 } else { 1.0 };
         let model = model.with_deltas(None, None);
         Ok(Session {
@@ -108,6 +112,7 @@ impl Session {
             cache: Cache::default(),
             chosen,
             learned,
+            temperature,
             needed: 1.0,
             scale,
         })
@@ -181,6 +186,24 @@ impl Session {
         Ok(())
     }
 
+    /// What scores are divided by. Where the options leave it open it is found here, once, such that the difference
+    /// between a match and a mismatch of these items comes to 0.2 on average: scores of different maps and poolings
+    /// move by thousandths or by tens, and a margin means something only in a unit of their own.
+    pub fn calibrate(&mut self, indices: &[usize]) -> Result<f64> {
+        if let Some(temperature) = self.temperature {
+            return Ok(temperature);
+        }
+        let heads = self.heads.clone();
+        let total = self.pass(indices, 1.0, Some(Graph::None));
+        self.heads = heads;
+        let differences = total?.differences;
+        let mean = differences.iter().sum::<f64>() / differences.len() as f64;
+        // Where nothing differs at all, any unit will do.
+        let temperature = if mean > 0.0 { mean / TYPICAL } else { 1.0 };
+        self.temperature = Some(temperature);
+        Ok(temperature)
+    }
+
     /// One step of the optimiser on the items of these indices. `total` is the number of steps that the learning
     /// rate's schedule is laid out for.
     ///
@@ -212,6 +235,7 @@ impl Session {
         Ok(Report {
             step: self.steps(),
             loss: outcome.loss,
+            temperature: self.temperature.unwrap_or(1.0),
             learning_rate: rate,
             gradient_norm: norm,
             active: outcome.active,
@@ -239,21 +263,8 @@ impl Session {
 
     /// Gradients of one batch, on the leaves.
     fn backpropagate(&mut self, indices: &[usize]) -> Result<Total> {
-        self.trained.iter_mut().for_each(Tensor::zero_grad);
-        let patch = tch::with_grad(|| {
-            let base = |target| self.model.backbone().weight(target).shallow_clone();
-            self.deltas.patch(base, self.model.kind() == Kind::Float)
-        });
-        let heads = RefCell::new(self.heads.clone());
-        let (groups, parts) = if self.options.in_batch { (1, 1) } else { (indices.len(), self.options.accumulate) };
-        let size = indices.len().div_ceil(parts).max(1);
-        let mut total = Total::default();
-        for (number, part) in indices.chunks(size).enumerate() {
-            let sets: Vec<&[usize]> = if self.options.in_batch { vec![part] } else { part.chunks(1).collect() };
-            let scale = self.scale / groups as f64;
-            let at = Position { first: number * size, scale };
-            self.part(&sets, at, &patch, &heads, &mut total)?;
-        }
+        let temperature = self.calibrate(indices)?;
+        let total = self.pass(indices, temperature, None)?;
         if !total.reached && total.backward_rows > 0 {
             return Err(Error::Config(
                 "no trained layer has any influence on this loss; train layers before the last one that is scored, or \
@@ -261,128 +272,7 @@ impl Session {
                     .into(),
             ));
         }
-        total.loss /= groups as f64;
-        total.active /= groups as f64;
-        self.heads = heads.into_inner();
         Ok(total)
-    }
-
-    /// One part of a batch. Each of `sets` is a question of its own: an item, or several as one.
-    fn part(
-        &self,
-        sets: &[&[usize]],
-        at: Position,
-        patch: &Patch,
-        heads: &RefCell<HeadStatistics>,
-        total: &mut Total,
-    ) -> Result<()> {
-        let mut gathered = self.gather(sets, at.first)?;
-        let config = match self.options.loss {
-            Loss::Diffusion => ScoreConfig { method: Method::Denoising, ..self.config.clone() },
-            _ => self.config.clone(),
-        };
-        let empty_text = gathered.content.len();
-        if config.method != Method::Attention && self.options.loss != Loss::Diffusion {
-            let empty = self.model.encode_texts(&[""], config.truncate)?;
-            gathered.vectors.push(empty.vectors);
-            gathered.content.push(empty.tokens[0].content.clone());
-        }
-        let matching: HashSet<Unit> = gathered.groups.iter().flat_map(Group::matching).collect();
-        let under_way = RefCell::new(vec![]);
-        let watch = |site: usize, weights: &dyn Fn() -> Tensor| {
-            let units = under_way.borrow();
-            // Empty while something is run a second time.
-            if !units.is_empty() {
-                heads.borrow_mut().see(site, &weights(), &units, &matching);
-            }
-        };
-        let scene = Scene {
-            model: &self.model,
-            config: &config,
-            patch: Some(patch),
-            latents: Tensor::cat(&gathered.latents, 0),
-            noise: Tensor::cat(&gathered.noise, 0).to_device(self.model.device()),
-            timesteps: gathered.timesteps,
-            texts: Tensor::cat(&gathered.vectors, 0),
-            empty_text,
-            content: gathered.content,
-            chosen: self.chosen.clone(),
-            learned: self.learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect(),
-            watch: Some(&watch),
-        };
-        let batch = self.rows_at_a_time(&scene.latents);
-        let pass = Pass {
-            scene: &scene,
-            options: &self.options,
-            groups: &gathered.groups,
-            scale: at.scale,
-            batch,
-            under_way: &under_way,
-        };
-        let outcome = pass.run(self.graph(batch))?;
-        total.add(outcome, &gathered.groups);
-        Ok(())
-    }
-
-    /// Encoded items, side by side, with their timesteps and noise.
-    fn gather(&self, sets: &[&[usize]], first: usize) -> Result<Gathered> {
-        let k = self.options.timesteps_per_step;
-        let mut gathered = Gathered::default();
-        let (mut images, mut texts) = (0, 0);
-        for (number, set) in sets.iter().enumerate() {
-            let missing = |index: &usize| {
-                self.cache.get(*index).ok_or_else(|| Error::Internal(anyhow::anyhow!("item {index} was not encoded")))
-            };
-            let items: Vec<&Item> = set.iter().map(missing).collect::<Result<_>>()?;
-            let group = Group::new(&items, &self.options, [images, texts], number * k..(number + 1) * k);
-            if group.comparison.pairs.is_empty() {
-                return Err(Error::Dataset(format!(
-                    "item {} has nothing to compare: it needs a matching pair and, for this loss, a mismatch of the \
-                     kind wanted",
-                    set[0]
-                )));
-            }
-            gathered.groups.push(group);
-            for item in items {
-                images += item.matches.len();
-                texts += item.texts.len();
-                gathered.latents.push(item.latents.shallow_clone());
-                gathered.vectors.push(item.vectors.shallow_clone());
-                gathered.content.extend(item.tokens.iter().map(|tokens| tokens.content.clone()));
-            }
-            let (timesteps, noise) = self.draw(first + number)?;
-            gathered.timesteps.extend(timesteps);
-            gathered.noise.push(noise);
-        }
-        Ok(gathered)
-    }
-
-    /// Timesteps and noise of the item at a position of the next step's batch.
-    fn draw(&self, position: usize) -> Result<(Vec<i64>, Tensor)> {
-        let choices = match self.options.timesteps {
-            TrainTimes::Config => self.model.timesteps(&self.config)?,
-            TrainTimes::Uniform => (0..self.model.schedule().train_timesteps()).collect(),
-        };
-        let shape = self.model.latent_shape(&self.config)?;
-        let count = self.options.timesteps_per_step;
-        Ok(draw::timesteps(self.options.seed, self.steps(), position, &choices, count, shape))
-    }
-
-    /// Evaluations at a time: a graph takes about ten times the memory of an evaluation without.
-    fn rows_at_a_time(&self, latents: &Tensor) -> usize {
-        let without_graph = self.config.batch_size.unwrap_or_else(|| self.model.auto_batch(latents));
-        if self.model.device().is_cuda() && self.config.batch_size.is_none() {
-            return without_graph.div_ceil(8);
-        }
-        without_graph
-    }
-
-    fn graph(&self, batch: usize) -> Graph {
-        if self.options.recompute {
-            return Graph::Blockwise;
-        }
-        // A row on its own is dropped with its graph if nothing needs it.
-        if self.needed < FEW && batch > 1 { Graph::OnlyNeeded } else { Graph::Kept }
     }
 
     fn gradient_norm(&self) -> f64 {
@@ -401,48 +291,5 @@ impl Session {
             names.map(|(name, _)| format!("{path}.{name}")).collect::<Vec<_>>()
         };
         self.deltas.entries.iter().flat_map(of).collect()
-    }
-}
-
-/// Where in a batch a part begins, and what its gradient is multiplied by.
-struct Position {
-    first: usize,
-    scale: f64,
-}
-
-/// Several items' numbers, side by side.
-#[derive(Default)]
-struct Gathered {
-    groups: Vec<Group>,
-    latents: Vec<Tensor>,
-    vectors: Vec<Tensor>,
-    content: Vec<std::ops::Range<usize>>,
-    timesteps: Vec<i64>,
-    noise: Vec<Tensor>,
-}
-
-/// The parts of a batch together.
-#[derive(Default)]
-struct Total {
-    loss: f64,
-    active: f64,
-    rows: usize,
-    needed_rows: usize,
-    backward_rows: usize,
-    scores: Vec<Vec<((usize, usize), f64)>>,
-    reached: bool,
-}
-
-impl Total {
-    fn add(&mut self, outcome: Outcome, groups: &[Group]) {
-        self.loss += outcome.loss;
-        self.active += outcome.active;
-        self.rows += outcome.rows;
-        self.needed_rows += outcome.needed_rows;
-        self.backward_rows += outcome.backward_rows;
-        self.reached |= outcome.reached;
-        for (group, scores) in groups.iter().zip(outcome.scores) {
-            self.scores.push(group.comparison.pairs.iter().copied().zip(scores).collect());
-        }
     }
 }

@@ -62,6 +62,8 @@ pub struct Outcome {
     pub backward_rows: usize,
     /// By group, the score of each pair of its comparison.
     pub scores: Vec<Vec<f64>>,
+    /// `|f(match) − f(mismatch)|` of everything that was compared.
+    pub differences: Vec<f64>,
     /// Whether anything that was asked for a gradient had a graph at all.
     pub reached: bool,
 }
@@ -69,6 +71,8 @@ pub struct Outcome {
 /// How the backward pass comes by its graph.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Graph {
+    /// None: only the scores are wanted.
+    None,
     /// Kept from the one forward pass.
     Kept,
     /// A first pass without finds the rows that need one, a second runs those.
@@ -90,6 +94,8 @@ pub struct Pass<'a> {
     pub scene: &'a Scene<'a>,
     pub options: &'a TrainConfig,
     pub groups: &'a [Group],
+    /// What scores are divided by.
+    pub temperature: f64,
     /// What the gradient is multiplied by.
     pub scale: f64,
     /// Evaluations at a time.
@@ -115,6 +121,9 @@ impl Pass<'_> {
 
         let mut outcome = Outcome { rows: units.len(), ..Outcome::default() };
         let slopes = self.judge(&units, &rows, &mut outcome)?;
+        if graph == Graph::None {
+            return Ok(outcome);
+        }
         let mut start = 0;
         for (chunk, tape) in chunks.iter().zip(graphs) {
             let slopes = &slopes[start..start + chunk.len()];
@@ -153,7 +162,7 @@ impl Pass<'_> {
                 let seen = rows.detached();
                 Ok((seen, Some(Tape::Rows(rows))))
             }
-            Graph::OnlyNeeded => Ok((self.scene.evaluate(chunk, self.predicts())?, None)),
+            Graph::None | Graph::OnlyNeeded => Ok((self.scene.evaluate(chunk, self.predicts())?, None)),
             Graph::Blockwise => {
                 let (rows, kept) = self.scene.evaluate_keeping(chunk, self.predicts())?;
                 Ok((rows, Some(Tape::Kept(Box::new(kept)))))
@@ -223,9 +232,13 @@ impl Pass<'_> {
                     }
                 }
             }
+            for question in &group.comparison.questions {
+                let difference = |negative: usize| (scores[question.positive] - scores[negative]).abs();
+                outcome.differences.extend(question.negatives().map(difference));
+            }
             let loss = self.loss(&scores, group);
             for (&slope, &pair) in loss.gradient.iter().zip(&group.comparison.pairs) {
-                let slope = slope * self.scale / (self.options.temperature * steps);
+                let slope = slope * self.scale / (self.temperature * steps);
                 for step in group.steps.clone() {
                     let row = place[&group.unit(pair, step)];
                     slopes[row].attention += slope;
@@ -242,7 +255,7 @@ impl Pass<'_> {
     }
 
     fn loss(&self, scores: &[f64], group: &Group) -> LossValue {
-        let scores: Vec<f64> = scores.iter().map(|score| score / self.options.temperature).collect();
+        let scores: Vec<f64> = scores.iter().map(|score| score / self.temperature).collect();
         let questions = &group.comparison.questions;
         match self.options.loss {
             Loss::Triplet => triplet(&scores, questions, self.options.margin, self.options.negatives),

@@ -79,7 +79,8 @@ fn begin(
             outputs.min(inputs)
         ))),
         (None, Some(rank)) => {
-            let number = deltas.architecture.targets().position(|other| other == target).expect("a target of the model");
+            let number =
+                deltas.architecture.targets().position(|other| other == target).expect("a target of the model");
             Ok(Delta::LowRank {
                 down: draw::start(options.seed, number as u64, [rank, inputs]).to_device(device),
                 up: Tensor::zeros([outputs, rank], (Kind::Float, device)),

@@ -26,6 +26,7 @@ impl Session {
             "steps": self.optimizer.steps,
             "needed": self.needed,
             "scale": self.scale,
+            "temperature": self.temperature,
             "heads": self.heads,
             "options": json_of(&self.options.to_json()),
             "config": json_of(&self.config.to_json()),
@@ -65,6 +66,7 @@ impl Session {
         let steps = field("steps")?.as_u64().ok_or_else(malformed)?;
         let needed = field("needed")?.as_f64().ok_or_else(malformed)?;
         let scale = field("scale")?.as_f64().ok_or_else(malformed)?;
+        let temperature = field("temperature")?.as_f64();
         let heads = serde_json::from_value(field("heads")?).map_err(|_| malformed())?;
         let extra = field("extra")?.as_str().ok_or_else(malformed)?.to_owned();
         let mut pairs = vec![];
@@ -82,6 +84,7 @@ impl Session {
             }
         });
         (self.optimizer.steps, self.needed, self.scale, self.heads) = (steps, needed, scale, heads);
+        self.temperature = temperature;
         Ok(extra)
     }
 

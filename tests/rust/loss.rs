@@ -2,9 +2,7 @@
 
 use approx::assert_relative_eq;
 use discffusion::config::Negatives;
-use discffusion::train::loss::{
-    LossValue, Question, binary_cross_entropy, cross_entropy, diffusion, triplet,
-};
+use discffusion::train::loss::{LossValue, Question, binary_cross_entropy, cross_entropy, diffusion, triplet};
 
 /// Score 0 matches; 1 is another image, 2 another text.
 fn one() -> Vec<Question> {

@@ -71,7 +71,8 @@ fn the_learning_rate_warms_up_and_falls() {
 
 #[test]
 fn options_pass_through_json() {
-    let options = TrainConfig { rank: Some(4), gradient_clip: Some(0.1), seed: (1 << 63) - 1, ..TrainConfig::default() };
+    let options =
+        TrainConfig { rank: Some(4), gradient_clip: Some(0.1), seed: (1 << 63) - 1, ..TrainConfig::default() };
     assert_eq!(TrainConfig::from_json(&options.to_json()).unwrap(), options);
     for (bad, named) in [
         (r#"{"margin": -1}"#, "margin"),

@@ -13,7 +13,9 @@ pub fn triplet(scores: &[f64], questions: &[Question], margin: f64, negatives: N
         let counted: Vec<usize> = match negatives {
             Negatives::Mean => question.negatives().collect(),
             // The first of equals, so that a run repeats.
-            Negatives::Hardest => question.negatives().reduce(|a, b| if scores[b] > scores[a] { b } else { a }).into_iter().collect(),
+            Negatives::Hardest => {
+                question.negatives().reduce(|a, b| if scores[b] > scores[a] { b } else { a }).into_iter().collect()
+            }
         };
         let weight = share / counted.len() as f64;
         // What is not a number counts as active, so that it is seen.
