@@ -41,7 +41,8 @@ class Trainer:
         scorer: the model and the score that is trained.
         loss: What training minimises.
         margin: Margin of the triplet loss, in scores divided by the temperature; 0 or more.
-        temperature: What scores are divided by before the loss; above 0.
+        temperature: What scores are divided by before the loss; default: such that a typical difference is 0.2 at the
+            start.
         negatives: Which of several negatives count in the triplet loss.
         negative_kinds: What counts as a negative: other images, texts.
         in_batch: Whether images and texts of the other items of a batch are negatives too.
@@ -234,6 +235,7 @@ class Trainer:
             "steps": step,
             "epoch": self._run.plan.epoch(step),
             "batch_size": settings["training"]["batch_size"],
+            "temperature": next(iter(self.history["temperature"]), None),
             "validation": at_step[0] if at_step else None,
         }
         return {**told, "data": data, "training": training}

@@ -77,7 +77,7 @@ impl Scorer {
     fn with_deltas(&self, py: Python<'_>, deltas: Option<&Deltas>, merge: Option<bool>) -> PyResult<Self> {
         enter(py, |_| {
             let deltas = deltas.map(|deltas| deltas.get().to_device(self.0.device()));
-            Ok(Scorer(self.0.with_deltas(deltas, merge)))
+            self.0.with_deltas(deltas, merge).map(Scorer)
         })
     }
 

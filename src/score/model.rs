@@ -79,13 +79,23 @@ impl Model {
     ///
     /// `merge` adds them to the weights once (32 matrices at most for keys and values); otherwise each is a product of
     /// its own. By default they are merged in float32, while half precision would round small deltas away.
-    pub fn with_deltas(&self, deltas: Option<Deltas>, merge: Option<bool>) -> Model {
+    ///
+    /// # Errors
+    /// `Deltas` if they were made for another architecture.
+    pub fn with_deltas(&self, deltas: Option<Deltas>, merge: Option<bool>) -> Result<Model> {
+        if let Some(other) = deltas.as_ref().map(|deltas| &deltas.architecture).filter(|a| **a != self.architecture()) {
+            return Err(Error::Deltas(format!(
+                "these deltas were made for another architecture ({}); this model's is {}",
+                other.describe(),
+                self.architecture().describe()
+            )));
+        }
         let merge = merge.unwrap_or(self.kind() == Kind::Float);
         let adapted = deltas.map(|deltas| {
             let patch = deltas.patch(|target| self.backbone().weight(target).shallow_clone(), merge);
             Arc::new(Shared::new(Adapted { deltas, patch }))
         });
-        Model { base: self.base.clone(), adapted }
+        Ok(Model { base: self.base.clone(), adapted })
     }
 
     /// The deltas in use.

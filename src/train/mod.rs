@@ -100,7 +100,7 @@ impl Session {
         let optimizer = AdamW::new(&trained, options.weight_decay);
         let temperature = options.temperature.or((options.loss == Loss::Diffusion).then_some(1.0));
         let scale = if model.kind() == Kind::Half { 65_536.0 } else { 1.0 };
-        let model = model.with_deltas(None, None);
+        let model = model.with_deltas(None, None)?;
         Ok(Session {
             model,
             config,

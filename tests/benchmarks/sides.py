@@ -37,15 +37,19 @@ class CoreLoop:
         said: dict[str, Any] = json.loads(self.trainer.step(indices, 10**6))
         return said
 
-    def forward(self, index: int, timesteps: np.ndarray, noise: np.ndarray) -> float:
-        """Seconds that the network takes for the scores of an item's pairs: all but the encoding."""
-        times = {"steps": None, "noise_levels": None, "timesteps": timesteps.tolist()}
+    def forward(self, indices: list[int], timestep: int, noise: np.ndarray) -> float:
+        """Seconds that the network takes for the scores of the items' pairs, all at one timestep with one noise
+        `[C, h, w]`: all but the encoding."""
+        times = {"steps": None, "noise_levels": None, "timesteps": [timestep]}
         config = json.dumps({**json.loads(self.config), **times})
-        images, texts = self.items[index]
-        pairs = np.argwhere(np.ones((len(images), len(texts)))).astype(np.int64)
-        whole = clocked(
-            self.clock, lambda: self.scorer.score_pairs(images, texts, pairs, config, noise, None)
-        )
+        images, texts, pairs = [], [], []
+        for own_images, own_texts in (self.items[index] for index in indices):
+            at = np.argwhere(np.ones((len(own_images), len(own_texts))))
+            pairs.append(at + np.array([len(images), len(texts)]))
+            images += own_images
+            texts += own_texts
+        asked = images, texts, np.concatenate(pairs).astype(np.int64), config, noise[None], None
+        whole = clocked(self.clock, lambda: self.scorer.score_pairs(*asked))
         of_images = clocked(self.clock, lambda: self.scorer.encode_images(images, config))
         return whole - of_images - clocked(self.clock, lambda: self.scorer.encode_texts(texts, config))
 
@@ -63,6 +67,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "loss": "triplet",
         "margin": args.margin,
+        "temperature": 1.0,
         "learning_rate": 1e-3,
         "weight_decay": 1e-2,
         "schedule": "constant",

@@ -44,8 +44,7 @@ def compare_times(args: argparse.Namespace, items: list[MatchItem]) -> dict[str,
         }
         for name in list(turns)[:: 1 if repeat % 2 else -1]:
             seconds[name].append(clocked(core.clock, turns[name]))
-        per_item = zip(indices, drawn["timesteps"], drawn["noise"], strict=True)
-        seconds["forward"].append(sum(core.forward(*item) for item in per_item))
+        seconds["forward"].append(core.forward(indices, int(drawn["timesteps"][0, 0]), drawn["noise"][0, 0]))
         steps.append(said)
         apart.append(abs(said["loss"] - said["theirs"]))
     return {**_summary(seconds, steps, args.warm_up), **_difference(core, loop, apart)}

@@ -204,6 +204,28 @@ def test_no_active_hinge_no_gradient(training: Callable[[str], TrainingCase]) ->
     assert step["active"] == step["backward_rows"] == 0
 
 
+def test_temperature_found_at_the_start(training: Callable[[str], TrainingCase]) -> None:
+    """Such that a match and a mismatch of the first batch are 0.2 apart in the mean; then it stays."""
+    case, indices, fields = training("sd15"), [0, 2], {"map": "probs"}
+    trainer = case.trainer({"temperature": None, "margin": 0.2}, fields)
+    arrays, found = trainer.deltas().arrays(), trainer.gradients(indices)
+    scores = case.expected(found, arrays, indices, {}, fields).scores
+    apart = [
+        gap.abs()
+        for index, matrix in zip(indices, scores, strict=True)
+        for gap in gaps(
+            torch.tensor(matrix), *candidates(case.items[index].match, case.items[index].mismatch, "both")
+        )
+    ]
+    temperature = torch.cat(apart).mean().item() / 0.2
+    options = {"temperature": temperature, "margin": 0.2}
+    expected = case.expected(found, arrays, indices, options, fields)
+    said = [json.loads(trainer.step(batch, 10)) for batch in (indices, [1])]
+    # The differences are a millionth of the scores, and that is what float32 leaves of their digits.
+    assert said[0]["temperature"] == said[1]["temperature"] == pytest.approx(temperature, rel=0.02)
+    assert said[0]["loss"] == pytest.approx(expected.loss, rel=0.02)
+
+
 def test_few_rows_with_a_gradient(training: Callable[[str], TrainingCase]) -> None:
     """After a while in which few rows needed a gradient, the core finds those first and runs them alone."""
     case, fields = training("sd15"), {"map": "logits", "layers": "up"}

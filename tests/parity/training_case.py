@@ -90,7 +90,9 @@ class TrainingCase:
         `matches` are put in place of those of some items.
         """
         score = {"resolution": RESOLUTION, "timesteps": list(TIMESTEPS), **fields}
-        trainer = _core.Trainer.new(self.scorer, json.dumps({"margin": 5.0, **options}), config(**score))
+        trainer = _core.Trainer.new(
+            self.scorer, json.dumps({"margin": 5.0, "temperature": 1.0, **options}), config(**score)
+        )
         for index, (images, texts, match) in enumerate(self.raw):
             trainer.add(index, images, texts, (matches or {}).get(index, match))
         if seed is not None:

@@ -389,7 +389,7 @@ def test_head_weights(plain: Scorer, low_rank: Deltas) -> None:
     assert not np.allclose(full["up.3.1"], weights["up.3.1"])
     changed = plain.with_deltas(low_rank).head_weights(picture, TEXT)
     assert not np.array_equal(changed["up.3.1"], weights["up.3.1"])
-    noise = np.random.default_rng(0).standard_normal((1, 4, 16, 16), dtype=np.float32)
+    noise = np.random.default_rng(0).standard_normal((1, 4, 8, 8), dtype=np.float32)
     assert not np.array_equal(plain.head_weights(picture, TEXT, noise=noise)["up.3.1"], weights["up.3.1"])
     for wrong in ([picture, picture], picture):
         with pytest.raises(ConfigError, match="one image and one text"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.python.training_child import STEPS, WINDOWS, outcome, train
+from tests.python.training_child import EPOCHS, STEPS, WINDOWS, outcome, train, trainer_of_run
 from tests.python.training_items import SCORE, Drawn, threads, trainer_of
 
 import discffusion
@@ -38,10 +38,10 @@ def undisturbed(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {"folder": path, **outcome(train(scorer, path))}
 
 
-def start(model: Path, folder: Path, *window: str) -> subprocess.Popen[str]:
+def start(model: Path, folder: Path, *window: str, epochs: int = EPOCHS) -> subprocess.Popen[str]:
     package = Path(discffusion.__file__).parents[1]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.python.training_child", str(model), str(folder), *window],
+        [sys.executable, "-m", "tests.python.training_child", str(model), str(folder), str(epochs), *window],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(package)]), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -50,8 +50,8 @@ def start(model: Path, folder: Path, *window: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(model: Path, folder: Path) -> dict[str, Any]:
-    child = start(model, folder)
+def finish(model: Path, folder: Path, epochs: int = EPOCHS) -> dict[str, Any]:
+    child = start(model, folder, epochs=epochs)
     printed, errors = child.communicate(timeout=300)
     assert child.returncode == 0, errors
     found: dict[str, Any] = json.loads(printed.splitlines()[-1])
@@ -62,17 +62,16 @@ def same(found: dict[str, Any], undisturbed: dict[str, Any]) -> bool:
     return bool(found["digest"] == undisturbed["digest"] and found["history"] == undisturbed["history"])
 
 
-def kill(model: Path, folder: Path, steps: int, delay: float) -> bool:
-    """Kills a run some seconds after a step; whether it was still at work."""
-    child = start(model, folder)
+def kill(model: Path, folder: Path, rows: int, delay: float, epochs: int = EPOCHS) -> None:
+    """Kills a run some seconds after so many rows of its history, while it is at work."""
+    child = start(model, folder, epochs=epochs)
     assert child.stdout is not None
-    for _ in range(steps + 1):
-        if not child.stdout.readline():
-            break
+    for _ in range(rows):
+        child.stdout.readline()
     time.sleep(delay)
     child.kill()
     child.communicate(timeout=60)
-    return child.returncode == -signal.SIGKILL
+    assert child.returncode == -signal.SIGKILL, "it ended before it was killed"
 
 
 def test_folder_or_none_ends_alike(scorer: Scorer, undisturbed: dict[str, Any]) -> None:
@@ -97,23 +96,19 @@ def test_killed_in_every_window(tiny: Path, tmp_path: Path, undisturbed: dict[st
 
 def test_killed_at_random(tiny: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
     draw = random.Random(20)
-    for _ in range(3):
-        assert kill(tiny, tmp_path, draw.randrange(4), draw.uniform(0, 0.2))
+    for rows in (0, 3, 2):
+        kill(tiny, tmp_path, rows, draw.uniform(0, 0.05))
     assert same(finish(tiny, tmp_path), undisturbed)
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_at_random(tiny: Path, tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+def test_killed_twenty_times_at_random(scorer: Scorer, tiny: Path, tmp_path: Path) -> None:
+    epochs = 60
+    undisturbed = outcome(train(scorer, None, epochs=epochs))
     draw = random.Random(2026)
-    killed = 0
-    for number in range(100):
-        path = tmp_path / str(number)
-        # three kills to a run: fewer steps from one to the next than there are
-        killed += sum(kill(tiny, path, draw.randrange(5), draw.uniform(0, 0.3)) for _ in range(3))
-        assert same(finish(tiny, path), undisturbed)
-        if killed >= 20:
-            return
-    raise AssertionError(f"only {killed} runs were killed before they ended")
+    for _ in range(20):
+        kill(tiny, tmp_path, draw.randrange(8), draw.uniform(0, 0.1), epochs)
+    assert same(finish(tiny, tmp_path, epochs), undisturbed)
 
 
 class StopError(Exception):
@@ -157,8 +152,8 @@ def test_one_trainer_may_go_on(scorer: Scorer, tmp_path: Path, undisturbed: dict
         if row["step"] == 7:
             raise KeyboardInterrupt
 
-    trainer = trainer_of(scorer, rank=2, schedule="cosine", warmup_steps=2)
-    more = {"epochs": 3, "checkpoint_dir": tmp_path, "checkpoint_every": 100}
+    trainer = trainer_of_run(scorer)
+    more: dict[str, Any] = {"epochs": EPOCHS, "checkpoint_dir": tmp_path, "checkpoint_every": 100}
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(Drawn(5), Drawn(2, first=20), callbacks=[stop], **more)
     trainer.fit(Drawn(5), Drawn(2, first=20), **more)

@@ -28,9 +28,11 @@ from discffusion import (
 )
 from discffusion.training import run as run_module
 from discffusion.training.options import TrainOptions, option_table
+from discffusion.training.plan import Plan
 from discffusion.training.validation import compare
 
-STEP_COLUMNS = ["step", "epoch", "loss", "learning_rate", "gradient_norm", "active", "rows", "backward_rows"]
+STEP_COLUMNS = ["step", "epoch", "loss", "temperature"]
+STEP_COLUMNS += ["learning_rate", "gradient_norm", "active", "rows", "backward_rows"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,7 +48,7 @@ def test_options_are_the_cores() -> None:
     documented = inspect.getdoc(Trainer)
     assert documented is not None
     for name, row in rows.items():
-        assert f"{name}: {row['help']}\n" in documented
+        assert f" {name}: {row['help']} " in " ".join(documented.split())
         if row["kind"] == "choice":
             assert typing.get_args(hints[name]) == tuple(row["choices"])
 
@@ -159,6 +161,43 @@ def test_every_item_is_seen_once_an_epoch(scorer: Scorer, monkeypatch: pytest.Mo
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+def test_items_that_were_driven_out_are_encoded_again(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(scorer)
+    trainer.fit(Drawn(5), epochs=2, batch_size=3)
+    expected = trainer.deltas.digest()
+
+    class Forgetful:
+        """Keeps three items, as a core does whose memory is short: the first that came goes first."""
+
+        def __init__(self, core: Any) -> None:
+            self._core = core
+            self._kept: list[int] = []
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._core, name)
+
+        def has(self, index: int) -> bool:
+            return index in self._kept
+
+        def add(self, index: int, *item: Any) -> None:
+            self._core.add(index, *item)
+            self._kept = [*self._kept, index][-3:]
+
+        def step(self, indices: list[int], total: int) -> str:
+            assert set(indices) <= set(self._kept)
+            return str(self._core.step(indices, total))
+
+    items = Drawn(5)
+    trainer = trainer_of(scorer)
+    make = trainer._new
+    monkeypatch.setattr(trainer, "_new", lambda model: Forgetful(make(model)))
+    trainer.fit(items, epochs=2, batch_size=3)
+    assert trainer.deltas.digest() == expected
+    assert len(items.reads) > 10
+
+
 @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_runs_are_equal_bit_for_bit(number: int, scorer: Scorer) -> None:
     def digest(**options: Any) -> str:
@@ -243,6 +282,44 @@ def test_single_pairs_train_against_each_other(scorer: Scorer) -> None:
     assert all(row["loss"] > 0 for row in history.steps)
     diffusion = trainer_of(scorer, loss="diffusion").fit(pairs, batch_size=2)
     assert all(row["loss"] > 0 for row in diffusion.steps)
+
+
+def test_a_batch_of_equal_texts_is_named(scorer: Scorer) -> None:
+    pairs = [MatchItem(f"pair {n}", item(n).images[:1], ["a dog"], np.ones((1, 1), bool)) for n in range(2)]
+    with pytest.raises(DatasetError, match="in a batch of 'pair .', 'pair .': .*nothing to compare"):
+        trainer_of(scorer, in_batch=True).fit(pairs, batch_size=2)
+
+
+def test_the_temperature_is_found(scorer: Scorer) -> None:
+    found = set()
+    for batch_size in (1, 2):
+        trainer = trainer_of(scorer, temperature=None)
+        history = trainer.fit(Drawn(9), epochs=1, batch_size=batch_size)
+        assert len(set(history["temperature"])) == 1
+        found.add(history["temperature"][0])
+        assert trainer.about()["training"]["temperature"] == history["temperature"][0]
+        assert f"| temperature | {history['temperature'][0]} |" in trainer.card()
+    assert len(found) == 1  # eight items, however many are in a batch
+    assert trainer_of(scorer).fit(Drawn(1))["temperature"] == [OPTIONS["temperature"]]
+
+
+def test_epochs_of_batches() -> None:
+    def plan(items: int, batch_size: int, in_batch: bool) -> Plan:
+        return Plan(items, batch_size, in_batch, 2, None, 1, 1, None)
+
+    def sizes(*arguments: Any) -> list[int]:
+        made = plan(*arguments)
+        return [len(made.batch(range(made.items), number)) for number in range(made.steps_per_epoch)]
+
+    assert sizes(7, 3, False) == [3, 3, 1]
+    assert sizes(7, 3, True) == [3, 4]  # none is left with nobody to be compared with
+    assert sizes(8, 3, True) == [3, 3, 2]
+    assert sizes(6, 3, True) == [3, 3]
+    assert sizes(1, 3, True) == [1]
+    assert sizes(3, 1, True) == [1, 1, 1]
+    assert sizes(4, 3, True) == [4]
+    assert plan(7, 3, False).total == 6
+    assert [plan(7, 3, False).epoch(step) for step in range(7)] == [0, 1, 1, 1, 2, 2, 2]
 
 
 def test_bad_images_are_named(scorer: Scorer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run of its own, for tests that kill it: ``python -m tests.python.training_child MODEL FOLDER [WINDOW]``.
+"""A run of its own, for tests that kill it: ``python -m tests.python.training_child MODEL FOLDER EPOCHS [WINDOW]``.
 
 Prints a line a step, and at the end the digest of the deltas and the history. With a window it kills itself there.
 """
@@ -20,16 +20,24 @@ from discffusion.training import folder
 from discffusion.training.calls import Calls
 from discffusion.training.folder import Folder
 
-STEPS = 15
+EPOCHS = 3
+STEPS = 5 * EPOCHS
 
 
-def train(scorer: Scorer, path: Path | None, callbacks: Any = (), **more: Any) -> Trainer:
-    """Three epochs of five items with a validation each; low rank, so that random starting values count as well."""
-    trainer = trainer_of(scorer, rank=2, schedule="cosine", warmup_steps=2)
+def trainer_of_run(scorer: Scorer) -> Trainer:
+    """Low rank, so that random starting values count; a schedule and a temperature of its own, for the same reason."""
+    return trainer_of(scorer, rank=2, schedule="cosine", warmup_steps=2, temperature=None)
+
+
+def train(
+    scorer: Scorer, path: Path | None, callbacks: Any = (), epochs: int = EPOCHS, **more: Any
+) -> Trainer:
+    """Epochs of five items with a validation each."""
+    trainer = trainer_of_run(scorer)
     trainer.fit(
         Drawn(5),
         Drawn(2, first=20),
-        epochs=3,
+        epochs=epochs,
         checkpoint_dir=path,
         checkpoint_every=2,
         callbacks=callbacks,
@@ -106,10 +114,12 @@ WINDOWS: dict[str, Callable[[], None]] = {
 
 def main() -> None:
     model, path = Path(sys.argv[1]), Path(sys.argv[2])
-    if len(sys.argv) > 3:
-        WINDOWS[sys.argv[3]]()
+    if len(sys.argv) > 4:
+        WINDOWS[sys.argv[4]]()
     with Scorer(model, device="cpu", **SCORE) as scorer:
-        trainer = train(scorer, path, [lambda row: print("step", row["step"], flush=True)])
+        trainer = train(
+            scorer, path, [lambda row: print("step", row["step"], flush=True)], epochs=int(sys.argv[3])
+        )
         print(json.dumps(outcome(trainer)), flush=True)
 
 

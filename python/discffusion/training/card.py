@@ -69,7 +69,7 @@ def card(trainer: Trainer) -> str:
     loading = ", ".join(
         [repr(about["base_model"]), *(f"{name}={value!r}" for name, value in changes.items())]
     )
-    options = {**about["training_options"], **_given(about, "training", "batch_size")}
+    options = {**about["training_options"], **_found(about)}
     return _CARD.format(
         base=about["base_model"],
         base_json=json.dumps(about["base_model"]),
@@ -88,8 +88,10 @@ def card(trainer: Trainer) -> str:
     )
 
 
-def _given(about: dict[str, Any], part: str, name: str) -> dict[str, Any]:
-    return {name: about[part][name]} if part in about else {}
+def _found(about: dict[str, Any]) -> dict[str, Any]:
+    """What the run made of options that were left open, and what is no option of the trainer."""
+    run = about.get("training", {})
+    return {name: run[name] for name in ("temperature", "batch_size") if run.get(name) is not None}
 
 
 def _data(about: dict[str, Any]) -> list[str]:

@@ -20,10 +20,10 @@ class History(Sequence[dict[str, Any]]):
     """The rows of a run in order, plain dicts; ``history["loss"]`` is a column.
 
     A row is an optimiser step or a validation. A step has ``step`` (from 1), ``epoch`` (from 1), ``loss``,
-    ``learning_rate``, ``gradient_norm`` (before clipping), ``active`` (share of matching pairs whose loss is not zero),
-    ``rows`` and ``backward_rows`` (evaluations of the network, forward and backward). A validation has ``step`` and
-    ``epoch`` (those done so far), ``accuracy`` (share of comparisons won), ``comparisons`` and ``ties``, which
-    are not won.
+    ``temperature``, ``learning_rate``, ``gradient_norm`` (before clipping), ``active`` (share of matching pairs whose
+    loss is not zero), ``rows`` and ``backward_rows`` (evaluations of the network, forward and backward). A validation
+    has ``step`` and ``epoch`` (those done so far), ``accuracy`` (share of comparisons won), ``comparisons`` and
+    ``ties``, which are not won.
     """
 
     def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:

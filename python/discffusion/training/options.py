@@ -18,7 +18,7 @@ class TrainOptions(TypedDict, total=False):
 
     loss: Literal["triplet", "cross_entropy", "binary_cross_entropy", "diffusion"]
     margin: float
-    temperature: float
+    temperature: float | None
     negatives: Literal["hardest", "mean"]
     negative_kinds: Literal["both", "image", "text"]
     in_batch: bool

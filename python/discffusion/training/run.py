@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from discffusion.errors import ConfigError, ImageError
+from discffusion.errors import ConfigError, DatasetError, ImageError
 from discffusion.images import prepare
 from discffusion.training.bar import Report
 from discffusion.training.calls import Calls
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from discffusion.trainer import Trainer
 
 __all__ = ["Run"]
+
+# Items that an open temperature is found from: enough for a mean, and few enough to be done soon on a slow machine.
+_CALIBRATION = 8
 
 
 class Run:
@@ -110,12 +113,25 @@ class Run:
         epoch, place = divmod(core.steps, plan.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, core.order(epoch, plan.items))
-        indices = plan.batch(self._order[1], place)
+        order = self._order[1]
+        is_open = self.settings["training"]["temperature"] is None
+        if core.steps == 0 and is_open and not plan.in_batch:
+            self._calibrate(order[: max(plan.batch_size, _CALIBRATION)])
+        indices = plan.batch(order, place)
         self._gather(indices)
-        row: dict[str, Any] = json.loads(core.step(indices, plan.total))
+        try:
+            row: dict[str, Any] = json.loads(core.step(indices, plan.total))
+        except DatasetError as error:
+            keys = ", ".join(repr(self._train[index].key) for index in indices)
+            raise DatasetError(f"in a batch of {keys}: {error}") from None
         self._record({"step": row.pop("step"), "epoch": epoch + 1, **row})
         self._recorded = self.step = core.steps
         self._calls.step(self._trainer, self.history[-1])
+
+    def _calibrate(self, indices: list[int]) -> None:
+        """Finds the temperature; from more items than a batch may have, so that it is that of the whole."""
+        self._gather(indices)
+        self._core.calibrate(indices)
 
     def _gather(self, indices: list[int]) -> None:
         """Has the core hold all of these items. Where its memory is short, one that comes may drive out another."""
