@@ -7,9 +7,10 @@ use tch::{Kind, Tensor};
 
 use super::Session;
 use super::draw;
+use super::group::Group;
 use super::heads::HeadStatistics;
 use super::item::Item;
-use super::pass::{Graph, Group, Outcome, Pass};
+use super::pass::{Graph, Outcome, Pass};
 use crate::config::{Loss, Method, ScoreConfig, TrainTimes};
 use crate::deltas::Patch;
 use crate::score::{Scene, Unit};

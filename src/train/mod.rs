@@ -5,6 +5,7 @@
 
 mod batch;
 mod draw;
+mod group;
 mod heads;
 mod item;
 pub mod loss;

@@ -4,51 +4,12 @@ use std::cell::RefCell;
 
 use tch::{Kind, Tensor};
 
-use super::item::{Comparison, Item, relations};
+use super::group::Group;
 use super::loss::{LossValue, binary_cross_entropy, cross_entropy, diffusion, triplet};
 use crate::config::{Loss, Method, TrainConfig};
 use crate::score::{Kept, Rows, Scene, Unit};
 use crate::torch::to_vec64;
 use crate::{Error, Result};
-
-/// One question of a batch: an item, or all items of the batch as one.
-pub struct Group {
-    pub comparison: Comparison,
-    /// Where its images, texts and timesteps begin among those of the scene.
-    pub first_image: usize,
-    pub first_text: usize,
-    pub steps: std::ops::Range<usize>,
-}
-
-impl Group {
-    /// What a loss needs to know of some items.
-    pub fn new(items: &[&Item], options: &TrainConfig, at: [usize; 2], steps: std::ops::Range<usize>) -> Self {
-        let relations = relations(items);
-        let comparison = match options.loss {
-            Loss::Diffusion => Comparison::matches(&relations),
-            _ => Comparison::new(&relations, options.negative_kinds),
-        };
-        Group { comparison, first_image: at[0], first_text: at[1], steps }
-    }
-
-    /// The evaluations of its matching pairs.
-    pub fn matching(&self) -> Vec<Unit> {
-        let positives: Vec<usize> = match self.comparison.questions.as_slice() {
-            [] => (0..self.comparison.pairs.len()).collect(),
-            questions => questions.iter().map(|question| question.positive).collect(),
-        };
-        let of = |step| positives.iter().map(move |&i| self.unit(self.comparison.pairs[i], step)).collect::<Vec<_>>();
-        self.steps.clone().flat_map(of).collect()
-    }
-
-    fn unit(&self, (image, text): (usize, usize), step: usize) -> Unit {
-        Unit { image: self.first_image + image, text: self.first_text + text, step }
-    }
-
-    fn without_text(&self, (image, _): (usize, usize), step: usize, empty_text: usize) -> Unit {
-        Unit { image: self.first_image + image, text: empty_text, step }
-    }
-}
 
 /// What a pass has to say.
 #[derive(Default)]

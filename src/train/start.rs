@@ -110,7 +110,7 @@ pub fn copy_into(from: &Deltas, to: &mut Deltas) -> Result<()> {
         let own = to.entries[target].tensors();
         for ((_, new), (_, old)) in delta.tensors().into_iter().zip(own) {
             // A second handle of the same numbers: the leaf itself stays where it is.
-            let _ = tch::no_grad(|| old.shallow_clone().copy_(&new.detach()));
+            tch::no_grad(|| old.shallow_clone().copy_(&new.detach()));
         }
     }
     Ok(())

@@ -80,7 +80,7 @@ impl Session {
         }
         tch::no_grad(|| {
             for (mut own, stored) in pairs {
-                let _ = own.copy_(stored);
+                own.copy_(stored);
             }
         });
         (self.optimizer.steps, self.needed, self.scale, self.heads) = (steps, needed, scale, heads);

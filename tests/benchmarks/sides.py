@@ -67,7 +67,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "loss": "triplet",
         "margin": args.margin,
-        "temperature": 1.0,
+        "temperature": args.temperature,
         "learning_rate": 1e-3,
         "weight_decay": 1e-2,
         "schedule": "constant",

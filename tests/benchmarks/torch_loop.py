@@ -57,7 +57,8 @@ class TorchLoop:
     def __init__(self, folder: Path, config: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         if config["method"] != "attention" or config["tokens"] != "all" or config["heads"] != "mean":
             raise ValueError("the loop pools all tokens of all heads and has no denoising term")
-        self.reference, self.margin = Reference(folder), options["margin"]
+        self.reference = Reference(folder)
+        self.margin, self.temperature = options["margin"], options["temperature"]
         unet = self.reference.unet
         sites = self.reference.site_names()
         chosen = select(sites, config["layers"])
@@ -103,7 +104,7 @@ class TorchLoop:
             latents, vectors, match = self.items[index]
             rows = timesteps.shape[1] * match.numel()
             matrix = scores[:rows].view(-1, *match.shape).mean(0)
-            losses.append(self._triplet(matrix, match))
+            losses.append(self._triplet(matrix / self.temperature, match))
             scores = scores[rows:]
         loss = torch.stack(losses).mean()
         loss.backward()

@@ -105,6 +105,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--lambda", dest="lambda_", type=float)
     parser.add_argument("--layers", help="as in ScoreConfig")
     parser.add_argument("--margin", type=float, default=0.2)
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--items", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=1, help="items a step")
     parser.add_argument("--repeats", type=int, default=100)
@@ -129,6 +130,7 @@ def main(argv: list[str]) -> None:
         "model": str(args.model),
         "config": json.loads(score_config(args)),
         "margin": args.margin,
+        "temperature": args.temperature,
         "threads": args.threads,
         "clock": args.clock,
         "batch_size": args.batch_size,

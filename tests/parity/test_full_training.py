@@ -35,7 +35,7 @@ scorer = core.Scorer.load(folder, None, "cpu", "float32")
 loading = peak()
 Path("/proc/self/clear_refs").write_text("5")  # the mark is back at what is resident now
 resident = peak()
-options = json.dumps({"loss": "triplet", "margin": 5.0, "temperature": 1.0, "learning_rate": 1e-2, "recompute": recompute})
+options = json.dumps({"margin": 5.0, "temperature": 1.0, "learning_rate": 1e-2, "recompute": recompute})
 config = core.config_check(json.dumps({"map": "logits", "layers": "all", "heads": "mean", "timesteps": [501]}))
 trainer = core.Trainer.new(scorer, options, config)
 draw = np.random.default_rng(0)

@@ -64,7 +64,7 @@ TRIALS = [
         SCORES[n % 9],
         IMAGE_ITEMS[n % 3] if LOSSES[n % 13].get("negative_kinds") == "image" else ITEMS[n % 5],
     )
-    for n in range(36)
+    for n in range(30)
 ]
 
 
@@ -206,7 +206,7 @@ def test_no_active_hinge_no_gradient(training: Callable[[str], TrainingCase]) ->
 
 def test_temperature_found_at_the_start(training: Callable[[str], TrainingCase]) -> None:
     """Such that a match and a mismatch of the first batch are 0.2 apart in the mean; then it stays."""
-    case, indices, fields = training("sd15"), [0, 2], {"map": "probs"}
+    case, indices, fields = training("sd15"), [0, 2], {"map": "logits"}
     trainer = case.trainer({"temperature": None, "margin": 0.2}, fields)
     arrays, found = trainer.deltas().arrays(), trainer.gradients(indices)
     scores = case.expected(found, arrays, indices, {}, fields).scores
@@ -221,9 +221,9 @@ def test_temperature_found_at_the_start(training: Callable[[str], TrainingCase])
     options = {"temperature": temperature, "margin": 0.2}
     expected = case.expected(found, arrays, indices, options, fields)
     said = [json.loads(trainer.step(batch, 10)) for batch in (indices, [1])]
-    # The differences are a millionth of the scores, and that is what float32 leaves of their digits.
-    assert said[0]["temperature"] == said[1]["temperature"] == pytest.approx(temperature, rel=0.02)
-    assert said[0]["loss"] == pytest.approx(expected.loss, rel=0.02)
+    # Differences are a hundredth of the scores or less, and keep as many digits fewer.
+    assert said[0]["temperature"] == said[1]["temperature"] == pytest.approx(temperature, rel=1e-3)
+    assert said[0]["loss"] == pytest.approx(expected.loss, rel=1e-3)
 
 
 def test_few_rows_with_a_gradient(training: Callable[[str], TrainingCase]) -> None:

@@ -21,6 +21,7 @@ from tests.python.training_items import SCORE, Drawn, threads, trainer_of
 import discffusion
 from discffusion import ConfigError, DeltasError, Scorer, Trainer, TrainingError
 from discffusion.training.folder import Folder
+from discffusion.training.history import History
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,7 +127,7 @@ def stopped(scorer: Scorer, path: Path, step: int, **more: Any) -> None:
         train(scorer, path, [stop], **more)
 
 
-@pytest.mark.parametrize("step", [1, 2, 5, 7, 14])
+@pytest.mark.parametrize("step", [1, 5, 14])
 def test_an_error_in_a_callback_loses_nothing(
     step: int, scorer: Scorer, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -136,6 +137,43 @@ def test_an_error_in_a_callback_loses_nothing(
     trainer = train(scorer, tmp_path, [lambda row: steps.append(row["step"]) if "loss" in row else None])
     assert steps == list(range(step + 1, STEPS + 1))
     assert same(outcome(trainer), undisturbed)
+
+
+@pytest.mark.parametrize("owner", [Folder, History], ids=["file", "memory"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("number", [4, 7])
+def test_ctrl_c_between_a_step_and_its_row(
+    owner: Any,
+    before: bool,
+    number: int,
+    scorer: Scorer,
+    tmp_path: Path,
+    undisturbed: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The seventh row is of a validation."""
+    append, calls = owner.append, []
+
+    def interrupted(self: Any, row: dict[str, Any]) -> None:
+        calls.append(row)
+        if len(calls) == number and before:
+            raise KeyboardInterrupt
+        append(self, row)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(scorer, tmp_path)
+    done = calls[number - 1]["step"]
+    assert (tmp_path / f"step-{done:08}.safetensors").is_file()
+    steps: list[int] = []
+    trainer = train(scorer, tmp_path, [lambda row: steps.append(row["step"]) if "loss" in row else None])
+    assert steps == list(range(done + 1, STEPS + 1))
+    assert same(outcome(trainer), undisturbed)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == undisturbed["history"]
 
 
 def test_a_finished_run_returns_at_once(scorer: Scorer, tmp_path: Path, undisturbed: dict[str, Any]) -> None:

@@ -541,27 +541,33 @@ def test_a_loss_that_is_not_finite_ends_the_run(scorer: Scorer, tmp_path: Path) 
 
 
 def test_ctrl_c_leaves_the_trainer_usable(scorer: Scorer, tmp_path: Path) -> None:
+    run: dict[str, Any] = {"epochs": 10_000, "checkpoint_dir": tmp_path, "checkpoint_every": 10_000}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is deaf to it
-    timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))  # in the step after the third
     trainer = trainer_of(scorer)
+    done = 0
     try:
-        with pytest.raises(KeyboardInterrupt):
-            trainer.fit(
-                Drawn(4),
-                epochs=10_000,
-                checkpoint_dir=tmp_path,
-                checkpoint_every=10_000,
-                callbacks=[lambda row: timer.start() if row["step"] == 3 else None],
-            )
+        for number in range(8):  # at different places of a step or between two
+            timer = threading.Timer(0.004 * number, os.kill, (os.getpid(), signal.SIGINT))
+
+            def start(row: dict[str, Any], timer: threading.Timer = timer, at: int = done + 2) -> None:
+                if row["step"] == at:
+                    timer.start()
+
+            with pytest.raises(KeyboardInterrupt):
+                trainer.fit(Drawn(4), callbacks=[start], **run)
+            timer.join()
+            assert trainer.steps >= done + 2
+            done = trainer.steps
+            assert trainer.history["step"] == list(range(1, done + 1))
+            assert (tmp_path / f"step-{done:08}.safetensors").is_file()
     finally:
-        timer.cancel()
         signal.signal(signal.SIGINT, before)
-    done = trainer.steps
-    assert done >= 3
     assert trainer.scorer.deltas is not None
-    assert [path.name for path in tmp_path.glob("step-*")] == [f"step-{done:08}.safetensors"]
-    history = trainer.fit(Drawn(4), epochs=10_000, max_steps=done + 2, checkpoint_dir=tmp_path)
+    history = trainer.fit(Drawn(4), max_steps=done + 2, **run)
     assert history["step"] == list(range(1, done + 3))
+    undisturbed = trainer_of(scorer)
+    undisturbed.fit(Drawn(4), epochs=10_000, max_steps=done + 2)
+    assert trainer.deltas.digest() == undisturbed.deltas.digest()
 
 
 def test_the_repr_says_what_differs(scorer: Scorer) -> None:

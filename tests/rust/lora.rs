@@ -112,7 +112,8 @@ fn halves_of_any_form_become_float32_matrices() {
 #[test]
 fn what_is_refused_is_named() {
     let (a, b) = (format!("unet.{BLOCK}.attn2.to_k.lora_A.weight"), format!("unet.{BLOCK}.attn2.to_k.lora_B.weight"));
-    let (pair_a, pair_b): ((&str, &[i64]), (&str, &[i64])) = ((&a, &[4, 6]), (&b, &[8, 4]));
+    type Named<'a> = (&'a str, &'a [i64]);
+    let (pair_a, pair_b): (Named, Named) = ((&a, &[4, 6]), (&b, &[8, 4]));
 
     let others = ["ff.net.0.proj", "ff.net.2", "norm1"].map(|module| format!("unet.{BLOCK}.{module}.lora_A.weight"));
     let message = refused(&[pair_a, pair_b, (&others[0], &[4, 6])], &none());

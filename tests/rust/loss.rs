@@ -78,7 +78,8 @@ fn diffusion_is_the_mean() {
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let scores = [0.31, 0.42, 0.17, 0.55];
-    let losses: [(&str, &dyn Fn(&[f64]) -> LossValue); 4] = [
+    type Loss<'a> = &'a dyn Fn(&[f64]) -> LossValue;
+    let losses: [(&str, Loss); 4] = [
         ("hardest", &|scores| triplet(scores, &two(), 0.3, Negatives::Hardest)),
         ("mean", &|scores| triplet(scores, &two(), 0.3, Negatives::Mean)),
         ("cross entropy", &|scores| cross_entropy(scores, &two())),

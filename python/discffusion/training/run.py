@@ -54,9 +54,15 @@ class Run:
         self._train, self._validation = train, validation
         self._order: tuple[int, list[int]] | None = None
         self._best: _core.Deltas | None = None
-        self._recorded = 0  # steps in the history
+        self._first = 0  # steps done before
+        self._done: list[str] = []  # what the core said of steps that are not in the history yet
         self._states: list[tuple[int, int]] = []  # step and number of validations of the states that are kept
-        self.step = 0  # after which the core had the deltas that it has
+        self._restored: int | None = None
+
+    @property
+    def step(self) -> int:
+        """After which step the core had the deltas that it has."""
+        return self._core.steps if self._restored is None else self._restored
 
     def prepare(self, scorer: _core.Scorer, again: bool, starts: Callable[[], set[str]]) -> None:
         """Takes up what the folder holds, or empties it.
@@ -80,7 +86,7 @@ class Run:
         else:
             self.settings, self._best = found.settings, found.best
             self._states = [(done, len(found.validations))]
-        self._recorded = self.step = done
+        self._first = done
         self.history = History(self._folder.rewind(done, found.validations if found else ()))
 
     def train(self, report: Report) -> None:
@@ -100,12 +106,13 @@ class Run:
             self._save()
         except BaseException:
             with suppress(Exception):  # what ended the run is what the caller must hear of
+                self._note()
                 self._save()
             raise
         best = self.history.best
         if best is not None and best["step"] != core.steps and self._best is not None:
             core.set_deltas(self._best)
-            self.step = best["step"]
+            self._restored = best["step"]
         self._calls.end(self._trainer, self.history)
 
     def _one_step(self) -> None:
@@ -120,13 +127,26 @@ class Run:
         indices = plan.batch(order, place)
         self._gather(indices)
         try:
-            row: dict[str, Any] = json.loads(core.step(indices, plan.total))
+            # Ctrl-C may strike between the end of a call and the use of its value; within extend it cannot
+            self._done.extend(map(core.step, [indices], [plan.total]))
         except DatasetError as error:
             keys = ", ".join(repr(self._train[index].key) for index in indices)
             raise DatasetError(f"in a batch of {keys}: {error}") from None
-        self._record({"step": row.pop("step"), "epoch": epoch + 1, **row})
-        self._recorded = self.step = core.steps
+        self._note()
         self._calls.step(self._trainer, self.history[-1])
+
+    def _note(self) -> None:
+        """Puts what is done into the history, once, also if it was cut off when it was called before."""
+        for row in map(json.loads, self._done):
+            step = row.pop("step")
+            if step > self._recorded():
+                self._record({"step": step, "epoch": self.plan.epoch(step), **row})
+        self._done.clear()
+
+    def _recorded(self) -> int:
+        """The last step that is in the history."""
+        steps = (int(row["step"]) for row in reversed(self.history) if "loss" in row)
+        return max(self._first, next(steps, 0))
 
     def _calibrate(self, indices: list[int]) -> None:
         """Finds the temperature; from more items than a batch may have, so that it is that of the whole."""
@@ -172,13 +192,13 @@ class Run:
     def _record(self, row: dict[str, Any]) -> None:
         if self._folder is not None:
             self._folder.append(row)
-        self.history.append(row)  # last: what the state tells of is then in the file
+        self.history.append(row)  # last: what a state tells of is then in the file
 
     def _save(self) -> None:
         """Writes a state, unless it is there or a step was cut off before it was in the history."""
         core, folder, validations = self._core, self._folder, self.history.validations
         now = (core.steps, len(validations))
-        if folder is None or core.steps != self._recorded or now in self._states:
+        if folder is None or core.steps != self._recorded() or now in self._states:
             return
         epoch, place = divmod(core.steps, self.plan.steps_per_epoch)
         folder.sync()

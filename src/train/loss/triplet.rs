@@ -19,7 +19,8 @@ pub fn triplet(scores: &[f64], questions: &[Question], margin: f64, negatives: N
         };
         let weight = share / counted.len() as f64;
         // What is not a number counts as active, so that it is seen.
-        let active: Vec<usize> = counted.into_iter().filter(|&negative| !(hinge(negative) <= 0.0)).collect();
+        let active: Vec<usize> =
+            counted.into_iter().filter(|&negative| hinge(negative) > 0.0 || hinge(negative).is_nan()).collect();
         loss.active += if active.is_empty() { 0.0 } else { share };
         for negative in active {
             loss.value += weight * hinge(negative);
