@@ -34,6 +34,8 @@ class ScoreConfig:
     Attributes:
         method: What the score is made of.
         denoising_weight: Weight of the denoising term where method is combined; 0 or more.
+        denoising_error: How far a prediction is from its target.
+        unconditional: Whether the denoising error is compared with that for the empty text.
         map: Which cross-attention map is pooled.
         pooling: How a map becomes a number.
         lambda_: Sharpness of LogSumExp pooling; above 0.
@@ -58,6 +60,8 @@ class ScoreConfig:
 
     method: Literal["attention", "denoising", "combined"] = _DEFAULT
     denoising_weight: float = _DEFAULT
+    denoising_error: Literal["norm", "mse"] = _DEFAULT
+    unconditional: bool = _DEFAULT
     map: Literal["probs", "logits", "cosine"] = _DEFAULT
     pooling: Literal["lse", "max_row", "max_col", "mean"] = _DEFAULT
     lambda_: float = _DEFAULT

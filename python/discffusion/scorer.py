@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion import _memory, _native, hub
+from discffusion._arguments import checked_noise, checked_texts, torch_name
 from discffusion._progress import Progress, reporting
 from discffusion.config import ScoreConfig
-from discffusion.errors import ConfigError, DeviceError, DiscffusionError
+from discffusion.errors import ConfigError, DiscffusionError
 from discffusion.images import ImageLike, is_single, prepare, prepare_many
 from discffusion.observation import Observation, Tokens
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from discffusion.deltas import Deltas
 
 __all__ = ["Observation", "Scorer", "Tokens"]
+
+#: Raised when a score of the same request changes by more than rounding.
+SCORE_VERSION = 1
+#: Raised when decoding or resizing of images changes.
+PREPROCESS_VERSION = 1
 
 
 class Scorer:
@@ -71,7 +77,7 @@ class Scorer:
             local_files_only=local_files_only,
             token=token,
         )
-        where, kind = _name(device, "device"), _name(dtype, "dtype").removeprefix("torch.")
+        where, kind = torch_name(device, "device"), torch_name(dtype, "dtype").removeprefix("torch.")
         _native.load_cuda(where)
         self._core: _core.Scorer | None = core.Scorer.load(str(folder), variant, where, kind)
         self._deltas: Deltas | None = None
@@ -124,7 +130,7 @@ class Scorer:
             ImageError: an image cannot be read.
             ConfigError: the numbers of images and texts differ, or a text is not a string.
         """
-        texts = _texts(text)
+        texts = checked_texts(text)
         one_image, one_text = is_single(image), isinstance(text, str)
         if one_image != one_text:
             given = "one image and several texts" if one_image else "several images and one text"
@@ -145,9 +151,38 @@ class Scorer:
     ) -> NDArray[np.float64]:
         """The score of every image with every text, float64 ``[n_images, n_texts]``. See :meth:`score`."""
         images = [images] if is_single(images) else list(images)
-        texts = _texts(texts)
+        texts = checked_texts(texts)
         pairs = [(i, j) for i in range(len(images)) for j in range(len(texts))]
         return self._scores(images, texts, pairs, noise, progress).reshape(len(images), len(texts))
+
+    def score_pairs(
+        self,
+        images: Any,
+        texts: Iterable[str],
+        pairs: Iterable[tuple[int, int]],
+        *,
+        per_step: bool = False,
+        noise: Any = None,
+        progress: Progress = None,
+    ) -> NDArray[np.float64]:
+        """The scores of some combinations of images and texts, each of which is encoded once.
+
+        Args:
+            pairs: indices ``(image, text)``; the same pair may come twice.
+            per_step: whether the score at every timestep is returned, not their mean.
+
+        Returns:
+            float64 ``[len(pairs)]``, or ``[len(pairs), steps]`` with `per_step`.
+        """
+        images = [images] if is_single(images) else list(images)
+        found = checked_texts(texts)
+        wanted = [(int(i), int(j)) for i, j in pairs]
+        for i, j in wanted:
+            if not (0 <= i < len(images) and 0 <= j < len(found)):
+                raise ConfigError(
+                    f"pair ({i}, {j}) names none of {len(images)} images and {len(found)} texts"
+                )
+        return self._scores(images, found, wanted, noise, progress, per_step)
 
     def rank(
         self,
@@ -198,7 +233,7 @@ class Scorer:
         """
         if not is_single(image):
             raise ConfigError("observe takes one image")
-        (text,) = _texts(text)
+        (text,) = checked_texts(text)
         if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer):
             raise ConfigError(f"timestep is {timestep!r}; expected a whole number")
         seen = self._model.observe(
@@ -209,7 +244,7 @@ class Scorer:
             str(map),
             bool(prediction),
             self._json,
-            _noise(noise, ("C", "h", "w")),
+            checked_noise(noise, ("C", "h", "w")),
         )
         return Observation(
             maps=seen["maps"],
@@ -223,8 +258,13 @@ class Scorer:
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
         """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with begin, end and padding."""
-        (text,) = _texts(text)
+        (text,) = checked_texts(text)
         return self._model.tokenize(text, self._config.truncate)["ids"]
+
+    def count_tokens(self, texts: str | Iterable[str]) -> list[tuple[int, bool]]:
+        """Of each text, how many tokens it has, with begin and end, and whether it is cut to the model's length."""
+        found = [self._model.tokenize(text, "silent") for text in checked_texts(texts)]
+        return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in found]
 
     def encode_images(self, images: Any) -> NDArray[np.float32]:
         """Latents ``z = s·E(x)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
@@ -241,10 +281,10 @@ class Scorer:
         They are found as ``attribution`` of the configuration says: in closed form (local), by backpropagation of the
         whole score (full), or by an integral over it (integrated).
         """
-        texts = _texts(text)
+        texts = checked_texts(text)
         if not is_single(image) or len(texts) != 1:
             raise ConfigError("head_weights takes one image and one text")
-        given = _noise(noise, ("steps", "C", "h", "w"))
+        given = checked_noise(noise, ("steps", "C", "h", "w"))
         return self._model.head_weights(prepare(image), texts[0], self._json, given)
 
     def load_deltas(
@@ -318,6 +358,26 @@ class Scorer:
         """What the model is: path, device, dtype, parameters by part, prediction type, resolution, attention sites."""
         return dict(self._info)
 
+    def describe(self) -> dict[str, Any]:
+        """What a score depends on, and where it was computed, as plain data.
+
+        ``score_version`` and ``preprocess_version`` change when the same request gives other numbers than before.
+        """
+        from discffusion import __version__
+
+        return {
+            "model": self.model_id,
+            "fingerprint": self._info["fingerprint"],
+            "deltas": None if self._deltas is None else self._deltas.digest(),
+            "config": self._config.to_dict(),
+            "timesteps": self._model.timesteps(self._json),
+            "dtype": self.dtype,
+            "device": self.device,
+            "score_version": SCORE_VERSION,
+            "preprocess_version": PREPROCESS_VERSION,
+            "versions": {"discffusion": __version__, "torch": _native.torch_version()},
+        }
+
     def memory(self) -> dict[str, int]:
         """Bytes: of the weights, and of the whole process in main memory now and at its peak."""
         return {"weights": self.num_parameters * _memory.item_size(self.dtype), **_memory.process()}
@@ -384,55 +444,18 @@ class Scorer:
         pairs: list[tuple[int, int]],
         noise: Any,
         progress: Progress,
+        per_step: bool = False,
     ) -> NDArray[np.float64]:
         """Scores of pairs of indices, float64 ``[len(pairs)]``. What is given twice is encoded once."""
         model = self._model
-        given_noise = _noise(noise, ("steps", "C", "h", "w"))
+        given_noise = checked_noise(noise, ("steps", "C", "h", "w"))
         prepared, image_index = prepare_many(images)
         distinct = list(dict.fromkeys(texts))
         place = {text: position for position, text in enumerate(distinct)}
         if not pairs:
-            return np.zeros(0)
+            return np.zeros((0, len(model.timesteps(self._json))) if per_step else 0)
         rows = np.array([(image_index[i], place[texts[j]]) for i, j in pairs], dtype=np.int64)
         with reporting(progress) as report:
             steps = model.score_pairs(prepared, distinct, rows, self._json, given_noise, report)
-        scores: NDArray[np.float64] = steps.mean(axis=1)
+        scores: NDArray[np.float64] = steps if per_step else steps.mean(axis=1)
         return scores
-
-
-def _texts(texts: Any) -> list[str]:
-    if isinstance(texts, str):
-        texts = [texts]
-    elif isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
-        raise ConfigError(f"a text is a str, not {type(texts).__name__}")
-    found = list(texts)
-    for position, text in enumerate(found):
-        if not isinstance(text, str):
-            raise ConfigError(f"text {position} is {type(text).__name__}; expected str")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ConfigError(f"text {position} is not valid Unicode: {error}") from None
-    return found
-
-
-def _noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | None:
-    if noise is None:
-        return None
-    if hasattr(noise, "detach"):  # a torch tensor
-        noise = noise.detach().cpu().numpy()
-    array = np.asarray(noise)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ConfigError(f"noise has the dtype {array.dtype}; expected float32")
-    if array.ndim != len(axes):
-        raise ConfigError(f"noise has the shape {array.shape}; expected [{', '.join(axes)}]")
-    if not np.isfinite(array).all():
-        raise ConfigError("noise holds NaN or infinity; expected finite values")
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _name(value: Any, option: str) -> str:
-    text = str(value)
-    if not isinstance(value, str) and not type(value).__module__.startswith("torch"):
-        raise DeviceError(f"{option} is {value!r}; expected a name or a torch {option}")
-    return text

@@ -49,6 +49,7 @@ impl Scorer {
         let sites = model.sites().iter().map(|s| json!({"name": s.name(), "heads": s.heads, "channels": s.channels}));
         json!({
             "path": checkpoint.dir(),
+            "fingerprint": model.fingerprint().digest(),
             "device": device_name(model.device()),
             "dtype": dtype_name(model.kind()),
             "num_parameters": {

@@ -52,6 +52,16 @@ choices! {
 }
 
 choices! {
+    /// How far the prediction is from its target.
+    DenoisingError {
+        /// `‖target − prediction‖₂`, what the authors' released code and DiffusionITM use.
+        Norm = "norm",
+        /// The mean of its square over the latent, as in Diffusion Classifier.
+        Mse = "mse",
+    }
+}
+
+choices! {
     /// Which map of a cross-attention site is pooled (method, section 2).
     MapKind {
         /// `A = softmax_j(S)`, over all `m` text tokens (Eq. 4).
@@ -157,6 +167,9 @@ pub enum Times {
 pub struct ScoreConfig {
     pub method: Method,
     pub denoising_weight: f64,
+    pub denoising_error: DenoisingError,
+    /// Whether the error is taken from that of the empty text (DiffusionITM), or stands alone (Diffusion Classifier).
+    pub unconditional: bool,
     pub map: MapKind,
     pub pooling: Pooling,
     pub lambda: f64,
@@ -185,6 +198,8 @@ impl Default for ScoreConfig {
         ScoreConfig {
             method: Method::Attention,
             denoising_weight: 1.0,
+            denoising_error: DenoisingError::Norm,
+            unconditional: true,
             map: MapKind::Cosine,
             pooling: Pooling::Lse,
             lambda: 10.0,
@@ -205,6 +220,11 @@ impl Default for ScoreConfig {
 }
 
 impl ScoreConfig {
+    /// Whether scores are compared with the prediction for the empty text.
+    pub fn compares_to_empty(&self) -> bool {
+        self.method != Method::Attention && self.unconditional
+    }
+
     /// The names of the presets (method, section 8).
     pub const PRESETS: &'static [&'static str] = &["default", "paper", "release"];
 
@@ -266,6 +286,8 @@ impl ScoreConfig {
         json!({
             "method": self.method.name(),
             "denoising_weight": self.denoising_weight,
+            "denoising_error": self.denoising_error.name(),
+            "unconditional": self.unconditional,
             "map": self.map.name(),
             "pooling": self.pooling.name(),
             "lambda_": self.lambda,

@@ -1,10 +1,10 @@
-use super::{Attribution, MapKind, Method, Pooling, TokenSet};
+use super::{Attribution, DenoisingError, MapKind, Method, Pooling, TokenSet};
 
 /// One option as users see it.
 #[derive(Debug, serde::Serialize)]
 pub struct OptionSpec {
     pub name: &'static str,
-    /// `choice`, `choice_or_list`, `int`, `float`, `int_list`, `float_list` or `int_or_auto`.
+    /// `choice`, `choice_or_list`, `bool`, `int`, `float`, `int_list`, `float_list` or `int_or_auto`.
     pub kind: &'static str,
     /// The choices, where there are some.
     pub choices: &'static [&'static str],
@@ -17,6 +17,8 @@ pub fn options() -> Vec<OptionSpec> {
     vec![
         option("method", "choice", Method::NAMES, "What the score is made of."),
         option("denoising_weight", "float", &[], "Weight of the denoising term where method is combined; 0 or more."),
+        option("denoising_error", "choice", DenoisingError::NAMES, "How far a prediction is from its target."),
+        option("unconditional", "bool", &[], "Whether the denoising error is compared with that for the empty text."),
         option("map", "choice", MapKind::NAMES, "Which cross-attention map is pooled."),
         option("pooling", "choice", Pooling::NAMES, "How a map becomes a number."),
         option("lambda_", "float", &[], "Sharpness of LogSumExp pooling; above 0."),

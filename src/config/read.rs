@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Attribution, Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times, TokenSet, options};
+use super::{
+    Attribution, DenoisingError, Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times, TokenSet, options,
+};
 use crate::encode::image::Resize;
 use crate::encode::tokenizer::Truncate;
 use crate::{Error, Result};
@@ -25,6 +27,17 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
             Some(value) => number(value)
                 .filter(|x| *x >= 0.0)
                 .ok_or_else(|| bad("denoising_weight", value, "a finite number, 0 or more"))?,
+        },
+        denoising_error: choice(
+            get("denoising_error"),
+            "denoising_error",
+            default.denoising_error,
+            DenoisingError::from_name,
+            DenoisingError::NAMES,
+        )?,
+        unconditional: match get("unconditional") {
+            None => default.unconditional,
+            Some(value) => value.as_bool().ok_or_else(|| bad("unconditional", value, "true or false"))?,
         },
         map: choice(get("map"), "map", default.map, MapKind::from_name, MapKind::NAMES)?,
         pooling: choice(get("pooling"), "pooling", default.pooling, Pooling::from_name, Pooling::NAMES)?,

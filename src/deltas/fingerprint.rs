@@ -30,6 +30,14 @@ impl Fingerprint {
         }
     }
 
+    /// A short name for it, eight hexadecimal digits. Weights rounded to another type have another.
+    pub fn digest(&self) -> String {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(self.architecture.as_bytes());
+        self.sample.iter().for_each(|number| hash.update(&number.to_le_bytes()));
+        format!("{:08x}", hash.finalize())
+    }
+
     /// Whether the weights are the same but for rounding to half precision (bfloat16 keeps 8 bits).
     pub fn same_weights(&self, other: &Fingerprint) -> bool {
         let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.01 * a.abs().max(b.abs()) + 1e-7;

@@ -53,7 +53,8 @@ impl Model {
             return self.check(request, config).map(|_| vec![]);
         }
         let scene = self.scene(request, config)?;
-        let plan = Plan::new(request.pairs, scene.timesteps.len(), scene.empty_text, config.method);
+        let plan =
+            Plan::new(request.pairs, scene.timesteps.len(), config.compares_to_empty().then_some(scene.empty_text));
         let batch = config.batch_size.unwrap_or_else(|| self.auto_batch(&scene.latents));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
         let total = plan.units.len();
@@ -64,10 +65,8 @@ impl Model {
         }
         let score = |&(image, text): &(usize, usize), step: usize| {
             let unit = values[&Unit { image, text, step }];
-            let help = match config.method {
-                Method::Attention => 0.0,
-                _ => values[&Unit { image, text: scene.empty_text, step }].error - unit.error,
-            };
+            let empty = || values[&Unit { image, text: scene.empty_text, step }].error;
+            let help = if config.compares_to_empty() { empty() - unit.error } else { -unit.error };
             match config.method {
                 Method::Attention => unit.attention,
                 Method::Denoising => help,
@@ -112,7 +111,7 @@ impl Model {
     /// Text vectors of the request, and of the empty text at the end where the method needs it.
     fn texts_of(&self, request: &Request, config: &ScoreConfig) -> Result<Texts> {
         let mut all = request.texts.to_vec();
-        if config.method != Method::Attention {
+        if config.compares_to_empty() {
             all.push("");
         }
         let texts = self.encode_texts(&all, config.truncate)?;

@@ -1,7 +1,5 @@
 use std::collections::HashSet;
 
-use crate::config::Method;
-
 /// One evaluation of the UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Unit {
@@ -18,17 +16,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `empty_text` is the index of the empty text, behind the request's own.
-    pub fn new(pairs: &[(usize, usize)], steps: usize, empty_text: usize, method: Method) -> Self {
+    /// `empty_text` is the index of the empty text, behind the request's own, if scores are compared with it.
+    pub fn new(pairs: &[(usize, usize)], steps: usize, empty_text: Option<usize>) -> Self {
         // The noise is shared, so one unconditional pass of an image serves all its texts, exactly.
-        let unconditional = pairs.iter().filter(|_| method != Method::Attention).map(|&(image, _)| (image, empty_text));
+        let unconditional = pairs.iter().filter_map(|&(image, _)| Some((image, empty_text?)));
         let mut seen = HashSet::new();
         let mut units = vec![];
         let mut conditional = 0;
         for (image, text) in pairs.iter().copied().chain(unconditional) {
             if seen.insert((image, text)) {
                 units.extend((0..steps).map(|step| Unit { image, text, step }));
-                conditional += if text < empty_text { steps } else { 0 };
+                conditional += if Some(text) == empty_text { 0 } else { steps };
             }
         }
         Plan { units, conditional }

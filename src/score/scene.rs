@@ -10,7 +10,7 @@ use super::layer::{layer_score, local_weights};
 use super::plan::Unit;
 use super::{Model, backprop};
 use crate::backbone::{Batch, Boundaries, Observation, Wanted};
-use crate::config::{Attribution, Heads, Method, ScoreConfig};
+use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
 use crate::deltas::Patch;
 use crate::{Error, Result};
 
@@ -45,7 +45,7 @@ pub struct Scene<'a> {
 pub struct Rows {
     /// `[B]` float32, the mean over the chosen layers of their scores; none without text or for `denoising`.
     pub attention: Option<Tensor>,
-    /// `[B]` float64, `‖target − prediction‖₂`; none for `attention`.
+    /// `[B]` float64, how far the prediction is from its target; none for `attention`.
     pub error: Option<Tensor>,
     /// `[B]` float64, the mean over the latent of the squared error; beside `error`.
     pub squared: Option<Tensor>,
@@ -215,7 +215,12 @@ impl Scene<'_> {
             let squares = (target.to_kind(Kind::Double) - prediction.to_kind(Kind::Double)).square();
             let sums = squares.sum_dim_intlist([1, 2, 3].as_slice(), false, None);
             let count = (squares.numel() / inputs.latent_of.len()) as f64;
-            (sums.sqrt(), &sums / count)
+            let squared = &sums / count;
+            let error = match self.config.denoising_error {
+                DenoisingError::Norm => sums.sqrt(),
+                DenoisingError::Mse => squared.shallow_clone(),
+            };
+            (error, squared)
         });
         let (error, squared) = errors.unzip();
         Rows {

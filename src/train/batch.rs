@@ -59,7 +59,7 @@ impl Session {
             _ => self.config.clone(),
         };
         let empty_text = gathered.content.len();
-        if config.method != Method::Attention && self.options.loss != Loss::Diffusion {
+        if config.compares_to_empty() && self.options.loss != Loss::Diffusion {
             let empty = self.model.encode_texts(&[""], config.truncate)?;
             gathered.vectors.push(empty.vectors);
             gathered.content.push(empty.tokens[0].content.clone());

@@ -154,9 +154,14 @@ impl Pass<'_> {
         with
     }
 
+    /// Whether the scores that the loss compares hold a denoising term.
+    fn counts_error(&self) -> bool {
+        self.predicts() && self.options.loss != Loss::Diffusion
+    }
+
     /// Whether the loss needs the prediction without text.
     fn compares_to_none(&self) -> bool {
-        self.predicts() && self.options.loss != Loss::Diffusion
+        self.counts_error() && self.scene.config.compares_to_empty()
     }
 
     fn chunks<'u>(&self, units: &'u [Unit]) -> Vec<&'u [Unit]> {
@@ -187,9 +192,12 @@ impl Pass<'_> {
                 for step in group.steps.clone() {
                     let row = rows[place[&group.unit(pair, step)]];
                     *score += row.attention / steps;
+                    if self.counts_error() {
+                        *score -= help * row.error / steps;
+                    }
                     if self.compares_to_none() {
                         let none = rows[place[&group.without_text(pair, step, self.scene.empty_text)]];
-                        *score += help * (none.error - row.error) / steps;
+                        *score += help * none.error / steps;
                     }
                 }
             }
@@ -203,8 +211,10 @@ impl Pass<'_> {
                 for step in group.steps.clone() {
                     let row = place[&group.unit(pair, step)];
                     slopes[row].attention += slope;
-                    if self.compares_to_none() {
+                    if self.counts_error() {
                         slopes[row].error -= help * slope;
+                    }
+                    if self.compares_to_none() {
                         let none = place[&group.without_text(pair, step, self.scene.empty_text)];
                         slopes[none].error += help * slope;
                     }

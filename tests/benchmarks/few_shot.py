@@ -80,7 +80,7 @@ def pretrained(seed: int) -> Scorer:
     """A scorer with deltas from captioned images alone, as in the last row of Table 1: in a batch, each caption is a
     negative of every other image. The captions are those of scenes outside the few-shot items."""
     captioned = [
-        MatchItem(f"{item.key}/{i}", [item.images[i]], [item.texts[int(item.match[i].argmax())]])
+        MatchItem(f"{item.key}/{i}", [item.images[i]], [item.texts[int(item.match[i].argmax())]], [[True]])
         for item in load_dataset("shapes", split="train", n=500, seed=5000 + seed)
         for i in range(len(item.images))
     ]

@@ -25,6 +25,8 @@ TIMESTEPS = (741, 101)
 PLAIN = {
     "method": "attention",
     "denoising_weight": 1.0,
+    "denoising_error": "norm",
+    "unconditional": True,
     "map": "probs",
     "pooling": "lse",
     "lambda_": 1.0,

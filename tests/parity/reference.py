@@ -22,6 +22,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 Noise = dict[int, Tensor]
 
 
+ERRORS = ("norm", "mse")
+
+
 class RecordingProcessor:
     """An attention processor of one layer that keeps the queries and keys it saw."""
 
@@ -146,26 +149,35 @@ class Recording:
         self.noise = noise
         self.content = [reference.tokens(text)[1] for text in texts]
         self.pairs: dict[tuple[int, int, int], Observation] = {}
-        self.gain: dict[tuple[int, int, int], float] = {}
+        # By form of the error: of an image and a timestep without text, and with each text.
+        self.empty: dict[tuple[str, int, int], float] = {}
+        self.error: dict[tuple[str, int, int, int], float] = {}
         self._maps: dict[tuple[int, int, int, str], dict[str, Tensor]] = {}
         embeddings, empty = [reference.embed(text) for text in texts], reference.embed("")
         for i, z in enumerate(latents):
             for t, eps in noise.items():
                 z_t, target = reference.noised(z, eps, t), reference.target(z, eps, t)
-                without_text = _distance(target, reference.observe(z_t, t, empty).prediction)
+                without_text = reference.observe(z_t, t, empty).prediction
+                for form in ERRORS:
+                    self.empty[form, i, t] = _error(form, target, without_text)
                 for j, embedding in enumerate(embeddings):
                     seen = self.pairs[i, j, t] = reference.observe(z_t, t, embedding)
-                    # Section 7: ‖target − prediction(∅)‖ − ‖target − prediction(y)‖.
-                    self.gain[i, j, t] = without_text - _distance(target, seen.prediction)
+                    for form in ERRORS:
+                        self.error[form, i, j, t] = _error(form, target, seen.prediction)
 
     def score(self, image: int, text: int, *, method: str = "attention", **options: Any) -> float:
         """The mean over timesteps of the attention score, the denoising score, or their weighted sum."""
         weight = options.pop("denoising_weight", 1.0)
+        form, against_empty = options.pop("denoising_error", "norm"), options.pop("unconditional", True)
         parts = []
         if method != "denoising":
             parts.append(_mean(self._attention(image, text, t, **options) for t in self.noise))
         if method != "attention":
-            gain = _mean(self.gain[image, text, t] for t in self.noise)
+            # Section 7: ‖target − prediction(∅)‖ − ‖target − prediction(y)‖, the first only where it is wanted.
+            gain = _mean(
+                (self.empty[form, image, t] if against_empty else 0.0) - self.error[form, image, text, t]
+                for t in self.noise
+            )
             parts.append(gain * (weight if method == "combined" else 1.0))
         return sum(parts)
 
@@ -180,8 +192,10 @@ class Recording:
         return attention_score({site: a[..., kept] for site, a in self._maps[key].items()}, **options)
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
-    return (a.double() - b.double()).norm().item()
+def _error(form: str, a: Tensor, b: Tensor) -> float:
+    """The norm of the difference, or the mean of its square."""
+    difference = a.double() - b.double()
+    return (difference.norm() if form == "norm" else difference.square().mean()).item()
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -62,6 +62,15 @@ def test_every_method(case: Case, method: str, map: str) -> None:
     check(case, pairs=[(0, 0), (0, 1), (1, 0), (1, 1)], method=method, map=map)
 
 
+@pytest.mark.parametrize("unconditional", [True, False])
+@pytest.mark.parametrize("denoising_error", ["norm", "mse"])
+@pytest.mark.parametrize("method", ["denoising", "combined"])
+def test_every_denoising_term(case: Case, method: str, denoising_error: str, unconditional: bool) -> None:
+    """DiffusionITM, Diffusion Classifier, and what lies between."""
+    options = {"denoising_error": denoising_error, "unconditional": unconditional}
+    check(case, pairs=[(0, 0), (0, 1), (1, 0), (1, 1)], method=method, map="logits", **options)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.25, 3.0])
 @pytest.mark.parametrize(("pooling", "layers"), list(product(POOLINGS, ("all", "last_blocks"))))
 def test_combined(case: Case, weight: float, pooling: str, layers: str) -> None:

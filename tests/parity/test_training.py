@@ -38,8 +38,9 @@ SCORES: tuple[dict[str, Any], ...] = (
     {"map": "cosine", "pooling": "max_row", "heads": [1, 0]},
     {"map": "logits", "pooling": "mean", "layers": ["down.1.0", "mid.0", "up.2.1"]},
 )
-# Weights by backpropagation, which are constants to the gradient of the loss.
+# The error alone, and weights by backpropagation, which are constants to the gradient of the loss.
 MORE_SCORES: tuple[dict[str, Any], ...] = (
+    {"method": "denoising", "denoising_error": "mse", "unconditional": False},
     {"map": "logits", "heads": "attributed", "attribution": "full"},
     {
         "map": "probs",

@@ -167,8 +167,10 @@ class Trainable:
         error = (target - prediction).flatten(1)
         shape = (len(item.latents), len(texts))
         mse, norm = error.square().mean(1).view(shape), error.norm(dim=1).view(shape)
+        size = norm if config.get("denoising_error", "norm") == "norm" else mse
+        help_of_text = (size[:, -1:] if config.get("unconditional", True) else 0.0) - size[:, :-1]
         if method == "denoising":
-            return norm[:, -1:] - norm[:, :-1], mse[:, :-1]
+            return help_of_text, mse[:, :-1]
         with_text = [b for b, (_, text) in enumerate(rows) if text]
         worded = [rows[b][1] for b in with_text]
         weights = None
@@ -180,7 +182,7 @@ class Trainable:
         attention = self.attention_scores(maps, worded, **config, weights=weights).view(shape[0], -1)
         if method == "attention":
             return attention, mse
-        return attention + config["denoising_weight"] * (norm[:, -1:] - norm[:, :-1]), mse[:, :-1]
+        return attention + config["denoising_weight"] * help_of_text, mse[:, :-1]
 
     def gradients(
         self,

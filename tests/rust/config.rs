@@ -52,6 +52,8 @@ fn errors_name_the_field_and_the_value() {
         (r#"{"lambda_": 0}"#, "lambda_ is 0"),
         (r#"{"lambda_": -1.5}"#, "lambda_ is -1.5"),
         (r#"{"denoising_weight": -1}"#, "denoising_weight"),
+        (r#"{"denoising_error": "l1"}"#, "denoising_error"),
+        (r#"{"unconditional": 1}"#, "unconditional"),
         (r#"{"layers": "last(0)"}"#, "last(0)"),
         (r#"{"layers": []}"#, "layers"),
         (r#"{"layers": ["mid.0", "mid.0"]}"#, "mid.0"),

@@ -1,19 +1,43 @@
-"""Datasets of :class:`MatchItem`, by name and drawn or read lazily."""
+"""Datasets of :class:`MatchItem`, by name, drawn or read lazily from files as their publishers ship them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from discffusion.data.item import MatchItem
+from discffusion.data.lazy import Dataset
 from discffusion.errors import DatasetError
 
-__all__ = ["MatchItem", "dataset_names", "load_dataset"]
+__all__ = ["Dataset", "MatchItem", "dataset_names", "describe_datasets", "load_dataset"]
 
-# name -> "module:function"; the module is imported when the dataset is asked for
-_REGISTRY: dict[str, str] = {
-    "shapes": "discffusion.data.shapes:load",
+
+class _Entry(NamedTuple):
+    target: str  # "module:function"; the module is imported when the dataset is asked for
+    line: str
+
+
+_REGISTRY: dict[str, _Entry] = {
+    "shapes": _Entry("discffusion.data.shapes:load", "drawn scenes of two coloured shapes; needs no files"),
+    "comvg": _Entry("discffusion.data.comvg:load", "Compositional Visual Genome: 1 text, 2 images"),
+    "refcocog": _Entry("discffusion.data.refcocog:load", "RefCOCOg: 1 image, 10 texts (umd or google split)"),
+    "vqav2": _Entry("discffusion.data.vqav2:load", "VQAv2: 1 image, question with candidate answers"),
+    "vqa_csv": _Entry(
+        "discffusion.data.vqa_csv:load", "the released VQA lists of Discffusion: 1 image, 10 texts"
+    ),
+    "winoground": _Entry("discffusion.data.winoground:load", "Winoground: 2 images, 2 texts"),
+    "vl_checklist": _Entry(
+        "discffusion.data.vl_checklist:load", "VL-CheckList: 1 image, 2 texts, a tree of kinds"
+    ),
+    "sugarcrepe": _Entry("discffusion.data.sugarcrepe:load", "SugarCrepe: 1 image, 2 texts"),
+    "aro": _Entry("discffusion.data.aro:load", "ARO relation, attribution and order: 1 image, 2 to 5 texts"),
+    "coco_captions": _Entry(
+        "discffusion.data.coco_captions:load", "COCO captions: retrieval, or pre-training"
+    ),
+    "webdataset": _Entry("discffusion.data.webdataset:load", "tar shards of images with captions"),
+    "table": _Entry("discffusion.data.table:load", "csv, tsv, jsonl or parquet with columns you name"),
+    "hf": _Entry("discffusion.data.hf:load", "a dataset of the library datasets, with columns you name"),
 }
 
 
@@ -22,23 +46,40 @@ def dataset_names() -> list[str]:
     return sorted(_REGISTRY)
 
 
+def describe_datasets() -> dict[str, str]:
+    """One line about every dataset, by name."""
+    return {name: _REGISTRY[name].line for name in dataset_names()}
+
+
 def load_dataset(
-    name: str, root: Any = None, split: str = "test", subset: str | None = None, **options: Any
+    name: str, root: Any = None, split: str | None = None, subset: str | None = None, **options: Any
 ) -> Any:
     """Open a dataset: a lazy sequence of :class:`MatchItem` (``len``, indexing, slicing, iteration).
 
     Args:
         name: one of :func:`dataset_names`.
         root: folder of the dataset's files; None for a dataset that needs none.
-        split: part of the dataset, e.g. ``"train"``, ``"eval"`` or ``"test"``.
+        split: part of the dataset, e.g. ``"train"``, ``"eval"`` or ``"test"``; None for the one that is evaluated.
         subset: part of the split, or None for all of it.
-        options: what the dataset itself offers (``shapes``: ``n``, ``seed``, ``image_size``).
+        options: what the dataset itself offers (``shapes``: ``n``, ``seed``, ``image_size``); those read from files
+            take ``allow_missing``: whether items whose images are missing are left out instead of being an error.
+
+    Raises:
+        DatasetError: the name, split, subset or an option is unknown, or files are missing or malformed.
     """
     try:
-        target = _REGISTRY[name]
+        target = _REGISTRY[name].target
     except (KeyError, TypeError):
         known = ", ".join(dataset_names())
         raise DatasetError(f"unknown dataset {name!r}; there are: {known}") from None
     module, function = target.split(":")
     loader: Callable[..., Any] = getattr(import_module(module), function)
-    return loader(root=root, split=split, subset=subset, **options)
+    chosen = {key: value for key, value in (("split", split), ("subset", subset)) if value is not None}
+    try:
+        return loader(root=root, **chosen, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise DatasetError(
+            f"{name}: {str(error).partition('() ')[2] or error}; help(discffusion.data.{name}.load)"
+        ) from None

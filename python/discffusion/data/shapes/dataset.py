@@ -28,12 +28,34 @@ SUBSETS: tuple[str, ...] = (*MAIN, "winoground", "referring", "vqa")
 class Shapes(Sequence[MatchItem]):
     """Lazily drawn items; indexing draws one, a slice gives a shorter dataset."""
 
+    name = "shapes"
+    missing: tuple[str, ...]
+
     def __init__(
         self, split: str, subset: str | None, seed: int, indices: range, image_size: int = CANVAS
     ) -> None:
         self.split, self.subset, self.seed = split, subset, seed
         self.image_size = image_size
         self._indices = indices
+        self.expected, self.missing = len(indices), ()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What ``metrics="auto"`` means, see :mod:`discffusion.evaluation.metrics`."""
+        if self.subset in ("referring", "vqa"):
+            return ("accuracy", "acc@1", "acc@5")
+        return ("accuracy", "winoground") if self.subset == "winoground" else ("accuracy",)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What identifies the items, plain data."""
+        return {
+            "split": self.split,
+            "subset": self.subset,
+            "seed": self.seed,
+            "image_size": self.image_size,
+            "indices": [self._indices.start, self._indices.stop, self._indices.step],
+        }
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -68,6 +90,7 @@ class Shapes(Sequence[MatchItem]):
         scale = self.image_size / CANVAS
         meta: dict[str, Any] = {
             "subset": subset,
+            "images": [f"{key}/{place}" for place in range(len(scenes))],
             "changed": changed,
             "captions": [caption(scene) for scene in scenes],
             "relations": [scene.relation for scene in scenes],

@@ -1,0 +1,51 @@
+"""What users give besides images, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion.errors import ConfigError, DeviceError
+
+__all__ = ["checked_noise", "checked_texts", "torch_name"]
+
+
+def checked_texts(texts: Any) -> list[str]:
+    if isinstance(texts, str):
+        texts = [texts]
+    elif isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise ConfigError(f"a text is a str, not {type(texts).__name__}")
+    found = list(texts)
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            raise ConfigError(f"text {position} is {type(text).__name__}; expected str")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"text {position} is not valid Unicode: {error}") from None
+    return found
+
+
+def checked_noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | None:
+    if noise is None:
+        return None
+    if hasattr(noise, "detach"):  # a torch tensor
+        noise = noise.detach().cpu().numpy()
+    array = np.asarray(noise)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ConfigError(f"noise has the dtype {array.dtype}; expected float32")
+    if array.ndim != len(axes):
+        raise ConfigError(f"noise has the shape {array.shape}; expected [{', '.join(axes)}]")
+    if not np.isfinite(array).all():
+        raise ConfigError("noise holds NaN or infinity; expected finite values")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def torch_name(value: Any, option: str) -> str:
+    text = str(value)
+    if not isinstance(value, str) and not type(value).__module__.startswith("torch"):
+        raise DeviceError(f"{option} is {value!r}; expected a name or a torch {option}")
+    return text

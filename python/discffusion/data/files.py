@@ -1,0 +1,183 @@
+"""Annotation files, read so that whatever is wrong is a :class:`DatasetError` that names the file and the record."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from discffusion._extras import need
+from discffusion.data.item import MatchItem
+from discffusion.errors import DatasetError
+
+__all__ = [
+    "field",
+    "folder",
+    "item",
+    "one_of",
+    "read_csv",
+    "read_json",
+    "read_jsonl",
+    "read_parquet",
+    "read_text",
+]
+
+Row = TypeVar("Row")
+
+
+def folder(root: Any, name: str, expected: str) -> Path:
+    """The folder of a dataset's files.
+
+    Args:
+        root: what the user gave.
+        name: of the dataset.
+        expected: what belongs there, for the message.
+    """
+    if root is None:
+        raise DatasetError(f"{name} needs root=, the folder of its files: {expected}")
+    try:
+        path = Path(root).expanduser()
+    except (TypeError, RuntimeError) as error:
+        raise DatasetError(f"root is {root!r}; expected a folder ({error})") from None
+    if not path.is_dir():
+        there = "is not a folder" if path.exists() else "does not exist"
+        raise DatasetError(f"{name}: the folder {path} {there}; it should hold {expected}")
+    return path
+
+
+def one_of(root: Path, names: Sequence[str], name: str) -> Path:
+    """The first of these files that exists in `root`."""
+    for candidate in names:
+        if (root / candidate).is_file():
+            return root / candidate
+    raise DatasetError(f"{name}: {root} holds none of {', '.join(names)}")
+
+
+def read_text(path: Path) -> str:
+    """A whole file as UTF-8, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not UTF-8 text (byte {error.start}: {error.reason})") from None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_json(path: Path, kind: type[Any] | tuple[type[Any], ...]) -> Any:
+    """A JSON file whose outermost value is of a kind, ``list`` or ``dict``."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is not JSON: {error}") from None
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds):
+        names = " or ".join("an object" if k is dict else f"a {k.__name__}" for k in kinds)
+        raise DatasetError(f"{path} holds {_kind(value)}; expected {names}")
+    return value
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number, from 1, and object of every line that is not empty."""
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{path}, line {number} is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise DatasetError(f"{path}, line {number} holds {_kind(value)}; expected an object")
+        yield number, value
+
+
+def read_csv(
+    path: Path, columns: Iterable[str], delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number, from 1, and fields by column of every row; LF or CRLF, quoted fields may hold line ends.
+
+    Args:
+        columns: columns that must be there; others are kept too.
+    """
+    lines = read_text(path).splitlines(keepends=True)
+    reader = csv.reader(iter(lines), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                _check_header(path, header, columns)
+                continue
+            if len(cells) != len(header):
+                raise DatasetError(
+                    f"{path}, line {reader.line_num} has {len(cells)} fields; the header has {len(header)}"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise DatasetError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
+    if header is None:
+        raise DatasetError(f"{path} is empty; expected a header with the columns {', '.join(columns)}")
+
+
+def read_parquet(path: Path, columns: Iterable[str]) -> Any:
+    """A parquet file as a pyarrow table, memory-mapped; `columns` must be there."""
+    pq = need("pyarrow.parquet", "eval")
+    arrow = need("pyarrow", "eval")
+    try:
+        table = pq.read_table(os.fspath(path), memory_map=True)
+    except (arrow.ArrowException, OSError) as error:
+        raise DatasetError(f"{path} is not a parquet file that can be read: {error}") from None
+    _check_header(path, table.column_names, columns)
+    return table
+
+
+def field(record: Any, name: str, kind: type[Row] | tuple[type[Any], ...], where: str) -> Row:
+    """A field of a record, checked.
+
+    Args:
+        kind: ``str``, ``int``, ``list`` and so on; a bool is no int here.
+        where: file and record, as ``"refs.json, record 3"``.
+    """
+    if not isinstance(record, dict):
+        raise DatasetError(f"{where} is {_kind(record)}; expected an object")
+    if name not in record:
+        raise DatasetError(f"{where} has no field {name!r}; it has {', '.join(map(str, record)) or 'none'}")
+    value = record[name]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join(k.__name__ for k in kinds)
+        raise DatasetError(f"{where}: {name} is {_shown(value)}; expected {wanted}")
+    return value
+
+
+def item(
+    where: str, key: str, images: Sequence[Any], texts: Sequence[str], match: Any, **more: Any
+) -> MatchItem:
+    """A :class:`MatchItem`; what is wrong with it is said with file and record."""
+    try:
+        return MatchItem(key, images, texts, match, **more)
+    except DatasetError as error:
+        raise DatasetError(f"{where}: {error}") from None
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Iterable[str]) -> None:
+    twice = {column for column in header if list(header).count(column) > 1}
+    if twice:
+        raise DatasetError(f"{path} has the column {sorted(twice)[0]!r} twice")
+    absent = [column for column in columns if column not in header]
+    if absent:
+        raise DatasetError(f"{path} has no column {', '.join(map(repr, absent))}; it has {', '.join(header)}")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
