@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// One evaluation of the UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,17 +17,33 @@ pub struct Plan {
 
 impl Plan {
     /// `empty_text` is the index of the empty text, behind the request's own, if scores are compared with it.
+    ///
+    /// The texts of an image at a timestep stand side by side, since what depends on the latent alone is computed once
+    /// for all of them that share a batch.
     pub fn new(pairs: &[(usize, usize)], steps: usize, empty_text: Option<usize>) -> Self {
-        // The noise is shared, so one unconditional pass of an image serves all its texts, exactly.
-        let unconditional = pairs.iter().filter_map(|&(image, _)| Some((image, empty_text?)));
         let mut seen = HashSet::new();
-        let mut units = vec![];
-        let mut conditional = 0;
-        for (image, text) in pairs.iter().copied().chain(unconditional) {
+        let mut place = HashMap::new();
+        let mut images: Vec<(usize, Vec<usize>)> = vec![];
+        for &(image, text) in pairs {
+            let at = *place.entry(image).or_insert_with(|| {
+                images.push((image, vec![]));
+                images.len() - 1
+            });
             if seen.insert((image, text)) {
-                units.extend((0..steps).map(|step| Unit { image, text, step }));
-                conditional += if Some(text) == empty_text { 0 } else { steps };
+                images[at].1.push(text);
             }
+        }
+        let mut units = Vec::with_capacity(seen.len() * steps);
+        for (image, texts) in &images {
+            for step in 0..steps {
+                units.extend(texts.iter().map(|&text| Unit { image: *image, text, step }));
+            }
+        }
+        let conditional = units.len();
+        // The noise is shared, so one unconditional pass of an image serves all its texts, exactly.
+        if let Some(text) = empty_text {
+            let image_steps = images.iter().flat_map(|&(image, _)| (0..steps).map(move |step| (image, step)));
+            units.extend(image_steps.map(|(image, step)| Unit { image, text, step }));
         }
         Plan { units, conditional }
     }

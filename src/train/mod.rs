@@ -245,7 +245,8 @@ impl Session {
         })
     }
 
-    /// What the next step would do, without doing it.
+    /// What the next step would do, without doing it, but for a temperature that is still open: it is found here, and
+    /// stays.
     pub fn gradients(&mut self, indices: &[usize]) -> Result<Gradients> {
         let heads = self.heads.clone();
         let outcome = self.backpropagate(indices);
