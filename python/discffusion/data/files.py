@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,8 +103,8 @@ def read_csv(
     Args:
         columns: columns that must be there; others are kept too.
     """
-    lines = read_text(path).splitlines(keepends=True)
-    reader = csv.reader(iter(lines), delimiter=delimiter, strict=True)
+    # Not str.splitlines: a sentence may hold U+2028 and its like, which end no line of a CSV file.
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -179,5 +181,4 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return reprlib.repr(value)  # bounded in length and depth
