@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from discffusion.config import ScoreConfig
     from discffusion.data import MatchItem, load_dataset
     from discffusion.deltas import Deltas
+    from discffusion.evaluation.compare import compare
+    from discffusion.evaluation.report import Report
+    from discffusion.evaluation.run import evaluate
     from discffusion.scorer import Observation, Scorer
     from discffusion.trainer import Trainer
     from discffusion.training.history import History
@@ -30,9 +33,12 @@ _HOMES = {
     "History": "discffusion.training.history",
     "MatchItem": "discffusion.data",
     "Observation": "discffusion.scorer",
+    "Report": "discffusion.evaluation",
     "ScoreConfig": "discffusion.config",
     "Scorer": "discffusion.scorer",
     "Trainer": "discffusion.trainer",
+    "compare": "discffusion.evaluation",
+    "evaluate": "discffusion.evaluation",
     "load_dataset": "discffusion.data",
 }
 
@@ -41,10 +47,13 @@ __all__ = [
     "History",
     "MatchItem",
     "Observation",
+    "Report",
     "ScoreConfig",
     "Scorer",
     "Trainer",
     "__version__",
+    "compare",
+    "evaluate",
     "load_dataset",
 ]
 __all__ += errors.__all__

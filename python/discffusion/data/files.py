@@ -127,13 +127,17 @@ def read_csv(
 
 def read_parquet(path: Path, columns: Iterable[str]) -> Any:
     """A parquet file as a pyarrow table, memory-mapped; `columns` must be there."""
-    pq = need("pyarrow.parquet", "eval")
-    arrow = need("pyarrow", "eval")
+    pq = need("pyarrow.parquet", "data")
+    arrow = need("pyarrow", "data")
     try:
         table = pq.read_table(os.fspath(path), memory_map=True)
     except (arrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path} is not a parquet file that can be read: {error}") from None
-    _check_header(path, table.column_names, columns)
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path} has a column whose name is not UTF-8 text") from None
+    _check_header(path, names, columns)
     return table
 
 

@@ -29,6 +29,9 @@ def in_drawn_order(
         The candidates, and a bool array of their number.
     """
     candidates = [*positives, *negatives]
-    digests = [hashlib.sha256(f"{key}\n{place}".encode()).digest() for place in range(len(candidates))]
+    digests = [
+        hashlib.sha256(f"{key}\n{place}".encode("utf-8", "surrogatepass")).digest()
+        for place in range(len(candidates))
+    ]
     order = sorted(range(len(candidates)), key=digests.__getitem__)
     return [candidates[place] for place in order], np.array([place < len(positives) for place in order])

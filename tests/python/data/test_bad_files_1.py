@@ -194,4 +194,10 @@ def test_refcocog(tmp_path: Path, spoil: Spoil, parts: tuple[str, ...]) -> None:
 
 def test_lists_nested_too_deep_to_be_shown(tmp_path: Path) -> None:
     deep = b"]" * 100_000 + b"a" * 99_999
-    check("refcocog", tmp_path, {}, raw(REFS, b"](}(S'ref_id'\n" + deep + b"ue."), (REFS, "ref 0", "ref_id is [[["))
+    check(
+        "refcocog",
+        tmp_path,
+        {},
+        raw(REFS, b"](}(S'ref_id'\n" + deep + b"ue."),
+        (REFS, "ref 0", "ref_id is [[["),
+    )

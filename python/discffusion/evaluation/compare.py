@@ -1,0 +1,173 @@
+"""Two runs on the same items: the difference of a metric, its interval and its p-value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion.errors import ConfigError
+from discffusion.evaluation.intervals import SEED, bootstrap, wilson
+from discffusion.evaluation.metrics import metric_named
+from discffusion.evaluation.record import Record, clusters_of, ordered
+from discffusion.evaluation.report import Report
+from discffusion.evaluation.trials import Trials, cluster_sums, flag, weighted
+
+__all__ = ["Comparison", "compare", "mcnemar", "sign_flip"]
+
+#: how often the signs of differences are drawn
+PERMUTATIONS = 10_000
+#: numbers held at a time
+_AT_ONCE = 1 << 21
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much better the first of two runs is than the second.
+
+    Attributes:
+        metric: the value compared.
+        difference: the first's value less the second's, -1 to 1.
+        low, high: ends of its 95 % interval.
+        p_value: two-sided, of no difference.
+        n: trials, the same in both.
+        method: the test: ``"mcnemar"`` (exact; 0/1 trials that share no image) or ``"sign-flip"`` (signs of the
+            differences of image groups drawn at random, or all of them where they are few).
+        groups: number of independent image groups.
+    """
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    method: str
+    groups: int
+
+    def __str__(self) -> str:
+        points = f"{self.difference * 100:+.2f} [{self.low * 100:+.2f}, {self.high * 100:+.2f}]"
+        return (
+            f"{self.metric}: {points} percentage points, p = {self.p_value:.3g} ({self.method}, n = {self.n})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return asdict(self)
+
+
+def compare(
+    a: Report | Iterable[Record], b: Report | Iterable[Record], metric: str = "accuracy"
+) -> Comparison:
+    """Compares two runs on the same items, item by item.
+
+    Args:
+        a: the one expected to be better; a report or scored items.
+        b: the other.
+        metric: a value's name, as ``"accuracy"`` or ``"winoground/group"``.
+
+    Raises:
+        ConfigError: the items differ, or the metric is unknown, does not apply or is no mean of trials.
+    """
+    first, second = _records(a), _records(b)
+    _same_items(first, second)
+    name, _, output = metric.partition("/")
+    found = metric_named(name)
+    if found.trials is None:
+        raise ConfigError(f"{name} is no mean over items, so two runs cannot be compared item by item by it")
+    of_a, of_b = found.trials(first), found.trials(second)
+    if output not in of_a.outputs:
+        known = ", ".join(f"{name}/{part}" if part else name for part in of_a.outputs)
+        raise ConfigError(f"there is no {metric!r} to compare; there is: {known}")
+    return _compared(metric, output, of_a, of_b, clusters_of(first))
+
+
+def _compared(metric: str, output: str, a: Trials, b: Trials, clusters: NDArray[np.intp]) -> Comparison:
+    kept = a.of_output(output)
+    won, lost = a.credit[kept], b.credit[kept]
+    weights = a.outputs[output]
+    statistic = weighted(weights[weights != 0])
+    sums = cluster_sums(won - lost, a.leaf[kept], clusters[a.record[kept]])
+    total = sums.sum(axis=0)
+    difference, groups = float(statistic(total)), len(sums)
+    if sums.shape[1] == 2 and len(won) == groups and flag(won) and flag(lost):
+        p_value, method = mcnemar(int((won > lost).sum()), int((won < lost).sum())), "mcnemar"
+    else:
+        # what each group adds to the difference
+        leaves = sums.shape[1] // 2
+        p_value = sign_flip(sums[:, :leaves] @ (weights[weights != 0] / weights.sum() / total[leaves:]))
+        method = "sign-flip"
+    low, high = bootstrap(sums, statistic) or _unseen(difference, groups)
+    return Comparison(
+        metric, difference, min(low, difference), max(high, difference), p_value, len(won), method, groups
+    )
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """The exact two-sided p-value of as many trials that only one of two runs, and only the other, got right."""
+    trials, fewer = won + lost, min(won, lost)
+    tail = sum(math.comb(trials, count) for count in range(fewer + 1))
+    # whole numbers: 2 ** trials may be beyond what a float holds
+    return min(1.0, (2 * tail) / (1 << trials))
+
+
+def sign_flip(parts: NDArray[np.float64]) -> float:
+    """The two-sided p-value of a sum whose parts are as likely to have the other sign.
+
+    Exact where there are no more sign patterns than would be drawn.
+
+    Args:
+        parts: float64 ``[n]``, one an independent group.
+    """
+    parts = parts[np.abs(parts) > 1e-15]
+    # rounding is not to count as a difference
+    reached = abs(float(parts.sum())) - 1e-12 * float(np.abs(parts).sum())
+    if 1 << len(parts) <= PERMUTATIONS:
+        patterns = np.arange(1 << len(parts))[:, None] >> np.arange(len(parts)) & 1
+        sums = np.abs((1 - 2.0 * patterns) @ parts)
+        return float((sums >= reached).mean())
+    rng = np.random.default_rng(SEED)
+    at_once = max(1, _AT_ONCE // len(parts))
+    beyond = 0
+    for start in range(0, PERMUTATIONS, at_once):
+        rows = min(at_once, PERMUTATIONS - start)
+        signs = 1 - 2.0 * rng.integers(2, size=(rows, len(parts)), dtype=np.int8)
+        beyond += int((np.abs(signs @ parts) >= reached).sum())
+    return (beyond + 1) / (PERMUTATIONS + 1)
+
+
+def _unseen(difference: float, groups: int) -> tuple[float, float]:
+    """Where all groups differ alike: groups not seen may differ otherwise, as many as Wilson's interval of 0 allows."""
+    share = wilson(0.0, groups)[1]
+    return (1 - share) * difference - share, (1 - share) * difference + share
+
+
+def _records(given: Report | Iterable[Record]) -> list[Record]:
+    return ordered(given.records if isinstance(given, Report) else given)
+
+
+def _same_items(a: list[Record], b: list[Record]) -> None:
+    by_key = {record.key: record for record in b}
+    only_a = [record.key for record in a if record.key not in by_key]
+    only_b = len(b) - (len(a) - len(only_a))
+    if only_a or only_b:
+        raise ConfigError(
+            f"the runs hold different items: {len(only_a)} only in the first, {only_b} only in the second, "
+            f"{len(a) - len(only_a)} in both; compare needs the same items in both"
+        )
+    other = [
+        record.key
+        for record in a
+        if record.match.shape != by_key[record.key].match.shape
+        or (record.match != by_key[record.key].match).any()
+        or record.texts != by_key[record.key].texts
+    ]
+    if other:
+        raise ConfigError(
+            f"{len(other)} items have other texts or matches in the two runs, the first is {other[0]!r}; compare "
+            "needs the same items in both"
+        )

@@ -1,0 +1,100 @@
+"""What a scorer is, as the columns of a row and as what must be the same for rows to belong together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from discffusion.errors import ConfigError
+
+__all__ = ["columns", "described", "identity", "plain"]
+
+# Where and with what a score is computed. The model counts by its name too: a fingerprint is a sample of its weights.
+_PLACE = ("device", "versions")
+# Fields of a configuration that never change a score: rows that were scored before are still right.
+_NO_EFFECT = ("batch_size", "truncate")
+
+
+def described(scorer: Any) -> dict[str, Any]:
+    """What `scorer` says of itself by ``describe()``, plain data; the name of its class if it says nothing.
+
+    Raises:
+        ConfigError: what it says is not plain data.
+    """
+    kind = type(scorer)
+    if not hasattr(scorer, "describe"):
+        return {"class": f"{kind.__module__}.{kind.__qualname__}"}
+    found = plain(scorer.describe(), "what describe() of the scorer returns")
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"describe() of {kind.__qualname__} returns {type(found).__name__}; expected a dict"
+        )
+    return found
+
+
+def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what :func:`described` gives, what scores depend on."""
+    kept = {name: value for name, value in facts.items() if name not in _PLACE}
+    config = kept.get("config")
+    if isinstance(config, dict):
+        kept["config"] = {name: value for name, value in config.items() if name not in _NO_EFFECT}
+    return kept
+
+
+def columns(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what :func:`described` gives, what stands in each row."""
+    from discffusion import __version__
+
+    config = facts.get("config")
+    config = config if isinstance(config, dict) else {}
+    timesteps = facts.get("timesteps")
+    if not isinstance(timesteps, list) or not all(isinstance(step, int) for step in timesteps):
+        timesteps = None
+    versions = facts.get("versions")
+    versions = versions if isinstance(versions, dict) else {}
+    return {
+        "score_version": facts.get("score_version"),
+        "model": str(facts.get("model", facts.get("class", "not told"))),
+        "deltas": facts.get("deltas"),
+        "dtype": facts.get("dtype"),
+        "seed": _whole(facts.get("seed", config.get("seed"))),
+        "n_noise": _whole(facts.get("n_noise", None if timesteps is None else len(timesteps))),
+        "timesteps": timesteps,
+        "preprocess_version": facts.get("preprocess_version"),
+        "device": facts.get("device"),
+        "versions": ", ".join(
+            f"{name} {version}" for name, version in {"discffusion": __version__, **versions}.items()
+        ),
+    }
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def plain(value: Any, where: str) -> Any:
+    """`value` as JSON gives it back: dicts with string keys, lists, text, numbers and None.
+
+    Raises:
+        ConfigError: it holds something else; the message says `where`.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{where} holds {value!r}; expected finite numbers")
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry, f"{where}, {name}") for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry, where) for entry in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(entry, where) for entry in value), key=repr)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, torch tensors
+        return plain(value.tolist(), where)
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    raise ConfigError(
+        f"{where} holds {type(value).__name__}; expected plain data (text, numbers, lists, dicts)"
+    )

@@ -1,0 +1,93 @@
+"""Metrics, from records alone. A new metric is one file and one line below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from discffusion.errors import ConfigError
+from discffusion.evaluation.metrics import (
+    accuracy,
+    aro,
+    calibration,
+    retrieval,
+    sugarcrepe,
+    tree,
+    vqa,
+    winoground,
+)
+from discffusion.evaluation.metrics.metric import Metric, Result
+from discffusion.evaluation.metrics.top import top
+
+__all__ = ["METRICS", "Metric", "Result", "auto_metrics", "describe_metrics", "metric_named", "metric_names"]
+
+#: by name; besides, ``acc@K`` for any K
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        accuracy.METRIC,
+        top("acc@1"),
+        top("acc@5"),
+        winoground.METRIC,
+        tree.METRIC,
+        sugarcrepe.METRIC,
+        aro.METRIC,
+        vqa.METRIC,
+        retrieval.METRIC,
+        calibration.METRIC,
+    )
+    if metric is not None
+}
+
+
+def metric_names() -> list[str]:
+    """The names of all metrics."""
+    return sorted(METRICS)
+
+
+def describe_metrics() -> dict[str, str]:
+    """What each metric measures, in one line, by name."""
+    return {name: METRICS[name].line for name in metric_names()}
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of this name.
+
+    Raises:
+        ConfigError: there is none; the message lists all.
+    """
+    found = METRICS.get(name) or top(name) if isinstance(name, str) else None
+    if found is None:
+        raise ConfigError(
+            f"unknown metric {name!r}; there are: {', '.join(metric_names())} (and acc@K for any K)"
+        )
+    return found
+
+
+def auto_metrics(items: Iterable[Any]) -> tuple[str, ...]:
+    """The metrics that suit items, or records, of a list that does not say so itself.
+
+    ``accuracy`` always; ``winoground`` if all are two images and two texts that match one to one; ``acc@1`` where an
+    image or a text has more than two candidates, ``acc@5`` where more than five of them do not match.
+
+    Args:
+        items: anything with ``match``, bool ``[n_images, n_texts]``.
+    """
+    chosen, seen, square = ["accuracy"], 0, True
+    candidates = others = 0
+    for item in items:
+        match = np.asarray(item.match)
+        seen += 1
+        square &= match.shape == (2, 2) and bool((match.sum(0) == 1).all() and (match.sum(1) == 1).all())
+        candidates = max(candidates, *match.shape)
+        for side in (match, match.T):
+            others = max(others, *((~side).sum(axis=1) * side.any(axis=1)).tolist())
+    if seen and square:
+        chosen.append("winoground")
+    if candidates > 2:
+        chosen.append("acc@1")
+    if candidates > 2 and others >= 5:
+        chosen.append("acc@5")
+    return tuple(chosen)

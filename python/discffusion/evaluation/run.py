@@ -1,0 +1,245 @@
+"""Scoring items and measuring how well that went."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion._progress import Progress
+from discffusion.data.item import MatchItem
+from discffusion.errors import ConfigError, DiscffusionError
+from discffusion.evaluation.bar import Told, showing
+from discffusion.evaluation.describe import columns, described
+from discffusion.evaluation.files import recorded
+from discffusion.evaluation.journal import Journal
+from discffusion.evaluation.metrics import auto_metrics, metric_named
+from discffusion.evaluation.questions import Question, Questions
+from discffusion.evaluation.record import Record
+from discffusion.evaluation.report import Report
+from discffusion.evaluation.rows import rows_of
+from discffusion.evaluation.scoring import Scoring
+from discffusion.evaluation.settings import digest, settings_of
+from discffusion.training.plan import whole_number
+
+__all__ = ["evaluate", "reopen"]
+
+
+def evaluate(
+    scorer: Any,
+    items: Iterable[MatchItem],
+    metrics: str | Sequence[str] = "auto",
+    limit: int | None = None,
+    output: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    progress: Progress = None,
+    batch_items: int | None = None,
+) -> Report:
+    """Scores items and measures how well matching pairs are told from others.
+
+    With an `output`, every score is written as it comes, with all that is needed to repeat it. A run that ended in
+    whatever way, also by ``kill -9``, and is started again in the same way scores what is missing, and gives the
+    rows and the report of one that was never interrupted.
+
+    Args:
+        scorer: a :class:`~discffusion.Scorer`, or any object with ``matrix(images, texts) -> [n_images, n_texts]``.
+            Besides, it may have ``describe() -> dict``, plain data that identify it;
+            ``score_pairs(images, texts, pairs) -> [len(pairs)]`` with pairs of indices, which promises that the score
+            of a pair depends on that pair alone; and ``count_tokens(texts) -> [(count, truncated)]``.
+        items: items to score. What has a length and an index is read item by item as it is needed.
+        metrics: names of metrics, see :func:`discffusion.evaluation.metrics.describe_metrics`; ``"auto"`` for those of
+            the dataset.
+        limit: score only so many of the first items.
+        output: a ``.jsonl`` or ``.parquet`` file for the rows, one an image and text of an item.
+        resume: whether to keep the rows that are in `output`; False removes them.
+        progress: True, False, or a function of ``(done, total)`` in items; None shows a bar if somebody watches.
+        batch_items: items that are scored and written together; None for up to 16, fewer where they have many
+            pairs. Never changes a score by more than rounding.
+
+    Returns:
+        The values with their 95 % intervals, and the scores as ``records``.
+
+    Raises:
+        ConfigError: an argument is wrong, or `output` holds rows of another evaluation; says what differs.
+        DatasetError: there are no items, one is malformed, or `output` holds something that is no row; names the line.
+        DiscffusionError: a score is not finite; names the item. The rows before it are kept.
+    """
+    names = _metric_names(metrics)
+    limit = None if limit is None else whole_number("limit", limit, 1)
+    scoring = Scoring(scorer, None if batch_items is None else whole_number("batch_items", batch_items, 1))
+    questions = Questions(items, limit)
+    facts = described(scorer)
+    settings = settings_of(facts, questions.name, questions.about)
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(output, settings, resume))
+        told = stack.enter_context(showing(progress, len(questions)))
+        constant = {"dataset": questions.name, **columns(facts)}
+        run = _Run(scoring, journal, constant, told)
+        for block in scoring.blocks(questions):
+            run.block(block)
+        journal.finish()
+    return _report(questions, run.records, names, settings, constant["model"], run.cut, journal.path)
+
+
+def reopen(
+    output: str | os.PathLike[str],
+    items: Iterable[MatchItem],
+    metrics: str | Sequence[str] = "auto",
+    limit: int | None = None,
+) -> Report:
+    """The report of rows that :func:`evaluate` wrote, from the rows and the items alone; nothing is scored.
+
+    Raises:
+        ConfigError: an argument is wrong, or the rows are not those of these items.
+        DatasetError: the file cannot be read; names the line.
+    """
+    names = _metric_names(metrics)
+    limit = None if limit is None else whole_number("limit", limit, 1)
+    questions, path = Questions(items, limit), Path(output).expanduser()
+    found, settings, model = recorded(path)
+    records = []
+    cut: dict[str, int] = {}
+    for question in questions:
+        scores = found.scores(question, str(path))
+        if np.isnan(scores).any():
+            raise ConfigError(
+                f"{path} lacks rows of item {question.item.key!r}; run the evaluation to its end, or set a limit"
+            )
+        records.append(_record(question, scores))
+        cut.update({text: found.cut[text] for text in question.texts if text in found.cut})
+    return _report(questions, records, names, settings, model, cut, path)
+
+
+class _Run:
+    """Turns blocks of items into records, and writes rows on the way."""
+
+    def __init__(
+        self, scoring: Scoring, journal: Journal, constant: dict[str, Any], told: Told | None
+    ) -> None:
+        self.records: list[Record] = []
+        # texts that are longer than the model reads, with their numbers of tokens
+        self.cut: dict[str, int] = {}
+        self._scoring, self._journal, self._constant, self._told = scoring, journal, constant, told
+
+    def block(self, block: list[Question]) -> None:
+        where = str(self._journal.path)
+        known = [self._journal.found.scores(question, where) for question in block]
+        new = any(np.isnan(values).any() for values in known)
+        tokens = self._scoring.tokens(text for question in block for text in question.texts)
+        scores = self._score(block, known, tokens) if new else known
+        self._scoring.remember(block, scores)
+        for question, values in zip(block, scores, strict=True):
+            self.records.append(_record(question, values))
+            if tokens is not None:
+                self.cut.update({text: tokens[text][0] for text in question.texts if tokens[text][1]})
+        self._tell(0.0, new)
+
+    def _score(
+        self, block: list[Question], known: list[NDArray[np.float64]], tokens: Any
+    ) -> list[NDArray[np.float64]]:
+        """The scores of a block; what is not known of it is computed and written."""
+        start = time.perf_counter()
+        report = self._part_of(block) if self._told is not None else None
+        scores, computed = self._scoring.score(block, report)
+        seconds = (time.perf_counter() - start) / max(computed, 1)
+        constant = {**self._constant, "seconds": round(seconds, 6)}
+        rows: list[dict[str, Any]] = []
+        merged = []
+        try:
+            for question, values, before in zip(block, scores, known, strict=True):
+                _check_finite(question, values)
+                rows.extend(rows_of(question, values, before, constant, tokens))
+                merged.append(np.where(np.isnan(before), values, before))
+        finally:
+            self._journal.append(rows)
+        return merged
+
+    def _part_of(self, block: list[Question]) -> Callable[[int, int], None]:
+        """What is told while a block is at work; that it is done, only when its rows are written."""
+
+        def part(done: int, total: int) -> None:
+            if done < total:
+                self._tell(len(block) * done / total, True)
+
+        return part
+
+    def _tell(self, more: float, scored: bool) -> None:
+        if self._told is not None:
+            self._told(len(self.records) + more, scored)
+
+
+def _record(question: Question, scores: NDArray[np.float64]) -> Record:
+    item = question.item
+    return Record(
+        item.key, scores, item.match, item.group, question.references, question.texts, dict(item.meta or {})
+    )
+
+
+def _check_finite(question: Question, scores: NDArray[np.float64]) -> None:
+    wrong = np.argwhere(~np.isfinite(scores)).tolist()
+    if wrong:
+        i, j = wrong[0]
+        raise DiscffusionError(
+            f"item {question.item.key!r}: the score of image {i} ({question.references[i]}) and text {j} "
+            f"({question.texts[j]!r}) is {scores[i, j]}, which ranks nothing; in float16, try float32 or bfloat16"
+        )
+
+
+def _metric_names(metrics: str | Sequence[str]) -> tuple[str, ...] | None:
+    """The names asked for, all known; None for those of the dataset."""
+    if isinstance(metrics, str) and metrics == "auto":
+        return None
+    if not isinstance(metrics, str | Sequence):
+        raise ConfigError(f'metrics is {type(metrics).__name__}; expected names, or "auto"')
+    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    if not names:
+        raise ConfigError('metrics names none; leave it "auto" for those of the dataset')
+    return tuple(metric_named(name).name for name in names)
+
+
+def _report(
+    questions: Questions,
+    records: list[Record],
+    names: tuple[str, ...] | None,
+    settings: dict[str, Any],
+    model: str,
+    cut: Mapping[str, int],
+    path: Path | None,
+) -> Report:
+    about = questions.about if isinstance(questions.about, Mapping) else {}
+    said = about.get("notes") or ()
+    notes = [said] if isinstance(said, str) else [str(note) for note in said]
+    if questions.limit is not None:
+        notes.append(f"limited to the first {questions.limit} items")
+    if cut:
+        longest = max(cut.values())
+        notes.append(
+            f"{len(cut)} texts are longer than the model reads and were cut; the longest has {longest} tokens"
+        )
+    chosen = names or questions.metrics or auto_metrics(records)
+    more: dict[str, Any] = {
+        "settings": {**settings, "run": digest(settings), "model": model, "limit": questions.limit},
+        "n_expected": questions.expected,
+        "missing": questions.missing,
+        "rows_path": path,
+    }
+    try:
+        return Report.from_records(records, chosen, notes=notes, **more)
+    except ConfigError:
+        if names is not None or len(chosen) == 1:
+            raise
+    # the dataset's own metrics need not suit a few of its items
+    kept = []
+    for name in chosen:
+        try:
+            metric_named(name)(records)
+            kept.append(name)
+        except ConfigError as error:
+            notes.append(f"left out: {error}")
+    return Report.from_records(records, kept or chosen, notes=notes, **more)

@@ -1,0 +1,87 @@
+"""A report as text, as HTML and as a plot."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from discffusion._extras import need
+
+if TYPE_CHECKING:
+    from discffusion.evaluation.estimate import Estimate
+    from discffusion.evaluation.report import Report
+
+__all__ = ["html", "markdown", "plot"]
+
+_COLUMNS = ("metric", "group", "value %", "95 % interval", "n", "ties", "interval by")
+
+
+def _head(report: Report) -> str:
+    name = report.settings.get("dataset")
+    named = f"{name}: " if isinstance(name, str) else ""
+    text = f"{named}{report.n_scored} of {report.n_expected} items scored"
+    if not report.missing:
+        return text
+    more = f" and {len(report.missing) - 3} more" if len(report.missing) > 3 else ""
+    return f"{text}; {len(report.missing)} images missing ({', '.join(report.missing[:3])}{more})"
+
+
+def _cells(name: str, group: str | None, value: Estimate) -> tuple[str, ...]:
+    return (
+        name,
+        "all" if group is None else group,
+        f"{value.value * 100:.2f}",
+        f"{value.low * 100:.2f} to {value.high * 100:.2f}",
+        str(value.n),
+        str(value.ties),
+        value.method if value.groups == value.n else f"{value.method}, {value.groups} image groups",
+    )
+
+
+def _shown(report: Report) -> list[tuple[str, str | None, Estimate]]:
+    """The rows of the report; where all items are of one group, its values are the same and said once."""
+    single = len({record.group for record in report.records}) == 1
+    return [line for line in report.rows() if not (single and line[1] is not None)]
+
+
+def markdown(report: Report) -> str:
+    """The report as markdown: what was scored, the table, the notes."""
+    body = [tuple(cell.replace("|", "\\|") for cell in _cells(*row)) for row in _shown(report)]
+    widths = [max(len(row[column]) for row in [_COLUMNS, *body]) for column in range(len(_COLUMNS))]
+    rule = tuple("-" * width for width in widths)
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (_COLUMNS, rule, *body)
+    ]
+    notes = [f"- {note}" for note in report.notes]
+    return "\n".join([_head(report), "", *lines, *([""] if notes else []), *notes])
+
+
+def html(report: Report) -> str:
+    """The report as an HTML table, for notebooks."""
+
+    def row(cells: tuple[str, ...], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(row(_cells(*line), "td") for line in _shown(report))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    return (
+        f"<p>{escape(_head(report))}</p><table><thead>{row(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+        + (f"<ul>{notes}</ul>" if notes else "")
+    )
+
+
+def plot(report: Report, ax: Any = None) -> Any:
+    """Every value of the report with its interval, in percent, on matplotlib Axes."""
+    if ax is None:
+        size = (7.0, 1 + 0.3 * len(_shown(report)))
+        ax = need("matplotlib.pyplot", extra="plot").subplots(figsize=size, layout="constrained")[1]
+    lines = _shown(report)
+    for place, (_, _, value) in enumerate(lines):
+        middle = value.value * 100
+        ends = [[middle - value.low * 100], [value.high * 100 - middle]]
+        ax.errorbar([middle], [place], xerr=ends, fmt="o", color="C0", capsize=3)
+    ax.set_yticks(range(len(lines)), [f"{name}, {group}" if group else name for name, group, _ in lines])
+    ax.invert_yaxis()
+    ax.set_xlabel("% with 95 % interval")
+    return ax
