@@ -15,7 +15,7 @@ use super::tools::{tokens_dict, truncation};
 use crate::checkpoint::Prediction;
 use crate::config::{MapKind, ScoreConfig};
 use crate::encode::tokenizer::Truncate;
-use crate::score::{Look, Model, Request};
+use crate::score::{Event, Look, Model, Request};
 use crate::torch::{device_name, dtype_name, parse_device, parse_dtype};
 use crate::{Error, Result};
 
@@ -196,9 +196,16 @@ impl Scorer {
             };
             let pairs = pairs.rows().into_iter().map(index).collect::<Result<Vec<_>>>()?;
             let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
-            self.0.score_pairs(&request, &config, |done, total| match &progress {
-                None => Ok(()),
-                Some(call) => Python::attach(|py| call.call1(py, (done, total))).map(drop).map_err(|e| raised.stop(e)),
+            self.0.score_pairs(&request, &config, |event| {
+                let said = Python::attach(|py| match (event, &progress) {
+                    (Event::Progress { done, total }, Some(call)) => call.call1(py, (done, total)).map(drop),
+                    (Event::Progress { .. }, None) => Ok(()),
+                    (Event::SmallerBatch(size), _) => warn(
+                        py,
+                        format!("memory ran out; going on with a batch_size of {size}, which changes no score"),
+                    ),
+                });
+                said.map_err(|error| raised.stop(error))
             })
         })?;
         Ok(PyArray2::from_vec2(py, &rows)?)
@@ -277,6 +284,10 @@ fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
     let message = format!(
         "{count} text(s) are longer than the {max} tokens this model reads and were cut; the end token is kept"
     );
+    warn(py, message)
+}
+
+fn warn(py: Python<'_>, message: String) -> PyResult<()> {
     PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message).expect("no zero byte"), 2)
 }
 

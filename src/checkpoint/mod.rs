@@ -11,6 +11,7 @@ mod tensors;
 mod text;
 mod unet;
 mod vae;
+mod weight;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use tensors::{TensorFile, write_atomically};
 pub use text::TextConfig;
 pub use unet::{BlockKind, UNetConfig};
 pub use vae::VaeConfig;
+pub use weight::Weight;
 pub use weights::{Scope, Weights};
 
 use crate::{Error, Result};

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use super::json;
+use super::weight::{Pages, Weight};
+use crate::torch::shim;
 use crate::{Error, Result};
 
 struct Entry {
@@ -25,7 +28,7 @@ struct Entry {
 /// The weights of one network.
 pub struct Weights {
     part: PathBuf,
-    files: Vec<Mmap>,
+    files: Vec<Arc<Mmap>>,
     entries: BTreeMap<String, Entry>,
     used: RefCell<BTreeSet<String>>,
     device: Device,
@@ -54,8 +57,8 @@ impl Weights {
     fn map(&mut self, path: &Path) -> Result<()> {
         let fail = |why: &dyn std::fmt::Display| Error::Checkpoint(format!("{}: {why}", path.display()));
         let file = File::open(path).map_err(|why| fail(&format_args!("cannot be opened ({why})")))?;
-        // SAFETY: the mapping is read-only and every tensor is copied out of it while `self` lives. A file that
-        // another process shortens meanwhile would fault; model files are written once.
+        // SAFETY: the mapping is read-only and lives as long as the tensors over it. A file that another process
+        // shortens meanwhile would fault; model files are written once.
         let mapped = unsafe { Mmap::map(&file) }.map_err(|why| fail(&format_args!("cannot be mapped ({why})")))?;
         let tensors = SafeTensors::deserialize(&mapped).map_err(|why| {
             fail(&format_args!("is not a complete safetensors file ({why}); download or copy it again"))
@@ -73,7 +76,7 @@ impl Weights {
                 return Err(fail(&format_args!("{name} is stored twice")));
             }
         }
-        self.files.push(mapped);
+        self.files.push(Arc::new(mapped));
         Ok(())
     }
 
@@ -104,7 +107,7 @@ impl Weights {
         )))
     }
 
-    fn load(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+    fn load(&self, name: &str, shape: &[i64]) -> Result<Weight> {
         let fail = |what: String| Error::Checkpoint(format!("{}: {what}", self.part.display()));
         let entry = self.entries.get(name).ok_or_else(|| fail(format!("weight {name} {shape:?} is missing")))?;
         if entry.shape != shape {
@@ -114,11 +117,15 @@ impl Weights {
             .kind
             .ok_or_else(|| fail(format!("weight {name} is of type {:?}; expected F32, F16 or BF16", entry.dtype)))?;
         self.used.borrow_mut().insert(name.to_owned());
-        let bytes = &self.files[entry.file][entry.bytes.clone()];
-        let tensor = Tensor::f_from_data_size(bytes, shape, kind)
-            .and_then(|tensor| tensor.f_to_device(self.device))
-            .and_then(|tensor| tensor.f_to_kind(self.kind));
-        tensor.map_err(|why| crate::torch::from_tch(&why))
+        let file = &self.files[entry.file];
+        let bytes = &file[entry.bytes.clone()];
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes());
+        let stored = if aligned {
+            shim::borrow(bytes, shape, kind, Arc::clone(file))?
+        } else {
+            Tensor::f_from_data_size(bytes, shape, kind).map_err(|why| crate::torch::from_tch(&why))?
+        };
+        Weight::new(stored, Pages::new(file, entry.bytes.clone()), self.device, self.kind)
     }
 }
 
@@ -185,6 +192,11 @@ pub struct Scope<'a> {
 impl Scope<'_> {
     /// The weight `name` below this place, of exactly this shape, on the device and in the data type of the part.
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        Ok(self.weight(name, shape)?.plain().shallow_clone())
+    }
+
+    /// The same, for a layer that keeps it in a layout of its own.
+    pub fn weight(&self, name: &str, shape: &[i64]) -> Result<Weight> {
         self.weights.load(&self.key(name), shape)
     }
 

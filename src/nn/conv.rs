@@ -1,11 +1,16 @@
+use std::sync::OnceLock;
+
 use tch::Tensor;
 
+use super::packs;
 use crate::Result;
-use crate::checkpoint::Scope;
+use crate::checkpoint::{Scope, Weight};
+use crate::torch::shim;
 
 /// A square 2-d convolution with bias over `[B, C, h, w]`.
 pub struct Conv2d {
-    weight: Tensor,
+    weight: Weight,
+    packed: OnceLock<Tensor>,
     bias: Tensor,
     stride: i64,
     padding: i64,
@@ -15,7 +20,8 @@ impl Conv2d {
     /// Reads `weight` `[outputs, inputs, kernel, kernel]` and `bias` `[outputs]`; padding keeps the size at stride 1.
     pub fn new(weights: &Scope, inputs: i64, outputs: i64, kernel: i64) -> Result<Self> {
         Ok(Conv2d {
-            weight: weights.get("weight", &[outputs, inputs, kernel, kernel])?,
+            weight: weights.weight("weight", &[outputs, inputs, kernel, kernel])?,
+            packed: OnceLock::new(),
             bias: weights.get("bias", &[outputs])?,
             stride: 1,
             padding: kernel / 2,
@@ -29,6 +35,12 @@ impl Conv2d {
 
     /// `[B, in, h, w]` to `[B, out, h', w']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.weight, Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+        if packs(&self.weight, x) {
+            // The layout depends on the size of the first input, the numbers do not.
+            let pack = |weight: &Tensor| shim::pack_conv2d(weight, self.stride, self.padding, &x.size());
+            let packed = self.packed.get_or_init(|| self.weight.packed(pack));
+            return shim::conv2d(x, packed, &self.bias, self.stride, self.padding);
+        }
+        x.conv2d(self.weight.plain(), Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
     }
 }

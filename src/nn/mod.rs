@@ -10,3 +10,15 @@ pub use activation::Activation;
 pub use conv::Conv2d;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint::Weight;
+use crate::torch::shim;
+
+/// Whether a layer computes with its weight packed for oneDNN: on the CPU in float32, where nothing is to be
+/// differentiated. Its kernels are up to three times as fast as with the plain layout, most of all for small maps
+/// of many channels, where reordering the weight costs as much as the convolution.
+fn packs(weight: &Weight, x: &Tensor) -> bool {
+    weight.device() == Device::Cpu && weight.kind() == Kind::Float && !x.requires_grad() && shim::has_onednn()
+}

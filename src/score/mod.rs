@@ -12,7 +12,7 @@ mod weights;
 
 use std::collections::HashMap;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 pub use layer::layer_score;
 pub use model::{Model, Parameters, Texts};
@@ -24,7 +24,7 @@ pub use select::sites as select_sites;
 use self::plan::Plan;
 use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::encode::image::Rgb;
-use crate::torch::to_vec64;
+use crate::torch::{caught, shim, to_vec64};
 use crate::{Error, Result};
 
 /// What to score: images, texts, and which of them belong together.
@@ -42,12 +42,12 @@ impl Model {
     ///
     /// Images and texts are encoded once, the noise of a timestep is shared by all pairs, and a score does not depend
     /// on the batch size, the order of the pairs or what else is in the request, beyond floating-point rounding.
-    /// `progress` is told how many evaluations of the UNet are done, of how many.
+    /// Where memory runs out, a batch is halved and tried again. `told` hears how far the work is.
     pub fn score_pairs(
         &self,
         request: &Request,
         config: &ScoreConfig,
-        mut progress: impl FnMut(usize, usize) -> Result<()>,
+        mut told: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
         if request.pairs.is_empty() {
             return self.check(request, config).map(|_| vec![]);
@@ -55,13 +55,25 @@ impl Model {
         let scene = self.scene(request, config)?;
         let plan =
             Plan::new(request.pairs, scene.timesteps.len(), config.compares_to_empty().then_some(scene.empty_text));
-        let batch = config.batch_size.unwrap_or_else(|| self.auto_batch(&scene.latents));
+        let mut batch = config.batch_size.unwrap_or_else(|| self.auto_batch(&scene.latents));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
         let total = plan.units.len();
-        for units in plan.batches(batch) {
-            let rows = scene.evaluate(units, config.method != Method::Attention)?;
-            values.extend(units.iter().copied().zip(Value::of(&rows, units.len())));
-            progress(values.len(), total)?;
+        for mut left in plan.parts() {
+            while !left.is_empty() {
+                let (units, rest) = left.split_at(batch.min(left.len()));
+                match caught(|| scene.evaluate(units, config.method != Method::Attention)) {
+                    Ok(rows) => values.extend(units.iter().copied().zip(Value::of(&rows, units.len()))),
+                    Err(Error::OutOfMemory(_)) if units.len() > 1 => {
+                        batch = units.len() / 2;
+                        shim::empty_cuda_cache();
+                        told(Event::SmallerBatch(batch))?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+                left = rest;
+                told(Event::Progress { done: values.len(), total })?;
+            }
         }
         let score = |&(image, text): &(usize, usize), step: usize| {
             let unit = values[&Unit { image, text, step }];
@@ -145,13 +157,30 @@ impl Model {
         Ok(noise.to_device(self.device()))
     }
 
-    /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more.
+    /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more, as far as
+    /// its free memory goes.
     pub fn auto_batch(&self, latents: &Tensor) -> usize {
         let size = latents.size();
         let pixels = (size[2] * size[3]) as usize;
-        let budget = if self.device().is_cuda() { 64 * 4096 } else { 4096 };
-        (budget / pixels).clamp(1, 256)
+        let Device::Cuda(index) = self.device() else {
+            return (4096 / pixels).clamp(1, 256);
+        };
+        let wanted = (64 * 4096 / pixels).clamp(1, 256);
+        let room = shim::cuda_memory(index).map_or(wanted, |memory| memory.free / (pixels * BYTES_PER_PIXEL));
+        wanted.min(room).max(1)
     }
+}
+
+/// Upper estimate of what one evaluation of Stable Diffusion's UNet takes on a GPU, by latent pixel: 256 MiB at 64×64.
+const BYTES_PER_PIXEL: usize = 64 << 10;
+
+/// What [`Model::score_pairs`] says while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// So many evaluations of the UNet are done, of so many.
+    Progress { done: usize, total: usize },
+    /// Memory ran out; batches are of this size from now on.
+    SmallerBatch(usize),
 }
 
 /// What a configuration comes to on this model.

@@ -48,9 +48,9 @@ impl Plan {
         Plan { units, conditional }
     }
 
-    /// Batches of at most `size`; none mixes evaluations with and without a text.
-    pub fn batches(&self, size: usize) -> impl Iterator<Item = &[Unit]> {
+    /// The evaluations with a text and those without, which share no batch.
+    pub fn parts(&self) -> [&[Unit]; 2] {
         let (with, without) = self.units.split_at(self.conditional);
-        with.chunks(size).chain(without.chunks(size))
+        [with, without]
     }
 }

@@ -3,6 +3,8 @@
 //! tch's plain methods panic when libtorch throws. Inside the core they are used freely, since every input is
 //! checked at a stage's border; [`guarded`] stands at the door and turns what still escapes into a typed error.
 
+pub mod shim;
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
@@ -162,6 +164,11 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     outcome.unwrap_or_else(|payload| Err(from_panic(payload.as_ref())))
 }
 
+/// Runs `work` inside the door, with libtorch's exceptions as errors, so that the core can go on after one.
+pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(from_panic(payload.as_ref())))
+}
+
 /// The default hook prints a message and a backtrace hint; inside the door the caller gets an exception instead.
 fn silence_guarded_panics() {
     static ONCE: Once = Once::new();
@@ -190,7 +197,10 @@ pub fn from_tch(error: &tch::TchError) -> Error {
 fn from_text(text: &str) -> Error {
     // libtorch appends a C++ stack trace; the first line says what happened.
     let first = text.lines().next().unwrap_or(text);
-    if ["out of memory", "can't allocate memory", "not enough memory"].iter().any(|sign| text.contains(sign)) {
+    if ["out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc"]
+        .iter()
+        .any(|sign| text.contains(sign))
+    {
         return Error::OutOfMemory(format!("{first}; use a smaller batch_size or resolution"));
     }
     Error::Internal(anyhow::anyhow!("{first}"))

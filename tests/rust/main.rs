@@ -8,6 +8,7 @@ mod lora;
 mod loss;
 mod noise;
 mod pooling;
+mod shim;
 mod stages;
 mod torch;
 mod train;

@@ -1,0 +1,134 @@
+// What tch does not bind: oneDNN's prepacked kernels, tensors over memory that somebody else owns, and the memory of
+// CUDA devices.
+//
+// Compiled against the headers of the torch that the crate is linked with. Every function catches what libtorch
+// throws and returns null; `discffusion_last_error` then says what it was.
+
+#include <ATen/ATen.h>
+#include <ATen/Config.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdint>
+#include <string>
+
+namespace {
+
+thread_local std::string last_error;
+
+template <typename Work>
+at::Tensor* guarded(Work work) {
+  try {
+    return new at::Tensor(work());
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "unknown C++ exception";
+  }
+  return nullptr;
+}
+
+// The operators are registered with the dispatcher, in libtorch_cpu, but not declared in any header.
+at::Tensor call(const c10::OperatorHandle& op, std::initializer_list<c10::IValue> arguments) {
+  torch::jit::Stack stack(arguments);
+  op.callBoxed(stack);
+  return std::move(stack.front()).toTensor();
+}
+
+c10::OperatorHandle find(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload);
+}
+
+c10::IValue optional(const at::Tensor* tensor) {
+  return tensor == nullptr ? c10::IValue() : c10::IValue(*tensor);
+}
+
+c10::IValue no_scalars() {
+  return c10::impl::GenericList(c10::OptionalType::create(c10::NumberType::get()));
+}
+
+c10::IValue pair(int64_t value) { return c10::List<int64_t>({value, value}); }
+
+}  // namespace
+
+extern "C" {
+
+const char* discffusion_last_error() { return last_error.c_str(); }
+
+// Whether libtorch was built with oneDNN and may use it.
+bool discffusion_has_onednn() { return at::hasMKLDNN() && at::globalContext().userEnabledMkldnn(); }
+
+// A convolution's weight [out, in, k, k] in the layout that is best for inputs of this size.
+at::Tensor* discffusion_pack_conv2d(const at::Tensor* weight, int64_t stride, int64_t padding, const int64_t* input,
+                                    std::size_t dimensions) {
+  return guarded([&] {
+    static const auto op = find("mkldnn::_reorder_convolution_weight", "");
+    const at::IntArrayRef size(input, dimensions);
+    return call(op, {*weight, pair(padding), pair(stride), pair(1), int64_t{1}, c10::List<int64_t>(size)});
+  });
+}
+
+// The convolution of x with a packed weight.
+at::Tensor* discffusion_conv2d(const at::Tensor* x, const at::Tensor* packed, const at::Tensor* bias, int64_t stride,
+                               int64_t padding) {
+  return guarded([&] {
+    static const auto op = find("mkldnn::_convolution_pointwise", "");
+    return call(op, {*x, *packed, optional(bias), pair(padding), pair(stride), pair(1), int64_t{1}, "none",
+                     no_scalars(), c10::IValue()});
+  });
+}
+
+// A linear layer's weight [out, in] in the layout that is best for this many rows.
+at::Tensor* discffusion_pack_linear(const at::Tensor* weight, int64_t rows) {
+  return guarded([&] {
+    static const auto op = find("mkldnn::_reorder_linear_weight", "");
+    return call(op, {*weight, rows});
+  });
+}
+
+// x times a packed weight.
+at::Tensor* discffusion_linear(const at::Tensor* x, const at::Tensor* packed, const at::Tensor* bias) {
+  return guarded([&] {
+    static const auto op = find("mkldnn::_linear_pointwise", "");
+    return call(op, {*x, *packed, optional(bias), "none", no_scalars(), c10::IValue()});
+  });
+}
+
+// Bytes of a CUDA device: free, in all, allocated by tensors now, and at most so far. The allocator is found by name at
+// run time, so that nothing of CUDA is linked; false where there is none.
+bool discffusion_cuda_memory(int index, std::size_t* bytes) {
+  try {
+    auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    if (!allocator->initialized()) return false;
+    const auto device = static_cast<c10::DeviceIndex>(index);
+    const auto [free, total] = allocator->getMemoryInfo(device);
+    const auto allocated = allocator->getDeviceStats(device).allocated_bytes[0];
+    bytes[0] = free;
+    bytes[1] = total;
+    bytes[2] = static_cast<std::size_t>(allocated.current);
+    bytes[3] = static_cast<std::size_t>(allocated.peak);
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+// Gives memory that is kept for later tensors back to the CUDA devices.
+void discffusion_empty_cuda_cache() {
+  try {
+    auto* allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    if (allocator->initialized()) allocator->emptyCache();
+  } catch (...) {
+    // There was nothing to give back.
+  }
+}
+
+// A tensor over memory of the caller, who is told by `release(owner)` when nobody uses it any more.
+at::Tensor* discffusion_borrow(void* data, const int64_t* shape, std::size_t dimensions, int kind, void* owner,
+                               void (*release)(void*)) {
+  return guarded([&] {
+    const auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(kind));
+    return at::from_blob(data, at::IntArrayRef(shape, dimensions), [=](void*) { release(owner); }, options);
+  });
+}
+}

@@ -1,0 +1,145 @@
+//! What tch does not bind, by the C++ beside this file.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::from_text;
+use crate::Result;
+
+unsafe extern "C" {
+    fn discffusion_last_error() -> *const c_char;
+    fn discffusion_has_onednn() -> bool;
+    fn discffusion_pack_conv2d(
+        weight: *const C_tensor,
+        stride: i64,
+        padding: i64,
+        input: *const i64,
+        dimensions: usize,
+    ) -> *mut C_tensor;
+    fn discffusion_conv2d(
+        x: *const C_tensor,
+        packed: *const C_tensor,
+        bias: *const C_tensor,
+        stride: i64,
+        padding: i64,
+    ) -> *mut C_tensor;
+    fn discffusion_pack_linear(weight: *const C_tensor, rows: i64) -> *mut C_tensor;
+    fn discffusion_linear(x: *const C_tensor, packed: *const C_tensor, bias: *const C_tensor) -> *mut C_tensor;
+    fn discffusion_cuda_memory(index: c_int, bytes: *mut usize) -> bool;
+    fn discffusion_empty_cuda_cache();
+    fn discffusion_borrow(
+        data: *mut c_void,
+        shape: *const i64,
+        dimensions: usize,
+        kind: c_int,
+        owner: *mut c_void,
+        release: extern "C" fn(*mut c_void),
+    ) -> *mut C_tensor;
+}
+
+/// Whether oneDNN's kernels can be used.
+pub fn has_onednn() -> bool {
+    // SAFETY: takes and keeps nothing.
+    unsafe { discffusion_has_onednn() }
+}
+
+/// A convolution's weight `[out, in, k, k]` (float32, CPU) in oneDNN's layout for inputs of the shape `input`; inputs of
+/// other shapes give the same numbers.
+pub fn pack_conv2d(weight: &Tensor, stride: i64, padding: i64, input: &[i64]) -> Tensor {
+    // SAFETY: the pointers are valid for the call.
+    owned(unsafe { discffusion_pack_conv2d(weight.as_ptr(), stride, padding, input.as_ptr(), input.len()) })
+}
+
+/// `[B, in, h, w]` to `[B, out, h', w']` with a packed weight and a bias `[out]`.
+pub fn conv2d(x: &Tensor, packed: &Tensor, bias: &Tensor, stride: i64, padding: i64) -> Tensor {
+    // SAFETY: the pointers are valid for the call.
+    owned(unsafe { discffusion_conv2d(x.as_ptr(), packed.as_ptr(), bias.as_ptr(), stride, padding) })
+}
+
+/// A linear layer's weight `[out, in]` (float32, CPU) in oneDNN's layout for inputs of this many rows; other numbers of
+/// rows give the same results.
+pub fn pack_linear(weight: &Tensor, rows: i64) -> Tensor {
+    // SAFETY: the pointer is valid for the call.
+    owned(unsafe { discffusion_pack_linear(weight.as_ptr(), rows) })
+}
+
+/// `[…, in]` to `[…, out]` with a packed weight.
+pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
+    // SAFETY: the pointers are valid for the call, or null where that is allowed.
+    owned(unsafe { discffusion_linear(x.as_ptr(), packed.as_ptr(), bias) })
+}
+
+/// Memory of a CUDA device in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct CudaMemory {
+    pub free: usize,
+    pub total: usize,
+    /// In tensors, now and at most so far.
+    pub allocated: usize,
+    pub peak: usize,
+}
+
+/// What libtorch's allocator says of a CUDA device; none where CUDA is not in use.
+pub fn cuda_memory(index: usize) -> Option<CudaMemory> {
+    let mut bytes = [0; 4];
+    let index = c_int::try_from(index).ok()?;
+    // SAFETY: there is room for the four numbers.
+    let known = unsafe { discffusion_cuda_memory(index, bytes.as_mut_ptr()) };
+    let [free, total, allocated, peak] = bytes;
+    known.then_some(CudaMemory { free, total, allocated, peak })
+}
+
+/// Gives memory that libtorch keeps for later tensors back to the CUDA devices.
+pub fn empty_cuda_cache() {
+    // SAFETY: takes and keeps nothing.
+    unsafe { discffusion_empty_cuda_cache() }
+}
+
+/// A tensor over `bytes`, which are not copied and must not change; `owner` keeps them alive as long as the tensor or
+/// any view of it.
+///
+/// # Errors
+/// `Internal` if there are not as many bytes as the shape needs, or they are not aligned.
+pub fn borrow<T: Send + Sync>(bytes: &[u8], shape: &[i64], kind: Kind, owner: Arc<T>) -> Result<Tensor> {
+    extern "C" fn release<T>(owner: *mut c_void) {
+        // SAFETY: this is the pointer that `Arc::into_raw` gave below, and it comes back once.
+        drop(unsafe { Arc::from_raw(owner as *const T) });
+    }
+    let size = kind.elt_size_in_bytes();
+    let needed = shape.iter().product::<i64>() as usize * size;
+    if bytes.len() != needed || !(bytes.as_ptr() as usize).is_multiple_of(size) {
+        return Err(from_text("a tensor's bytes are of another length or alignment than its shape and type need"));
+    }
+    // c10::ScalarType
+    let kind = match kind {
+        Kind::Half => 5,
+        Kind::Float => 6,
+        Kind::BFloat16 => 15,
+        _ => return Err(from_text("only float tensors are borrowed")),
+    };
+    let owner = Arc::into_raw(owner) as *mut c_void;
+    let data = bytes.as_ptr() as *mut c_void;
+    // SAFETY: the bytes are as many as the tensor reads and live as long as `owner`, which is given back when the
+    // tensor ends. Nothing writes through the pointer: the core never changes weights in place.
+    let made = unsafe { discffusion_borrow(data, shape.as_ptr(), shape.len(), kind, owner, release::<T>) };
+    checked(made)
+}
+
+/// A tensor that C++ made; where it could not, the panic that tch's own methods end in, which the door catches.
+fn owned(made: *mut C_tensor) -> Tensor {
+    checked(made).unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn checked(made: *mut C_tensor) -> Result<Tensor> {
+    if made.is_null() {
+        // SAFETY: the text lives in this thread until the next error.
+        let text = unsafe { CStr::from_ptr(discffusion_last_error()) };
+        return Err(from_text(&text.to_string_lossy()));
+    }
+    // SAFETY: a new tensor that nobody else owns.
+    Ok(unsafe { Tensor::from_ptr(made) })
+}

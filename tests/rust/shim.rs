@@ -1,0 +1,97 @@
+//! The kernels that tch does not bind, against those that it does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use discffusion::torch::shim;
+use tch::{Device, Kind, Tensor};
+
+fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    ((a - b).norm() / b.norm()).double_value(&[])
+}
+
+fn random(shape: &[i64]) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, Device::Cpu))
+}
+
+#[test]
+fn a_packed_convolution_is_the_plain_one() {
+    assert!(shim::has_onednn());
+    tch::manual_seed(1);
+    for (inputs, outputs, kernel, stride, side) in
+        [(3, 5, 3, 1, 7), (16, 32, 3, 1, 8), (64, 64, 1, 1, 9), (32, 48, 3, 2, 10), (4, 320, 3, 1, 16)]
+    {
+        let (weight, bias) = (random(&[outputs, inputs, kernel, kernel]), random(&[outputs]));
+        let padding = kernel / 2;
+        let packed = shim::pack_conv2d(&weight, stride, padding, &[1, inputs, side, side]);
+        // The size that it was packed for, another batch, another size, and an input that is not contiguous.
+        let x = random(&[2, inputs, side + 3, side + 1]);
+        for x in [random(&[1, inputs, side, side]), random(&[3, inputs, side, side]), x.transpose(2, 3), x] {
+            let plain = x.conv2d(&weight, Some(&bias), [stride; 2], [padding; 2], [1, 1], 1);
+            let ours = shim::conv2d(&x, &packed, &bias, stride, padding);
+            assert!(relative(&ours, &plain) < 1e-6, "{inputs} {outputs} {kernel} {stride}");
+            assert!(ours.f_contiguous().is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_packed_linear_layer_is_the_plain_one() {
+    tch::manual_seed(2);
+    for (inputs, outputs, rows) in [(1, 1, 1), (7, 5, 3), (320, 64, 77), (64, 2560, 256)] {
+        let (weight, bias) = (random(&[outputs, inputs]), random(&[outputs]));
+        let packed = shim::pack_linear(&weight, rows);
+        for x in [random(&[rows, inputs]), random(&[2, 3, inputs]), random(&[2, inputs, 5]).transpose(1, 2)] {
+            for bias in [Some(&bias), None] {
+                let plain = x.linear(&weight, bias);
+                assert!(relative(&shim::linear(&x, &packed, bias), &plain) < 1e-6, "{inputs} {outputs} {rows}");
+            }
+        }
+    }
+}
+
+/// Says when it is dropped.
+struct Owner {
+    data: Vec<u8>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_borrowed_tensor_keeps_its_owner_while_a_view_lives() {
+    let gone = Arc::new(AtomicBool::new(false));
+    let numbers = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let owner = Arc::new(Owner { data, gone: Arc::clone(&gone) });
+    let tensor = shim::borrow(&owner.data, &[2, 3], Kind::Float, Arc::clone(&owner)).unwrap();
+    drop(owner);
+    let view = tensor.get(1);
+    drop(tensor);
+    assert!(!gone.load(Ordering::SeqCst));
+    assert_eq!(Vec::<f32>::try_from(&view).unwrap(), [4.0, 5.0, 6.0]);
+    drop(view);
+    assert!(gone.load(Ordering::SeqCst));
+}
+
+#[test]
+fn what_cannot_be_borrowed_is_an_error() {
+    let bytes = Arc::new(vec![0u8; 32]);
+    let borrow = |bytes: &[u8], shape: &[i64], kind| shim::borrow(bytes, shape, kind, Arc::new(()));
+    assert!(borrow(&bytes, &[9], Kind::Float).is_err());
+    assert!(borrow(&bytes, &[7], Kind::Float).is_err());
+    assert!(borrow(&bytes[1..5], &[1], Kind::Float).is_err(), "not aligned");
+    assert!(borrow(&bytes, &[4], Kind::Int64).is_err());
+}
+
+#[test]
+fn what_libtorch_throws_is_a_panic_that_says_what() {
+    let weight = shim::pack_linear(&random(&[4, 8]), 2);
+    let caught = discffusion::torch::guarded(|| false, || Ok(shim::linear(&random(&[2, 9]), &weight, None)));
+    assert!(caught.is_err());
+}
