@@ -1,4 +1,4 @@
-"""The pocket model: a miniature Stable Diffusion of the ``shapes`` world, and the recipe that trains it."""
+"""The pocket models of the ``shapes`` world, a miniature Stable Diffusion and a small CLIP, and their recipes."""
 
 from __future__ import annotations
 
@@ -6,3 +6,5 @@ from pathlib import Path
 
 #: where the trained model lies within the package, in the diffusers layout
 MODEL_DIR = Path(__file__).parent / "model"
+#: where the small CLIP lies, in the layout of transformers' CLIPModel
+CLIP_DIR = Path(__file__).parent / "clip_model"

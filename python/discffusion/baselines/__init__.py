@@ -1,0 +1,119 @@
+"""Other ways to score how well images and texts match, behind one protocol.
+
+    >>> from discffusion.baselines import load_baseline
+    >>> clip = load_baseline("clip", model="pocket")
+    >>> clip.matrix(["a.png", "b.png"], ["a red circle left of a blue square"])
+
+Each needs its own library, which is imported when the baseline is made. Anything else with ``matrix(images, texts)``
+can be evaluated in the same way; see :class:`Matcher`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from discffusion.baselines.protocol import Baseline, Matcher
+from discffusion.errors import ConfigError
+
+__all__ = ["Baseline", "Matcher", "baseline_names", "describe_baselines", "load_baseline"]
+
+
+class _Entry(NamedTuple):
+    """Where a baseline is made, what it is in a line, and which optional dependencies bring its library."""
+
+    target: str
+    about: str
+    extra: str | None
+
+
+_REGISTRY = {
+    "blip2-itm": _Entry(
+        "blip2:Blip2Itm",
+        "BLIP-2 image-text matching head (transformers), probability of a match",
+        "baselines",
+    ),
+    "clip": _Entry("clip:ClipBaseline", "CLIP zero-shot (transformers), cosine", "baselines"),
+    "clip-tuned": _Entry(
+        "clip_tuned:TunedClip",
+        "CLIP with its last layer tuned on few items (transformers), cosine",
+        "baselines",
+    ),
+    "cocoop": _Entry(
+        "cocoop:Cocoop",
+        "CLIP with conditional prompt learning on few items (transformers), cosine",
+        "baselines",
+    ),
+    "diffusion-classifier": _Entry(
+        "denoising:diffusion_classifier",
+        "minus the denoising error under the text (this package's core)",
+        None,
+    ),
+    "diffusion-itm": _Entry(
+        "denoising:diffusion_itm", "how much the text lowers the denoising error (this package's core)", None
+    ),
+    "open-clip": _Entry("openclip:OpenClipBaseline", "CLIP zero-shot (open_clip), cosine", "open-clip"),
+    "vqascore": _Entry(
+        "vqascore:VqaScore",
+        "a generative model (transformers) asked about the text, probability of yes",
+        "baselines",
+    ),
+}
+
+
+def baseline_names() -> list[str]:
+    """Names that :func:`load_baseline` knows."""
+    return sorted(_REGISTRY)
+
+
+def describe_baselines() -> dict[str, str]:
+    """For every name a line: what it is, what a score is, and what to install."""
+    return {
+        name: entry.about + (f'; pip install "discffusion[{entry.extra}]"' if entry.extra else "")
+        for name, entry in sorted(_REGISTRY.items())
+    }
+
+
+def load_baseline(name: str, **options: Any) -> Any:
+    """Make a baseline ready to score.
+
+    Args:
+        name: one of :func:`baseline_names`.
+        options: what the baseline takes: most have ``model`` (folder or hub id), ``device``, ``dtype``, ``batch_size``,
+            ``truncate`` and ``local_files_only``. A default model is looked up on the hub.
+
+    Returns:
+        An object with ``matrix(images, texts)``, ``rank`` and ``describe()``; ``clip-tuned`` and ``cocoop`` also have
+        ``fit(items)``, ``save(path)`` and ``load(path)``.
+
+    Raises:
+        CheckpointError: the model is missing, incomplete or of another kind.
+        ConfigError: the name or an option is unknown or out of range.
+        DeviceError: the device or dtype is not to be had.
+        InstallationError: the library is not installed.
+    """
+    if not isinstance(name, str) or name not in _REGISTRY:
+        raise ConfigError(f"unknown baseline {name!r}; there are: {', '.join(baseline_names())}")
+    module, _, attribute = _REGISTRY[name].target.partition(":")
+    make = getattr(import_module(f"discffusion.baselines.{module}"), attribute)
+    known = _options(make)
+    unknown = sorted(set(options) - known)
+    if unknown and "**" not in known:
+        raise ConfigError(f"{name} has no option {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+    return make(**options)
+
+
+def _options(make: Any) -> set[str]:
+    """Names of options, of base classes too; ``**`` stands for any other."""
+    found: set[str] = set()
+    kinds = make.__mro__ if isinstance(make, type) else (make,)
+    for kind in kinds:
+        own = kind.__dict__.get("__init__") if isinstance(kind, type) else kind
+        if own is None or not inspect.isfunction(own):
+            continue
+        parameters = list(inspect.signature(own).parameters.values())
+        found |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "self"}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return found
+    return found | {"**"}

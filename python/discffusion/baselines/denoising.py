@@ -1,0 +1,158 @@
+"""Diffusion Classifier and DiffusionITM: how well a text helps the pocket or another diffusion model to denoise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion._arguments import checked_texts
+from discffusion.baselines.protocol import Baseline, Pairs
+from discffusion.baselines.stages import check_stages, eliminate
+from discffusion.config import ScoreConfig
+from discffusion.errors import ConfigError
+from discffusion.images import is_single
+from discffusion.scorer import Scorer
+from discffusion.training.plan import whole_number
+
+__all__ = ["Denoising", "StagedDenoising", "diffusion_classifier", "diffusion_itm"]
+
+#: what a baseline is in the options of a score
+CLASSIFIER = {"method": "denoising", "unconditional": False, "denoising_error": "mse"}
+ITM = {"method": "denoising", "unconditional": True, "denoising_error": "norm"}
+
+
+class _Denoising(Baseline):
+    def __init__(self, name: str, scorer: Scorer) -> None:
+        self.name = name
+        self.scorer = scorer
+
+    def count_tokens(self, texts: Any) -> list[tuple[int, bool]]:
+        """For every text its tokens, and whether the model reads fewer; see :meth:`Scorer.count_tokens`."""
+        return self.scorer.count_tokens(texts)
+
+    def describe(self) -> dict[str, Any]:
+        return {"baseline": self.name, **self.scorer.describe()}
+
+
+class Denoising(_Denoising):
+    """Every pair is scored at all timesteps."""
+
+    def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
+        return self.scorer.matrix(images, texts, progress=False)
+
+    def score_pairs(self, images: Any, texts: Any, pairs: Pairs) -> NDArray[np.float64]:
+        """The scores of some combinations of images and texts; see :meth:`Scorer.score_pairs`."""
+        return self.scorer.score_pairs(images, texts, pairs, progress=False)
+
+
+class StagedDenoising(_Denoising):
+    """Candidates that fall behind are left out of later timesteps; see :mod:`discffusion.baselines.stages`.
+
+    There is no ``score_pairs``: what is left out depends on what else is asked for.
+
+    Attributes:
+        evaluations: pairs times timesteps that were computed since it was made.
+        avoided: those that were not.
+    """
+
+    def __init__(self, name: str, scorer: Scorer, stages: Any, keep: Any) -> None:
+        super().__init__(name, scorer)
+        self._counts, self._shares = check_stages(stages, keep)
+        self._times = list(scorer.describe()["timesteps"])
+        if len(self._times) != self._counts[-1]:
+            raise ConfigError(
+                f"stages ends with {self._counts[-1]}, and the score has {len(self._times)} timesteps; the last "
+                "stage is all of them"
+            )
+        self.evaluations = self.avoided = 0
+
+    def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
+        """As :meth:`Scorer.matrix` for pairs that are scored at all timesteps; the others are below, in order."""
+        return self.staged(images, texts)[0]
+
+    def staged(self, images: Any, texts: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The matrix, and which of it was scored at all timesteps, both ``[n_images, n_texts]``."""
+        images = [images] if is_single(images) else list(images)
+        found = checked_texts(texts)
+        shape = (len(images), len(found))
+        if 0 in shape:
+            return np.zeros(shape), np.zeros(shape, dtype=bool)
+
+        def evaluate(pairs: NDArray[np.int64], steps: list[int]) -> NDArray[np.float64]:
+            self.evaluations += len(pairs) * len(steps)
+            part = self.scorer.with_config(timesteps=[self._times[step] for step in steps])
+            # images and texts that are out of the running are not encoded again
+            rows, columns = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
+            places = zip(
+                np.searchsorted(rows, pairs[:, 0]), np.searchsorted(columns, pairs[:, 1]), strict=True
+            )
+            return part.score_pairs(
+                [images[i] for i in rows], [found[j] for j in columns], places, per_step=True, progress=False
+            )
+
+        before = self.evaluations
+        scores, whole = eliminate(shape, evaluate, self._counts, self._shares)
+        self.avoided += shape[0] * shape[1] * len(self._times) - (self.evaluations - before)
+        return scores, whole
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "stages": list(self._counts), "keep": list(self._shares)}
+
+
+def diffusion_classifier(
+    model: str | os.PathLike[str] | Scorer | None = None, **options: Any
+) -> Denoising | StagedDenoising:
+    """Diffusion Classifier (Li et al., ICCV 2023): minus the mean squared error of the predicted noise.
+
+    Args:
+        model: as :class:`discffusion.Scorer` takes it, or a scorer whose weights and deltas are shared.
+        steps: number of timesteps, 50 unless `stages` says otherwise.
+        stages: numbers of timesteps after which candidates that have fallen behind are left out, as ``(4, 12, 50)``;
+            None scores all pairs at all timesteps.
+        keep: share of candidates that a stage but the last keeps, or one share for each of them.
+        config: further options of the score, see :class:`discffusion.ScoreConfig`.
+        others: of the model, as ``device``, ``dtype``, ``local_files_only``, or fields of the score.
+    """
+    return _make("diffusion-classifier", CLASSIFIER, model, **options)
+
+
+def diffusion_itm(
+    model: str | os.PathLike[str] | Scorer | None = None, **options: Any
+) -> Denoising | StagedDenoising:
+    """DiffusionITM (Krojer et al., NeurIPS 2023): by how much the text lowers the error of the predicted noise.
+
+    The error under the empty text is the image's own difficulty; without it, pictures that are easy to denoise would
+    match every text. Arguments as of :func:`diffusion_classifier`.
+    """
+    return _make("diffusion-itm", ITM, model, **options)
+
+
+def _make(
+    name: str,
+    kind: Mapping[str, Any],
+    model: Any,
+    *,
+    steps: int | None = None,
+    stages: Any = None,
+    keep: Any = 0.5,
+    config: Any = None,
+    **others: Any,
+) -> Denoising | StagedDenoising:
+    if steps is not None:
+        whole_number("steps", steps, 1)
+    given = [field for field in ("timesteps", "noise_levels") if others.get(field) is not None]
+    if steps is None and not given:
+        steps = 50 if stages is None else check_stages(stages, keep)[0][-1]
+    fields = dict(kind) if steps is None else {**kind, "steps": steps}
+    own = {key: others.pop(key) for key in list(others) if key in ScoreConfig.__dataclass_fields__}
+    if isinstance(model, Scorer):
+        if others:
+            raise ConfigError(f"the scorer is given, so {', '.join(sorted(others))} cannot be")
+        scorer = model.with_config(config, **{**fields, **own})
+    else:
+        scorer = Scorer(model, config=config, **{**fields, **own}, **others)
+    return Denoising(name, scorer) if stages is None else StagedDenoising(name, scorer, stages, keep)

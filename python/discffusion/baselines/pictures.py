@@ -1,0 +1,56 @@
+"""Images as other libraries take them: Pillow pictures, decoded as everywhere in this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from discffusion import _native
+from discffusion.errors import ImageError
+from discffusion.images import prepare_many
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Pictures"]
+
+
+class Pictures(Sequence["Image"]):
+    """The distinct images of a request as RGB pictures in full size, decoded when they are asked for.
+
+    Args:
+        images: several images; see :mod:`discffusion.images`.
+
+    Attributes:
+        places: int64 ``[len(images)]``, for every image the place of its picture.
+
+    Raises:
+        ImageError: an image cannot be read; the message says which.
+    """
+
+    def __init__(self, images: Any) -> None:
+        self._prepared, index = prepare_many(images)
+        self.places = np.array(index, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._prepared)
+
+    @overload
+    def __getitem__(self, place: int) -> Image: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Image]: ...
+    def __getitem__(self, place: int | slice) -> Image | list[Image]:
+        if isinstance(place, slice):
+            return [self[position] for position in range(len(self))[place]]
+        from PIL import Image
+
+        prepared = self._prepared[place]
+        if not isinstance(prepared, bytes):
+            return Image.fromarray(prepared)
+        try:
+            return Image.fromarray(_native.core().decode_image(prepared))
+        except ImageError as error:
+            given = int(np.flatnonzero(self.places == range(len(self))[place])[0])
+            raise ImageError(f"image {given} of {len(self.places)}: {error}") from None

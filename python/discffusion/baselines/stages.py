@@ -1,0 +1,120 @@
+"""Staged elimination: candidates that fall behind after few timesteps are not scored at the rest.
+
+The timesteps of a stage are a part of the next stage's, spread evenly over all of them, and noise belongs to the
+timestep. So nothing is computed twice, and what comes through to the end has the score it would have had anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion.errors import ConfigError
+from discffusion.training.plan import whole_number
+
+__all__ = ["check_stages", "eliminate", "spread"]
+
+#: scores ``[n, len(steps)]`` of pairs ``[n, 2]`` at steps
+Evaluate = Callable[[NDArray[np.int64], list[int]], NDArray[np.float64]]
+
+
+def check_stages(stages: Any, keep: Any) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The numbers of timesteps after each stage, rising, and the share of candidates that each but the last keeps.
+
+    Args:
+        stages: as ``(4, 12, 50)``; the last is all timesteps.
+        keep: one share for all, or one for each stage but the last; above 0 and below 1.
+    """
+    if isinstance(stages, str | bytes) or not isinstance(stages, Sequence) or len(stages) == 0:
+        raise ConfigError(f"stages is {stages!r}; expected numbers of timesteps, as (4, 12, 50)")
+    counts = tuple(whole_number("stages", count, 1) for count in stages)
+    if any(a >= b for a, b in zip(counts, counts[1:], strict=False)):
+        raise ConfigError(f"stages is {stages!r}; expected rising numbers of timesteps, as (4, 12, 50)")
+    shares = (
+        tuple(keep)
+        if isinstance(keep, Sequence) and not isinstance(keep, str)
+        else (keep,) * (len(counts) - 1)
+    )
+    if len(shares) != len(counts) - 1 or not all(_is_share(share) for share in shares):
+        raise ConfigError(
+            f"keep is {keep!r}; expected a share between 0 and 1, or {len(counts) - 1} of them, one for each stage but "
+            "the last"
+        )
+    return counts, tuple(float(share) for share in shares)
+
+
+def _is_share(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < 1
+
+
+def spread(n: int, counts: Sequence[int]) -> list[list[int]]:
+    """For each stage the indices of `n` timesteps that it adds, rising; `n` is the last of `counts`.
+
+    Each stage has the middles of equal parts of the next one's timesteps.
+    """
+    chosen = list(range(n))
+    stages = [chosen]
+    for count in reversed(counts[:-1]):
+        chosen = [chosen[(2 * i + 1) * len(chosen) // (2 * count)] for i in range(count)]
+        stages.insert(0, chosen)
+    before: list[list[int]] = [[], *stages]
+    return [sorted(set(now) - set(earlier)) for earlier, now in zip(before, stages, strict=False)]
+
+
+def eliminate(
+    shape: tuple[int, int], evaluate: Evaluate, counts: Sequence[int], shares: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of all pairs of images and texts, and which of them were scored at all timesteps.
+
+    A pair stays as long as it is among the best of its image's texts or of its text's images; where there is one text
+    or one image only, the other side alone decides. A pair that was left behind gets a score below all that stayed
+    longer, and pairs of one stage keep their order.
+
+    Args:
+        shape: numbers of images and texts.
+        counts, shares: see :func:`check_stages`.
+    """
+    pairs = np.array([(i, j) for i in range(shape[0]) for j in range(shape[1])], dtype=np.int64)
+    steps = np.full((len(pairs), counts[-1]), np.nan)
+    alive = np.ones(len(pairs), dtype=bool)
+    left: list[NDArray[np.int64]] = []  # pairs that each stage left behind
+    for stage, added in enumerate(spread(counts[-1], counts)):
+        rows = np.flatnonzero(alive)
+        steps[rows[:, None], np.array(added)] = evaluate(pairs[rows], added)
+        if stage == len(counts) - 1:
+            break
+        so_far = np.full(len(pairs), -np.inf)
+        so_far[rows] = np.nanmean(steps[rows], axis=1)
+        stays = _best(so_far.reshape(shape), alive.reshape(shape), shares[stage]).ravel()
+        left.append(np.flatnonzero(alive & ~stays))
+        alive = stays
+    scores = np.full(len(pairs), np.nan)
+    scores[alive] = steps[alive].mean(axis=1)
+    for gone in reversed(left):
+        if len(gone):
+            partial = np.nanmean(steps[gone], axis=1)
+            below = np.nextafter(np.nanmin(scores), -np.inf)
+            scores[gone] = np.minimum(partial - max(0.0, partial.max() - below), below)
+    return scores.reshape(shape), alive.reshape(shape)
+
+
+def _best(scores: NDArray[np.float64], alive: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """Which pairs are among the best of their row or of their column; ties stay together."""
+    stays = np.zeros_like(alive)
+    for axis in (0, 1):
+        if scores.shape[axis] == 1:
+            continue  # nothing to compare with on this side
+        for line, here, out in zip(
+            np.moveaxis(scores, axis, -1),
+            np.moveaxis(alive, axis, -1),
+            np.moveaxis(stays, axis, -1),
+            strict=True,
+        ):
+            if here.any():
+                number = math.ceil(share * int(here.sum()))
+                out |= here & (line >= np.sort(line[here])[::-1][number - 1])
+    return stays if max(scores.shape) > 1 else alive.copy()
