@@ -12,22 +12,26 @@ from typing import Annotated, Any
 import typer
 
 import discffusion
+from discffusion.cli.bench import bench
+from discffusion.cli.eval import evaluate
 from discffusion.cli.info import info
 from discffusion.cli.options import option_rows, plain, scoring, training_rows
 from discffusion.cli.rank import rank
+from discffusion.cli.reproduce import reproduce
 from discffusion.cli.score import score
 from discffusion.cli.train import train
 
 __all__ = ["build_app", "main"]
+
+# commands that have the options of a score
+_SCORING = ("score", "rank", "train", "eval")
 
 
 def main() -> None:
     """Runs the command line of this process."""
     warnings.showwarning = _one_line
     # A command can only run if its name was typed; without one, the core need not be loaded for its options.
-    build_app(with_options=any(name in sys.argv[1:] for name in ("score", "rank", "train")))(
-        prog_name="discffusion"
-    )
+    build_app(with_options=any(name in sys.argv[1:] for name in _SCORING))(prog_name="discffusion")
 
 
 def build_app(*, with_options: bool = True) -> typer.Typer:
@@ -45,6 +49,9 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("score")(scoring(score, rows))
     app.command("rank")(scoring(rank, rows))
     app.command("train")(scoring(train, rows, training_rows() if with_options else []))
+    app.command("eval")(scoring(evaluate, rows))
+    app.command("reproduce")(plain(reproduce))
+    app.command("bench")(plain(bench))
     app.command("info")(plain(info))
     return app
 

@@ -1,0 +1,160 @@
+"""Figure 4: some of the attention heads, averaged plainly or with learned weights; few-shot."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from discffusion.evaluation.record import Record
+from discffusion.reproduce.bench import Bench
+from discffusion.reproduce.claims import Claim, answer, pooled
+from discffusion.reproduce.columns import COMPOSITION, Column
+from discffusion.reproduce.drawing import curves, picture
+from discffusion.reproduce.experiment import Experiment
+from discffusion.reproduce.methods import ours
+from discffusion.reproduce.result import Cell, Result, Row, Verdict
+from discffusion.reproduce.tabulate import tabulate
+from discffusion.reproduce.trainings import FEW
+
+__all__ = ["EXPERIMENT"]
+
+PLACE = "composition"
+PLAIN, LEARNED = "plain mean", "learned weights"
+#: at most so many subsets of heads of a size are averaged
+SUBSETS = 10
+COLUMN = next(column for column in COMPOSITION if column.name == "All")
+
+
+def subsets_of(heads: int, size: int) -> list[tuple[int, ...]]:
+    """Subsets of that many heads: all of them, or some drawn at random."""
+    found = list(combinations(range(heads), size))
+    return found if len(found) <= SUBSETS else sorted(random.Random(size).sample(found, SUBSETS))
+
+
+def combined(of_heads: Sequence[Sequence[Record]], weights: Sequence[float]) -> list[Record]:
+    """Records whose scores are weighted means of those of single heads; heads of weight 0 do not count."""
+    total = sum(weights)
+    return [
+        replace(
+            records[0],
+            scores=np.sum([w * record.scores for w, record in zip(weights, records, strict=True)], axis=0)
+            / total,
+        )
+        for records in zip(*of_heads, strict=True)
+    ]
+
+
+def run(bench: Bench) -> Result:
+    site = bench.base.info()["sites"][-1]
+    heads = int(site["heads"])
+    # a layer's score is the mean over heads of their own scores, so subsets need no scoring of their own
+    lines = [ours(f"head {head} alone", recipe=FEW, layers="last(1)", heads=[head]) for head in range(heads)]
+    lines += [
+        ours(
+            "all heads, weighted for each pair (attributed)", recipe=FEW, layers="last(1)", heads="attributed"
+        ),
+        ours("all heads, weights found in training (learned)", recipe=FEW, layers="last(1)", heads="learned"),
+    ]
+    result = tabulate(bench, EXPERIMENT, COMPOSITION, lines)
+    single = result.rows[:heads]
+    if any(not row.records for row in single):
+        return result
+    learned = {
+        seed: (bench.trained(FEW, PLACE, seed).deltas.head_weights or {}).get(site["name"])
+        for seed in bench.seeds
+    }
+    points: dict[str, list[tuple[float, Cell]]] = {PLAIN: [], LEARNED: []}
+    for size in range(1, heads + 1):
+        for name in points:
+            if name == LEARNED and (size == 1 or not all(learned.values())):
+                continue  # one head has no other to be weighed against
+            weights = learned if name == LEARNED else {}
+            row = combined_row(f"{size} of {heads} heads, {name}", size, single, weights)
+            result.rows.append(row)
+            points[name].append((size, row.cells["All"]))
+    columns: Mapping[str, Column] = {column.name: column for column in COMPOSITION}
+    most = f"{heads} of {heads} heads"
+    weighting = Claim(
+        "Weighting heads beats their plain mean", (f"{most}, {LEARNED}",), (f"{most}, {PLAIN}",)
+    )
+    result.verdicts += weighting(result.rows, columns)
+    fewer = [row for row in result.rows if row.label.endswith(PLAIN) and not row.label.startswith(most)]
+    result.verdicts.append(
+        all_are_best(next(row for row in result.rows if row.label == f"{most}, {PLAIN}"), fewer)
+    )
+    result.notes += [
+        f"Heads of the last layer, {site['name']}, which is the one that the default score reads; it has {heads}, the "
+        "paper's has five. A row of fewer heads is the mean of the accuracies of all subsets of that size "
+        f"({SUBSETS} drawn at random where there are more).",
+        "Learned weights are those that training found (appendix J), scaled to mean 1 over the heads that are used.",
+    ]
+
+    def draw(figure: Any) -> None:
+        curves(figure.subplots(), points, "attention heads", "accuracy (%)")
+
+    result.pictures.append(picture(bench.folder / "figure4.png", draw))
+    return result
+
+
+def combined_row(
+    label: str, size: int, single: Sequence[Row], weights: Mapping[int, Sequence[float] | None]
+) -> Row:
+    """A row of subsets of heads, from the rows of single heads.
+
+    Args:
+        size: heads to a subset.
+        weights: by seed, of each head; an empty mapping for a plain mean.
+    """
+    chosen = subsets_of(len(single), size)
+    cells, found = {}, {}
+    for column in COMPOSITION:
+        if any(column.name not in row.records for row in single):
+            continue
+        by_seed: dict[int, list[Record]] = {}
+        for seed in single[0].records[column.name]:
+            of_heads = [row.records[column.name][seed] for row in single]
+            given = weights.get(seed) or [1.0] * len(single)
+            by_seed[seed] = [
+                replace(record, key=f"{record.key}/{subset}") if len(chosen) > 1 else record
+                for subset in chosen
+                for record in combined(of_heads, [w * (head in subset) for head, w in enumerate(given)])
+            ]
+        each = tuple(column.measure(records).value for records in by_seed.values())
+        cells[column.name], found[column.name] = Cell(column.measure(pooled(by_seed)), each), by_seed
+    return Row(label, "", cells, found, {}, single[0].seeds, 0.0, "from the rows of single heads")
+
+
+def all_are_best(most: Row, fewer: Sequence[Row]) -> Verdict:
+    """Whether all heads beat every smaller number of them, each subset's items against the same items."""
+    signs, details = [], []
+    for row in fewer:
+        # every item stands once for each subset in the row of fewer heads; so it must in the other
+        of_all = {record.key: record for record in pooled(most.records["All"])}
+        of_row = pooled(row.records["All"])
+        same = [replace(of_all[_item(record.key, of_all)], key=record.key) for record in of_row]
+        found = COLUMN.compare(same, of_row)
+        signs.append(1 if found.low > 0 else -1 if found.high < 0 else 0)
+        interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+        details.append(f"all − {row.label.partition(',')[0]}: {100 * found.difference:+.1f} ({interval})")
+    return Verdict("All heads are best", answer(signs), "; ".join(details))
+
+
+def _item(key: str, known: Mapping[str, Record]) -> str:
+    """The key of the item without the subset in it."""
+    if key in known:
+        return key
+    start, end = key.rindex("/("), key.rindex(")") + 1
+    return key[:start] + key[end:]
+
+
+EXPERIMENT = Experiment(
+    "figure4",
+    "Number of attention heads and their weights, few-shot (the paper prints a plot, no figures)",
+    "Compositional Visual Genome; 5 % for training",
+    run=run,
+)

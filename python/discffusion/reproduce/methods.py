@@ -1,0 +1,120 @@
+"""The ways to score that tables compare: ours in its variants, and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from discffusion.data.lazy import Dataset
+    from discffusion.reproduce.bench import Bench
+    from discffusion.reproduce.sources import Source
+    from discffusion.reproduce.trainings import Recipe
+
+__all__ = ["Line", "Method", "absent", "baseline", "classifier", "ours", "tuned"]
+
+#: what is needed to score: the bench, the place that is measured, the seed
+Make = Callable[["Bench", str, int], Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score.
+
+    Attributes:
+        about: what it is, in a few words; part of file names too.
+        make: gives the scorer for a place and a seed.
+        seeded: whether the seed changes anything; if not, one is enough.
+        items: takes the items from a source; None for those it is measured on.
+        places: where it is measured; None for all.
+    """
+
+    about: str
+    make: Make
+    seeded: bool = True
+    items: Callable[[Source], Dataset[Any]] | None = None
+    places: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table before it is measured; without a method, `absent` says why there is none."""
+
+    label: str
+    method: Method | None = None
+    variant: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+def absent(label: str, why: str) -> Line:
+    """A row of the paper that is not run."""
+    return Line(label, absent={"*": why})
+
+
+def ours(
+    label: str,
+    variant: str = "default",
+    recipe: Recipe | None = None,
+    *,
+    place: str | None = None,
+    places: tuple[str, ...] | None = None,
+    items: Callable[[Source], Dataset[Any]] | None = None,
+    **fields: Any,
+) -> Line:
+    """Our score: a configuration, and deltas of a training on the data of the same place.
+
+    Args:
+        recipe: how deltas are trained; None for zero-shot.
+        place: where they are trained, if it is not the place that is measured.
+        places, items: see :class:`Method`.
+        fields: of the configuration, changed.
+    """
+    changed = ", ".join(f"{name}={value}" for name, value in fields.items())
+    trained = "zero-shot" if recipe is None else f"{recipe.name}" + (f" on {place}" if place else "")
+    about = f"{variant} score{f' with {changed}' if changed else ''}, {trained}"
+
+    def make(bench: Bench, measured: str, seed: int) -> Any:
+        deltas = None if recipe is None else bench.trained(recipe, place or measured, seed).deltas
+        return bench.scorer(variant, seed, deltas, **fields)
+
+    return Line(label, Method(about, make, items=items, places=places), variant)
+
+
+def classifier(
+    label: str,
+    recipe: Recipe | None = None,
+    *,
+    unconditional: bool = False,
+    place: str | None = None,
+    places: tuple[str, ...] | None = None,
+) -> Line:
+    """Diffusion Classifier: how well the text predicts the noise; DiffusionITM where `unconditional`.
+
+    Every candidate is scored at every timestep: no candidate is left out early.
+    """
+    name = "diffusion-itm" if unconditional else "diffusion-classifier"
+
+    def make(bench: Bench, measured: str, seed: int) -> Any:
+        deltas = None if recipe is None else bench.trained(recipe, place or measured, seed).deltas
+        return bench.baseline(name, seed=seed, deltas=deltas)
+
+    return Line(label, Method(f"{name}, {recipe.name if recipe else 'zero-shot'}", make, places=places))
+
+
+def baseline(label: str, name: str, *, seeded: bool = False, **options: Any) -> Line:
+    """A baseline without training."""
+
+    def make(bench: Bench, place: str, seed: int) -> Any:
+        return bench.baseline(name, seed=seed, **options)
+
+    return Line(label, Method(f"{name}, zero-shot", make, seeded=seeded))
+
+
+def tuned(label: str, name: str, recipe: Recipe, *, place: str | None = None) -> Line:
+    """A baseline tuned on the data that our few-shot training has."""
+
+    def make(bench: Bench, measured: str, seed: int) -> Any:
+        return bench.tuned(name, recipe, place or measured, seed)
+
+    return Line(label, Method(f"{name}, {recipe.name}" + (f" on {place}" if place else ""), make))

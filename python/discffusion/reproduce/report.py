@@ -1,0 +1,137 @@
+"""The report of a run: ``report.md``, ``report.json`` and the pictures beside them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from discffusion.reproduce.markdown import section
+from discffusion.reproduce.result import Result
+from discffusion.training.files import write_text
+
+if TYPE_CHECKING:
+    from discffusion.reproduce.bench import Bench
+
+__all__ = ["facts", "markdown", "write"]
+
+
+def facts(bench: Bench, seconds: float) -> dict[str, Any]:
+    """What identifies a run, plain data."""
+    told = bench.base.describe()
+    return {
+        "package": "discffusion",
+        "commit": _commit(),
+        "model": told["model"],
+        "fingerprint": told["fingerprint"],
+        "device": told["device"],
+        "dtype": told["dtype"],
+        "versions": told["versions"],
+        "data": {place: source.name for place, source in bench.sources.items()},
+        "scale": bench.scale.name,
+        "seeds": list(bench.seeds),
+        "seconds": round(seconds, 1),
+        "trainings": [
+            {
+                "recipe": recipe.name,
+                "data": place,
+                "seed": seed,
+                "items": trained.items,
+                "epochs": trained.epochs,
+                "steps": len(trained.rows),
+                "parameters": trained.deltas.num_parameters,
+                "seconds": round(trained.seconds, 1),
+            }
+            for (recipe, place, seed), trained in bench.trainings.items()
+        ],
+    }
+
+
+def write(folder: Path, results: Sequence[Result], told: dict[str, Any]) -> None:
+    """Writes both files; a crash leaves the old ones or the new ones."""
+    write_text(folder / "report.md", markdown(results, told))
+    everything = {**told, "results": [result.to_dict() for result in results]}
+    write_text(folder / "report.json", json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
+
+
+def markdown(results: Sequence[Result], told: dict[str, Any]) -> str:
+    """The whole report: what was run, what contradicts the paper, the trainings, and every table and figure."""
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    data = ", ".join(dict.fromkeys(told["data"].values()))
+    lines = [
+        "# The paper's tables and figures, measured",
+        "",
+        f"Model {told['model']} ({told['dtype']} on {told['device']}), data {data}; scale {told['scale']}, "
+        f"seed{'s' if len(told['seeds']) > 1 else ''} {', '.join(map(str, told['seeds']))}; "
+        f"{told['seconds'] / 60:.1f} minutes of wall time for this run. {versions}"
+        + (f"; commit {told['commit']}." if told["commit"] else "."),
+        "",
+        "The rows `default` use the package's default configuration, the rows `paper` the one that follows the paper "
+        "to the letter. Values are means over seeds; intervals take items as drawn at random and hold an item's "
+        "images together, and do not speak of other seeds, models or data.",
+        "",
+        *_summary(results),
+        *_trainings(told["trainings"]),
+    ]
+    return "\n".join(lines) + "\n" + "\n".join(section(result) for result in results)
+
+
+def _summary(results: Sequence[Result]) -> list[str]:
+    rows = [(result.name, verdict) for result in results for verdict in result.verdicts]
+    gaps = [result for result in results if result.gap]
+    lines = []
+    if rows:
+        counts: dict[str, int] = {}
+        for _, verdict in rows:
+            counts[verdict.answer] = counts.get(verdict.answer, 0) + 1
+        lines += [
+            "Claims of the paper: " + ", ".join(f"{n} {answer}" for answer, n in counts.items()) + ".",
+            "",
+        ]
+    against = [(result.name, verdict) for result in results for verdict in result.contradicted]
+    if against:
+        lines.append("Contradicted here:")
+        for name, verdict in against:
+            lines.append(f"- {name}: {verdict.claim}" + (f" ({verdict.variant})" if verdict.variant else ""))
+        lines.append("")
+    if gaps:
+        lines += ["Not measured:", *(f"- {result.name}: {result.gap}" for result in gaps), ""]
+    return lines
+
+
+def _trainings(trainings: Sequence[dict[str, Any]]) -> list[str]:
+    if not trainings:
+        return []
+    return [
+        "## Trainings",
+        "",
+        "Each was done once, for all tables that need it.",
+        "",
+        "| recipe | data | seed | items | epochs | steps | s |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {t['recipe']} | {t['data']} | {t['seed']} | {t['items']} | {t['epochs']} | {t['steps']} | "
+            f"{t['seconds']:.0f} |"
+            for t in trainings
+        ),
+        "",
+    ]
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that the package runs from; None if it is installed."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if git("ls-files", "--error-unmatch", str(here.parent / "__init__.py")) == "":
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
