@@ -33,7 +33,7 @@ impl Linear {
 
     /// `[…, in]` to `[…, out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        if packs(&self.weight, x) && self.weight.numel() >= WORTH_PACKING {
+        if packs(&self.weight) && self.weight.numel() >= WORTH_PACKING {
             let packed = self.packed.get_or_init(|| self.weight.packed(|weight| shim::pack_linear(weight, ROWS)));
             return shim::linear(x, packed, self.bias.as_ref());
         }

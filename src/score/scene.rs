@@ -12,6 +12,7 @@ use super::{Model, backprop};
 use crate::backbone::{Batch, Boundaries, Observation, Wanted};
 use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
 use crate::deltas::Patch;
+use crate::nn::to_repeat;
 use crate::{Error, Result};
 
 /// Somebody who wants to know the head weights of a site.
@@ -92,7 +93,7 @@ impl Scene<'_> {
         let inputs = self.inputs(units, prediction)?;
         let weights = self.head_weights(&inputs)?;
         let (seen, boundaries) = self.wanting(&inputs, &weights, |batch, wanted| {
-            self.model.backbone().observe_keeping(batch, self.patch, wanted)
+            to_repeat(|| self.model.backbone().observe_keeping(batch, self.patch, wanted))
         })?;
         let rows = self.rows(&inputs, &seen);
         Ok((rows, Kept { inputs, weights, seen, boundaries }))

@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Config.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <cstdint>
@@ -57,6 +58,9 @@ const char* discffusion_last_error() { return last_error.c_str(); }
 
 // Whether libtorch was built with oneDNN and may use it.
 bool discffusion_has_onednn() { return at::hasMKLDNN() && at::globalContext().userEnabledMkldnn(); }
+
+// Whether this thread records what it computes, to be differentiated.
+bool discffusion_records() { return at::GradMode::is_enabled(); }
 
 // A convolution's weight [out, in, k, k] in the layout that is best for inputs of this size.
 at::Tensor* discffusion_pack_conv2d(const at::Tensor* weight, int64_t stride, int64_t padding, const int64_t* input,

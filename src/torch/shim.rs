@@ -12,6 +12,7 @@ use crate::Result;
 unsafe extern "C" {
     fn discffusion_last_error() -> *const c_char;
     fn discffusion_has_onednn() -> bool;
+    fn discffusion_records() -> bool;
     fn discffusion_pack_conv2d(
         weight: *const C_tensor,
         stride: i64,
@@ -44,6 +45,12 @@ unsafe extern "C" {
 pub fn has_onednn() -> bool {
     // SAFETY: takes and keeps nothing.
     unsafe { discffusion_has_onednn() }
+}
+
+/// Whether this thread records what it computes, to be differentiated.
+pub fn records() -> bool {
+    // SAFETY: takes and keeps nothing.
+    unsafe { discffusion_records() }
 }
 
 /// A convolution's weight `[out, in, k, k]` (float32, CPU) in oneDNN's layout for inputs of the shape `input`; inputs of

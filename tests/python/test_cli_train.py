@@ -161,7 +161,6 @@ def test_starting_from_deltas(done: tuple[Path, dict[str, Any]], tmp_path: Path)
         ["shapes", "--in-batch", "yes"],
         ["shapes", "--patience", "2"],
         ["shapes", "--data", "n"],
-        ["shapes", "--data", "colour=red"],
         ["shapes", "--steps", "1", "--noise-levels", "0.5"],
     ],
     ids=" ".join,
@@ -179,6 +178,7 @@ def test_usage_errors(arguments: list[str], tmp_path: Path) -> None:
     [
         (["nonsense"], "unknown dataset 'nonsense'"),
         (["shapes", "--split", "x"], "no split 'x'"),
+        (["shapes", "--data", "colour=red"], "unexpected keyword argument 'colour'"),
         (["shapes", "--init", "missing.safetensors"], "there is no file 'missing.safetensors'"),
         (["shapes", "--model", "no/such/folder"], "no/such/folder"),
     ],

@@ -159,10 +159,7 @@ def _items(
 ) -> Sequence[Any]:
     from discffusion.data import load_dataset
 
-    try:
-        items: Sequence[Any] = load_dataset(dataset, root, split, subset, **more)
-    except TypeError as error:  # the dataset has no such option
-        raise typer.BadParameter(f"--data: {error}") from None
+    items: Sequence[Any] = load_dataset(dataset, root, split, subset, **more)
     return items if limit is None else items[:limit]
 
 

@@ -69,8 +69,13 @@ def test_no_network_where_it_is_not_to_be_used(name: str, no_network: list[Any],
 
 
 def test_a_model_in_the_cache_needs_no_network(
-    clip_folder: Path, no_network: list[Any], tmp_path: Path, images: list[np.ndarray]
+    clip_folder: Path,
+    no_network: list[Any],
+    tmp_path: Path,
+    images: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     repository = tmp_path / "models--somebody--clip"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
