@@ -18,6 +18,10 @@ from discffusion.errors import DiscffusionError
 __all__ = ["Comparison", "DisagreementError", "Repeats", "compare", "tolerance"]
 
 
+# A workload that takes so many seconds is not run just to warm up: its one timestep did that.
+_SHORT = 10.0
+
+
 class DisagreementError(DiscffusionError):
     """A side computes other scores, so that its times are of other work."""
 
@@ -28,7 +32,7 @@ class Repeats:
 
     Attributes:
         number: so often; or, if None, as often as `seconds` allow, `least` to `most` times.
-        warm_up: runs before, which do not count.
+        warm_up: runs before, which do not count; none where the workload takes long.
     """
 
     number: int | None = None
@@ -146,7 +150,7 @@ def compare(
     short = in_turns(calls(first, terms.first(1)), 1, clock, before=ready)
     check()
     expected = sum(times.minimum for times in short.values()) * terms.steps
-    if repeats.warm_up and (repeats.number is None or expected < repeats.seconds):
+    if repeats.warm_up and expected < _SHORT:
         warm = in_turns(calls(first[1:], terms), repeats.warm_up, clock, before=ready)
         check()
         expected = sum(times.minimum for times in warm.values())
