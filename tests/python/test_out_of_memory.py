@@ -21,10 +21,12 @@ images, texts = [item.images[0] for item in items], [text for item in items for 
 expected = scorer.with_config(batch_size=8).matrix(images, texts, progress=False)
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 used = int(status["VmSize"].split()[0]) * 1024
-resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)
+before = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), before[1]))
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     found = scorer.with_config(batch_size=1024).matrix(images, texts, progress=False)
+resource.setrlimit(resource.RLIMIT_AS, before)
 again = scorer.with_config(batch_size=8).score(images[0], texts[0])
 off = float(np.abs(found - expected).max() / np.abs(expected).max())
 print(json.dumps({"said": [str(one.message) for one in said], "off": off, "again": again - expected[0, 0]}))
