@@ -4,6 +4,7 @@
 //! checked at a stage's border; [`guarded`] stands at the door and turns what still escapes into a typed error.
 
 pub mod shim;
+mod signals;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -153,6 +154,7 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     let outer = POLL.replace(Some(Box::new(poll)));
     let was_quiet = QUIET.replace(true);
     LAST_POLL.set(None);
+    let _signal_stack = signals::SignalStack::new();
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
         // The guard, not `no_grad`: it restores the thread's mode on a panic too, and the thread may be the user's.
         let _no_grad = tch::no_grad_guard();

@@ -138,14 +138,17 @@ pub fn borrow<T: Send + Sync>(bytes: &[u8], shape: &[i64], kind: Kind, owner: Ar
 
 /// A tensor that C++ made; where it could not, the panic that tch's own methods end in, which the door catches.
 fn owned(made: *mut C_tensor) -> Tensor {
-    checked(made).unwrap_or_else(|why| panic!("{why}"))
+    take(made).unwrap_or_else(|why| panic!("{why}"))
 }
 
 fn checked(made: *mut C_tensor) -> Result<Tensor> {
+    take(made).map_err(|why| from_text(&why))
+}
+
+fn take(made: *mut C_tensor) -> std::result::Result<Tensor, String> {
     if made.is_null() {
         // SAFETY: the text lives in this thread until the next error.
-        let text = unsafe { CStr::from_ptr(discffusion_last_error()) };
-        return Err(from_text(&text.to_string_lossy()));
+        return Err(unsafe { CStr::from_ptr(discffusion_last_error()) }.to_string_lossy().into_owned());
     }
     // SAFETY: a new tensor that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(made) })

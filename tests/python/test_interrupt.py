@@ -90,3 +90,25 @@ def test_an_exception_in_the_progress_callback_ends_the_call(scorer: Scorer) -> 
     with pytest.raises(LookupError, match="of 2"):
         scorer.score(IMAGE, "a red circle", progress=refuse)
     assert np.isfinite(scorer.score(IMAGE, "a red circle"))
+
+
+def test_signals_beside_matrix_kernels_damage_nothing() -> None:
+    """oneDNN points the stack register into the heap; a signal's frame must not land there."""
+    program = textwrap.dedent(
+        """
+        import signal
+        import numpy as np
+        from discffusion import Scorer
+        scorer = Scorer(steps=1, seed=1, device="cpu")
+        image = np.zeros((64, 64, 3), np.uint8)
+        texts = [f"a red circle left of {i} squares" for i in range(8)]
+        before = scorer.matrix([image], texts)
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+        same = all(np.array_equal(scorer.matrix([image], texts), before) for _ in range(60))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(same)
+        """
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr[-2000:]
