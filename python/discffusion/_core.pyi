@@ -94,6 +94,13 @@ class Scorer:
         noise: NDArray[np.float32] | None,
         progress: Callable[[int, int], Any] | None,
     ) -> NDArray[np.float64]: ...
+    def prepare(
+        self,
+        images: Sequence[bytes | NDArray[np.uint8]],
+        texts: Sequence[str],
+        config: str,
+        noise: NDArray[np.float32] | None,
+    ) -> Prepared: ...
     def observe(
         self,
         image: bytes | NDArray[np.uint8],
@@ -114,6 +121,12 @@ class Scorer:
         config: str,
         noise: NDArray[np.float32] | None,
     ) -> dict[str, NDArray[np.float32]]: ...
+
+@final
+class Prepared:
+    def score(
+        self, pairs: NDArray[np.int64], steps: Sequence[int], progress: Callable[[int, int], Any] | None
+    ) -> NDArray[np.float64]: ...
 
 @final
 class Deltas:

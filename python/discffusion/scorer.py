@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from discffusion import _core
     from discffusion.deltas import Deltas
+    from discffusion.staged import Staged
 
 __all__ = ["Observation", "Scorer", "Tokens"]
 
@@ -190,6 +191,8 @@ class Scorer:
         text: str | Iterable[str],
         top_k: int | None = None,
         *,
+        stages: Sequence[int] | None = None,
+        keep: float | Sequence[float] | None = None,
         noise: Any = None,
         progress: Progress = None,
     ) -> list[tuple[int, float]]:
@@ -198,6 +201,9 @@ class Scorer:
         Args:
             images: several images with one text, or one image with several texts.
             top_k: how many to return; all if None.
+            stages: as ``(4, 12, 50)``: all candidates are scored at 4 timesteps, the best of them at 12, and the best
+                of those at all 50. Only they are returned, at least `top_k`; their scores are the same as ever.
+            keep: the share of candidates that each stage but the last keeps, or one share for each of them.
         """
         if not isinstance(text, str) and not is_single(images):
             raise ConfigError(
@@ -207,9 +213,34 @@ class Scorer:
             isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1
         ):
             raise ConfigError(f"top_k is {top_k!r}; expected a whole number above 0, or None")
-        scores = self.matrix(images, text, noise=noise, progress=progress).ravel()
-        order = np.argsort(-scores, kind="stable")[:top_k]
+        if stages is None:
+            if keep is not None:
+                raise ConfigError(f"keep is {keep!r}, but there are no stages; give both or neither")
+            scores = self.matrix(images, text, noise=noise, progress=progress).ravel()
+            order = np.argsort(-scores, kind="stable")[:top_k]
+        else:
+            staged = self.staged(stages, keep, least=top_k or 1)
+            found, whole = staged.staged(images, text, noise=noise, progress=progress)
+            scores = found.ravel()
+            order = np.argsort(-scores, kind="stable")[: int(whole.sum())][:top_k]
         return [(int(index), float(scores[index])) for index in order]
+
+    def staged(
+        self,
+        stages: Sequence[int],
+        keep: float | Sequence[float] | None = None,
+        *,
+        least: int = 1,
+        verify: int = 0,
+    ) -> Staged:
+        """These scores with candidates left out of later timesteps once they have fallen behind, for ``evaluate``.
+
+        Raises:
+            ConfigError: the stages are not rising, or do not end with the number of timesteps.
+        """
+        from discffusion.staged import Staged
+
+        return Staged(self, stages, keep, least, verify)
 
     def observe(
         self,
@@ -418,6 +449,12 @@ class Scorer:
             raise ConfigError(f"merge is {merge!r}; expected True, False or None")
         self._core = self._model.with_deltas(None if deltas is None else deltas._core, merge)
         self._deltas = deltas
+
+    def _prepare(
+        self, images: list[Any], texts: list[str], noise: NDArray[np.float32] | None
+    ) -> _core.Prepared:
+        """Prepared images and distinct texts, encoded, to be scored in parts."""
+        return self._model.prepare(images, texts, self._json, noise)
 
     @cached_property
     def _info(self) -> dict[str, Any]:

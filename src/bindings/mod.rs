@@ -5,6 +5,7 @@ mod deltas;
 mod door;
 mod errors;
 mod images;
+mod pairs;
 mod scorer;
 mod tools;
 mod trainer;
@@ -18,6 +19,8 @@ mod _core {
     use super::deltas::Deltas;
     #[pymodule_export]
     use super::images::{decode_image, preprocess_image};
+    #[pymodule_export]
+    use super::pairs::Prepared;
     #[pymodule_export]
     use super::scorer::Scorer;
     #[pymodule_export]

@@ -1,8 +1,6 @@
-use std::ffi::CString;
 use std::path::PathBuf;
 
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray2, PyReadonlyArrayDyn};
-use pyo3::exceptions::PyUserWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::json;
@@ -11,11 +9,12 @@ use super::arrays::{Floats, to_tensor};
 use super::deltas::Deltas;
 use super::door::enter;
 use super::images::{Image, decode_all};
+use super::pairs::{Prepared, indices, tell, warn};
 use super::tools::{tokens_dict, truncation};
 use crate::checkpoint::Prediction;
 use crate::config::{MapKind, ScoreConfig};
 use crate::encode::tokenizer::Truncate;
-use crate::score::{Event, Look, Model, Request};
+use crate::score::{Look, Model, Request};
 use crate::torch::{device_name, dtype_name, parse_device, parse_dtype};
 use crate::{Error, Result};
 
@@ -186,29 +185,31 @@ impl Scorer {
         let rows = enter(py, |raised| {
             let config = ScoreConfig::from_json(config)?;
             let images = decode_all(images)?;
-            let index = |row: ndarray::ArrayView1<i64>| match (row.first(), row.get(1)) {
-                (Some(&i), Some(&j))
-                    if (0..images.len() as i64).contains(&i) && (0..texts.len() as i64).contains(&j) =>
-                {
-                    Ok((i as usize, j as usize))
-                }
-                _ => Err(Error::Config(format!("pair {row} is not an (image, text) index of this request"))),
-            };
-            let pairs = pairs.rows().into_iter().map(index).collect::<Result<Vec<_>>>()?;
+            let pairs = indices(&pairs, images.len(), texts.len())?;
             let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
-            self.0.score_pairs(&request, &config, |event| {
-                let said = Python::attach(|py| match (event, &progress) {
-                    (Event::Progress { done, total }, Some(call)) => call.call1(py, (done, total)).map(drop),
-                    (Event::Progress { .. }, None) => Ok(()),
-                    (Event::SmallerBatch(size), _) => warn(
-                        py,
-                        format!("memory ran out; going on with a batch_size of {size}, which changes no score"),
-                    ),
-                });
-                said.map_err(|error| raised.stop(error))
-            })
+            self.0.score_pairs(&request, &config, |event| tell(event, progress.as_ref(), raised))
         })?;
         Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
+    /// Encoded images and texts, to be scored in parts.
+    #[pyo3(signature = (images, texts, config, noise))]
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        images: Vec<Image>,
+        texts: Vec<String>,
+        config: &str,
+        noise: Option<PyReadonlyArrayDyn<'_, f32>>,
+    ) -> PyResult<Prepared> {
+        self.warn(py, &texts, config)?;
+        let noise = noise.as_ref().map(to_tensor);
+        enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            let images = decode_all(images)?;
+            self.0.prepare(&Request { images: &images, texts: &strs(&texts), pairs: &[], noise }, &config)
+        })
+        .map(Prepared::new)
     }
 
     /// One evaluation in full: maps, prediction, latents, noise, tokens.
@@ -285,10 +286,6 @@ fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
         "{count} text(s) are longer than the {max} tokens this model reads and were cut; the end token is kept"
     );
     warn(py, message)
-}
-
-fn warn(py: Python<'_>, message: String) -> PyResult<()> {
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message).expect("no zero byte"), 2)
 }
 
 fn strs(texts: &[String]) -> Vec<&str> {

@@ -5,26 +5,26 @@ mod backprop;
 mod layer;
 mod model;
 mod observe;
+mod pairs;
 mod plan;
+mod prepared;
 mod scene;
 mod select;
 mod weights;
 
-use std::collections::HashMap;
-
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 pub use layer::layer_score;
 pub use model::{Model, Parameters, Texts};
 pub use observe::{Look, Sight};
+pub use pairs::Event;
 pub use plan::Unit;
+pub use prepared::Prepared;
 pub use scene::{Kept, Rows, Scene, learned_weights};
 pub use select::sites as select_sites;
 
-use self::plan::Plan;
 use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::encode::image::Rgb;
-use crate::torch::{caught, shim, to_vec64};
 use crate::{Error, Result};
 
 /// What to score: images, texts, and which of them belong together.
@@ -47,46 +47,14 @@ impl Model {
         &self,
         request: &Request,
         config: &ScoreConfig,
-        mut told: impl FnMut(Event) -> Result<()>,
+        told: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
         if request.pairs.is_empty() {
             return self.check(request, config).map(|_| vec![]);
         }
         let scene = self.scene(request, config)?;
-        let plan =
-            Plan::new(request.pairs, scene.timesteps.len(), config.compares_to_empty().then_some(scene.empty_text));
-        let mut batch = config.batch_size.unwrap_or_else(|| self.auto_batch(&scene.latents));
-        let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
-        let total = plan.units.len();
-        for mut left in plan.parts() {
-            while !left.is_empty() {
-                let (units, rest) = left.split_at(batch.min(left.len()));
-                match caught(|| scene.evaluate(units, config.method != Method::Attention)) {
-                    Ok(rows) => values.extend(units.iter().copied().zip(Value::of(&rows, units.len()))),
-                    Err(Error::OutOfMemory(_)) if units.len() > 1 => {
-                        batch = units.len() / 2;
-                        shim::empty_cuda_cache();
-                        told(Event::SmallerBatch(batch))?;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
-                left = rest;
-                told(Event::Progress { done: values.len(), total })?;
-            }
-        }
-        let score = |&(image, text): &(usize, usize), step: usize| {
-            let unit = values[&Unit { image, text, step }];
-            let empty = || values[&Unit { image, text: scene.empty_text, step }].error;
-            let help = if config.compares_to_empty() { empty() - unit.error } else { -unit.error };
-            match config.method {
-                Method::Attention => unit.attention,
-                Method::Denoising => help,
-                Method::Combined => unit.attention + config.denoising_weight * help,
-            }
-        };
-        let steps = scene.timesteps.len();
-        Ok(request.pairs.iter().map(|pair| (0..steps).map(|step| score(pair, step)).collect()).collect())
+        let steps: Vec<usize> = (0..scene.timesteps.len()).collect();
+        scene.score(request.pairs, &steps, told)
     }
 
     /// Images and texts encoded once, with everything else that the request's evaluations share.
@@ -156,31 +124,6 @@ impl Model {
         }
         Ok(noise.to_device(self.device()))
     }
-
-    /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more, as far as
-    /// its free memory goes.
-    pub fn auto_batch(&self, latents: &Tensor) -> usize {
-        let size = latents.size();
-        let pixels = (size[2] * size[3]) as usize;
-        let Device::Cuda(index) = self.device() else {
-            return (4096 / pixels).clamp(1, 256);
-        };
-        let wanted = (64 * 4096 / pixels).clamp(1, 256);
-        let room = shim::cuda_memory(index).map_or(wanted, |memory| memory.free / (pixels * BYTES_PER_PIXEL));
-        wanted.min(room).max(1)
-    }
-}
-
-/// Upper estimate of what one evaluation of Stable Diffusion's UNet takes on a GPU, by latent pixel: 256 MiB at 64×64.
-const BYTES_PER_PIXEL: usize = 64 << 10;
-
-/// What [`Model::score_pairs`] says while it works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// So many evaluations of the UNet are done, of so many.
-    Progress { done: usize, total: usize },
-    /// Memory ran out; batches are of this size from now on.
-    SmallerBatch(usize),
 }
 
 /// What a configuration comes to on this model.
@@ -189,22 +132,4 @@ struct Checked {
     noise: Tensor,
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,
-}
-
-/// What one evaluation of the UNet gives, as numbers.
-#[derive(Clone, Copy)]
-struct Value {
-    attention: f64,
-    error: f64,
-}
-
-impl Value {
-    fn of(rows: &Rows, count: usize) -> impl Iterator<Item = Value> {
-        let numbers = |tensor: &Option<Tensor>| match tensor {
-            Some(tensor) => to_vec64(tensor),
-            None => vec![0.0; count],
-        };
-        let (attention, error) = (numbers(&rows.attention), numbers(&rows.error));
-        attention.into_iter().zip(error).map(|(attention, error)| Value { attention, error })
-    }
 }

@@ -16,11 +16,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `empty_text` is the index of the empty text, behind the request's own, if scores are compared with it.
+    /// `steps` are the timesteps of every pair. `empty_text` is the index of the empty text, behind the request's own, if scores are compared with it.
     ///
     /// The texts of an image at a timestep stand side by side, since what depends on the latent alone is computed once
     /// for all of them that share a batch.
-    pub fn new(pairs: &[(usize, usize)], steps: usize, empty_text: Option<usize>) -> Self {
+    pub fn new(pairs: &[(usize, usize)], steps: &[usize], empty_text: Option<usize>) -> Self {
         let mut seen = HashSet::new();
         let mut place = HashMap::new();
         let mut images: Vec<(usize, Vec<usize>)> = vec![];
@@ -33,16 +33,16 @@ impl Plan {
                 images[at].1.push(text);
             }
         }
-        let mut units = Vec::with_capacity(seen.len() * steps);
+        let mut units = Vec::with_capacity(seen.len() * steps.len());
         for (image, texts) in &images {
-            for step in 0..steps {
+            for &step in steps {
                 units.extend(texts.iter().map(|&text| Unit { image: *image, text, step }));
             }
         }
         let conditional = units.len();
         // The noise is shared, so one unconditional pass of an image serves all its texts, exactly.
         if let Some(text) = empty_text {
-            let image_steps = images.iter().flat_map(|&(image, _)| (0..steps).map(move |step| (image, step)));
+            let image_steps = images.iter().flat_map(|&(image, _)| steps.iter().map(move |&step| (image, step)));
             units.extend(image_steps.map(|(image, step)| Unit { image, text, step }));
         }
         Plan { units, conditional }

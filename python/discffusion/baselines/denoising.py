@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from discffusion._arguments import checked_texts
 from discffusion.baselines.protocol import Baseline, Pairs
-from discffusion.baselines.stages import check_stages, eliminate
 from discffusion.config import ScoreConfig
 from discffusion.errors import ConfigError
-from discffusion.images import is_single
 from discffusion.scorer import Scorer
+from discffusion.staged import Staged
+from discffusion.stages import KEEP, check_stages
 from discffusion.training.plan import whole_number
 
 __all__ = ["Denoising", "StagedDenoising", "diffusion_classifier", "diffusion_itm"]
@@ -49,58 +48,15 @@ class Denoising(_Denoising):
         return self.scorer.score_pairs(images, texts, pairs, progress=False)
 
 
-class StagedDenoising(_Denoising):
-    """Candidates that fall behind are left out of later timesteps; see :mod:`discffusion.baselines.stages`.
-
-    There is no ``score_pairs``: what is left out depends on what else is asked for.
-
-    Attributes:
-        evaluations: pairs times timesteps that were computed since it was made.
-        avoided: those that were not.
-    """
+class StagedDenoising(Staged, Baseline):
+    """Candidates that fall behind are left out of later timesteps; see :mod:`discffusion.stages`."""
 
     def __init__(self, name: str, scorer: Scorer, stages: Any, keep: Any) -> None:
-        super().__init__(name, scorer)
-        self._counts, self._shares = check_stages(stages, keep)
-        self._times = list(scorer.describe()["timesteps"])
-        if len(self._times) != self._counts[-1]:
-            raise ConfigError(
-                f"stages ends with {self._counts[-1]}, and the score has {len(self._times)} timesteps; the last "
-                "stage is all of them"
-            )
-        self.evaluations = self.avoided = 0
-
-    def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
-        """As :meth:`Scorer.matrix` for pairs that are scored at all timesteps; the others are below, in order."""
-        return self.staged(images, texts)[0]
-
-    def staged(self, images: Any, texts: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """The matrix, and which of it was scored at all timesteps, both ``[n_images, n_texts]``."""
-        images = [images] if is_single(images) else list(images)
-        found = checked_texts(texts)
-        shape = (len(images), len(found))
-        if 0 in shape:
-            return np.zeros(shape), np.zeros(shape, dtype=bool)
-
-        def evaluate(pairs: NDArray[np.int64], steps: list[int]) -> NDArray[np.float64]:
-            self.evaluations += len(pairs) * len(steps)
-            part = self.scorer.with_config(timesteps=[self._times[step] for step in steps])
-            # images and texts that are out of the running are not encoded again
-            rows, columns = np.unique(pairs[:, 0]), np.unique(pairs[:, 1])
-            places = zip(
-                np.searchsorted(rows, pairs[:, 0]), np.searchsorted(columns, pairs[:, 1]), strict=True
-            )
-            return part.score_pairs(
-                [images[i] for i in rows], [found[j] for j in columns], places, per_step=True, progress=False
-            )
-
-        before = self.evaluations
-        scores, whole = eliminate(shape, evaluate, self._counts, self._shares)
-        self.avoided += shape[0] * shape[1] * len(self._times) - (self.evaluations - before)
-        return scores, whole
+        super().__init__(scorer, stages, keep)
+        self.name = name
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "stages": list(self._counts), "keep": list(self._shares)}
+        return {"baseline": self.name, **super().describe()}
 
 
 def diffusion_classifier(
@@ -138,7 +94,7 @@ def _make(
     *,
     steps: int | None = None,
     stages: Any = None,
-    keep: Any = 0.5,
+    keep: Any = KEEP,
     config: Any = None,
     **others: Any,
 ) -> Denoising | StagedDenoising:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from discffusion.cli.options import Setup
+from discffusion.cli.stages import Keep, Stages, staging
 from discffusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    stages: Stages = None,
+    keep: Keep = None,
+    verify: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Score so many of the first items without stages too.", rich_help_panel="Score"
+        ),
+    ] = 0,
     deltas: Annotated[
         str | None, typer.Option(help="File of deltas to score with.", rich_help_panel="Model")
     ] = None,
@@ -113,6 +122,11 @@ def evaluate(
     if allow_missing:
         more["allow_missing"] = True
     options = _pairs("--option", option)
+    how = staging(stages, keep)
+    if baseline is not None and stages is not None:
+        raise typer.BadParameter(
+            "--stages are of a diffusion model; a baseline has its own: --option stages=[4,12,50]"
+        )
     _check(setup, baseline, options, deltas, names)
     from discffusion import evaluation
     from discffusion.data import load_dataset
@@ -121,7 +135,9 @@ def evaluate(
     scorer = setup.scorer() if baseline is None else _baseline(setup, baseline, options)
     if deltas is not None:
         scorer.load_deltas(deltas)
-    report = evaluation.evaluate(scorer, items, names, limit, output, resume, batch_items=batch_items)
+    report = evaluation.evaluate(
+        scorer, items, names, limit, output, resume, batch_items=batch_items, **how, verify=verify
+    )
     comparisons = {str(path): _compared(report, path, items, limit) for path in compare or ()}
     _show(setup, report, comparisons)
 

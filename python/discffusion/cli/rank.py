@@ -10,6 +10,7 @@ import typer
 from discffusion.cli.images import read
 from discffusion.cli.options import Setup
 from discffusion.cli.score import describe
+from discffusion.cli.stages import Keep, Stages, staging
 
 
 def rank(
@@ -22,6 +23,8 @@ def rank(
         typer.Option("--text", "-t", help="A text; give it again for more.", show_default=False),
     ],
     top_k: Annotated[int | None, typer.Option(min=1, help="Print only the best.", show_default="all")] = None,
+    stages: Stages = None,
+    keep: Keep = None,
 ) -> None:
     """Rank images for a text, or texts for an image, best first: rank, score and what it is of.
 
@@ -30,13 +33,14 @@ def rank(
     """
     if len(images) > 1 and len(texts) > 1:
         raise typer.BadParameter("several images and several texts: give one image or one --text")
+    how = staging(stages, keep)
     by_text = len(texts) == 1
     candidates = images if by_text else texts
     with setup.scorer() as scorer:
         if by_text:
-            found = scorer.rank([read(image) for image in images], texts[0], top_k)
+            found = scorer.rank([read(image) for image in images], texts[0], top_k, **how)
         else:
-            found = scorer.rank(read(images[0]), texts, top_k)
+            found = scorer.rank(read(images[0]), texts, top_k, **how)
         if setup.json:
             typer.echo(json.dumps({**describe(scorer), "ranking": _rows(found, images, texts)}, indent=2))
         else:

@@ -26,6 +26,8 @@ from discffusion.evaluation.report import Report
 from discffusion.evaluation.rows import rows_of
 from discffusion.evaluation.scoring import Scoring
 from discffusion.evaluation.settings import digest, settings_of
+from discffusion.scorer import Scorer
+from discffusion.staged import Staged
 from discffusion.training.plan import whole_number
 
 __all__ = ["evaluate", "reopen"]
@@ -40,6 +42,9 @@ def evaluate(
     resume: bool = True,
     progress: Progress = None,
     batch_items: int | None = None,
+    stages: Sequence[int] | None = None,
+    keep: float | Sequence[float] | None = None,
+    verify: int = 0,
 ) -> Report:
     """Scores items and measures how well matching pairs are told from others.
 
@@ -61,6 +66,9 @@ def evaluate(
         progress: True, False, or a function of ``(done, total)`` in items; None shows a bar if somebody watches.
         batch_items: items that are scored and written together; None for up to 16, fewer where they have many
             pairs. Never changes a score by more than rounding.
+        stages, keep, verify: leave out candidates that have fallen behind, see :meth:`discffusion.Scorer.staged`. The
+            report says what share of the work was done, and in how many of the first `verify` items the winner is
+            that of all timesteps. Only what depends on the winner alone is then as without stages.
 
     Returns:
         The values with their 95 % intervals, and the scores as ``records``.
@@ -72,6 +80,7 @@ def evaluate(
     """
     names = _metric_names(metrics)
     limit = None if limit is None else whole_number("limit", limit, 1)
+    scorer = _staged(scorer, stages, keep, verify)
     scoring = Scoring(scorer, None if batch_items is None else whole_number("batch_items", batch_items, 1))
     questions = Questions(items, limit)
     facts = described(scorer)
@@ -84,7 +93,8 @@ def evaluate(
         for block in scoring.blocks(questions):
             run.block(block)
         journal.finish()
-    return _report(questions, run.records, names, settings, constant["model"], run.cut, journal.path)
+    notes = scorer.notes() if isinstance(scorer, Staged) else []
+    return _report(questions, run.records, names, settings, constant["model"], run.cut, journal.path, notes)
 
 
 def reopen(
@@ -191,6 +201,18 @@ def _check_finite(question: Question, scores: NDArray[np.float64]) -> None:
         )
 
 
+def _staged(scorer: Any, stages: Any, keep: Any, verify: int) -> Any:
+    """The scorer, by staged elimination if that is asked for."""
+    if stages is None:
+        if keep is not None or verify != 0:
+            given = f"keep is {keep!r}" if keep is not None else f"verify is {verify!r}"
+            raise ConfigError(f"{given}, but there are no stages")
+        return scorer
+    if not isinstance(scorer, Scorer):
+        raise ConfigError(f"stages are of a Scorer; {type(scorer).__name__} has none")
+    return scorer.staged(stages, keep, verify=verify)
+
+
 def _metric_names(metrics: str | Sequence[str]) -> tuple[str, ...] | None:
     """The names asked for, all known; None for those of the dataset."""
     if isinstance(metrics, str) and metrics == "auto":
@@ -211,6 +233,7 @@ def _report(
     model: str,
     cut: Mapping[str, int],
     path: Path | None,
+    more_notes: Sequence[str] = (),
 ) -> Report:
     about = questions.about if isinstance(questions.about, Mapping) else {}
     said = about.get("notes") or ()
@@ -222,6 +245,7 @@ def _report(
         notes.append(
             f"{len(cut)} texts are longer than the model reads and were cut; the longest has {longest} tokens"
         )
+    notes.extend(more_notes)
     chosen = names or questions.metrics or auto_metrics(records)
     more: dict[str, Any] = {
         "settings": {**settings, "run": digest(settings), "model": model, "limit": questions.limit},

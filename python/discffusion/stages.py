@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from discffusion.errors import ConfigError
 from discffusion.training.plan import whole_number
 
-__all__ = ["check_stages", "eliminate", "spread"]
+__all__ = ["KEEP", "check_stages", "eliminate", "spread"]
+
+#: share of the candidates that each stage but the last keeps, unless told otherwise
+KEEP = 0.5
 
 #: scores ``[n, len(steps)]`` of pairs ``[n, 2]`` at steps
 Evaluate = Callable[[NDArray[np.int64], list[int]], NDArray[np.float64]]
@@ -66,7 +69,11 @@ def spread(n: int, counts: Sequence[int]) -> list[list[int]]:
 
 
 def eliminate(
-    shape: tuple[int, int], evaluate: Evaluate, counts: Sequence[int], shares: Sequence[float]
+    shape: tuple[int, int],
+    evaluate: Evaluate,
+    counts: Sequence[int],
+    shares: Sequence[float],
+    least: int = 1,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores of all pairs of images and texts, and which of them were scored at all timesteps.
 
@@ -77,6 +84,7 @@ def eliminate(
     Args:
         shape: numbers of images and texts.
         counts, shares: see :func:`check_stages`.
+        least: so many of a row or column stay at least, if there are as many.
     """
     pairs = np.array([(i, j) for i in range(shape[0]) for j in range(shape[1])], dtype=np.int64)
     steps = np.full((len(pairs), counts[-1]), np.nan)
@@ -89,7 +97,7 @@ def eliminate(
             break
         so_far = np.full(len(pairs), -np.inf)
         so_far[rows] = np.nanmean(steps[rows], axis=1)
-        stays = _best(so_far.reshape(shape), alive.reshape(shape), shares[stage]).ravel()
+        stays = _best(so_far.reshape(shape), alive.reshape(shape), shares[stage], least).ravel()
         left.append(np.flatnonzero(alive & ~stays))
         alive = stays
     scores = np.full(len(pairs), np.nan)
@@ -102,7 +110,9 @@ def eliminate(
     return scores.reshape(shape), alive.reshape(shape)
 
 
-def _best(scores: NDArray[np.float64], alive: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+def _best(
+    scores: NDArray[np.float64], alive: NDArray[np.bool_], share: float, least: int
+) -> NDArray[np.bool_]:
     """Which pairs are among the best of their row or of their column; ties stay together."""
     stays = np.zeros_like(alive)
     for axis in (0, 1):
@@ -115,6 +125,6 @@ def _best(scores: NDArray[np.float64], alive: NDArray[np.bool_], share: float) -
             strict=True,
         ):
             if here.any():
-                number = math.ceil(share * int(here.sum()))
+                number = min(max(math.ceil(share * int(here.sum())), least), int(here.sum()))
                 out |= here & (line >= np.sort(line[here])[::-1][number - 1])
     return stays if max(scores.shape) > 1 else alive.copy()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discffusion.baselines.stages import check_stages, eliminate, spread
 from discffusion.errors import ConfigError
+from discffusion.stages import check_stages, eliminate, spread
 
 
 class Table:
