@@ -11,7 +11,7 @@ from discffusion._arguments import checked_noise, checked_texts
 from discffusion._progress import Progress, reporting
 from discffusion.errors import ConfigError
 from discffusion.images import is_single, prepare_many
-from discffusion.stages import KEEP, check_stages, eliminate
+from discffusion.stages import check_stages, eliminate
 from discffusion.training.plan import whole_number
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Staged:
     Args:
         scorer: whose scores; each stage adds timesteps of its configuration.
         stages: numbers of timesteps after each stage, rising, as ``(4, 12, 50)``; the last is all of the scorer's.
-        keep: share of candidates that a stage but the last keeps, or one share for each of them; None for half.
+        keep: share of candidates that a stage but the last keeps, or one share for each of them; None keeps all
+            that may yet turn out to be the best.
         least: so many candidates come through to the end at least, if there are as many.
         verify: so many of the first matrices are scored at all timesteps too, to see whether the winners agree.
 
@@ -46,7 +47,7 @@ class Staged:
         self, scorer: Scorer, stages: Any, keep: Any = None, least: int = 1, verify: int = 0
     ) -> None:
         self.scorer = scorer
-        self._counts, self._shares = check_stages(stages, KEEP if keep is None else keep)
+        self._counts, self._shares = check_stages(stages, keep)
         steps = len(scorer.describe()["timesteps"])
         if steps != self._counts[-1]:
             raise ConfigError(
@@ -130,4 +131,8 @@ class Staged:
 
     def describe(self) -> dict[str, Any]:
         """What a score depends on; see :meth:`Scorer.describe`."""
-        return {**self.scorer.describe(), "stages": list(self._counts), "keep": list(self._shares)}
+        return {
+            **self.scorer.describe(),
+            "stages": list(self._counts),
+            "keep": None if self._shares is None else list(self._shares),
+        }

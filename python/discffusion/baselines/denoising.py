@@ -14,7 +14,7 @@ from discffusion.config import ScoreConfig
 from discffusion.errors import ConfigError
 from discffusion.scorer import Scorer
 from discffusion.staged import Staged
-from discffusion.stages import KEEP, check_stages
+from discffusion.stages import check_stages
 from discffusion.training.plan import whole_number
 
 __all__ = ["Denoising", "StagedDenoising", "diffusion_classifier", "diffusion_itm"]
@@ -69,7 +69,8 @@ def diffusion_classifier(
         steps: number of timesteps, 50 unless `stages` says otherwise.
         stages: numbers of timesteps after which candidates that have fallen behind are left out, as ``(4, 12, 50)``;
             None scores all pairs at all timesteps.
-        keep: share of candidates that a stage but the last keeps, or one share for each of them.
+        keep: share of candidates that a stage but the last keeps, or one share for each of them; None keeps those that
+            may yet turn out to be the best.
         config: further options of the score, see :class:`discffusion.ScoreConfig`.
         others: of the model, as ``device``, ``dtype``, ``local_files_only``, or fields of the score.
     """
@@ -94,7 +95,7 @@ def _make(
     *,
     steps: int | None = None,
     stages: Any = None,
-    keep: Any = KEEP,
+    keep: Any = None,
     config: Any = None,
     **others: Any,
 ) -> Denoising | StagedDenoising:
