@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 __all__ = [
     "TORCH_VERSION",
     "Deltas",
+    "Prepared",
     "Scorer",
     "Tokenizer",
     "Trainer",

@@ -53,8 +53,11 @@ impl Attention {
         site: usize,
         taps: &mut Taps,
     ) -> Option<Tensor> {
-        let of_text = |projection| batch.text_by_row(&self.split(&self.project(projection, batch.text(), changes)));
-        let q = batch.by_row(&self.split(&self.project(Projection::Query, x, changes)));
+        let of_text = |projection| {
+            let by_text = batch.of_texts((site, projection), |texts| self.project(projection, texts, changes));
+            self.split(&by_text)
+        };
+        let q = self.split(&batch.by_row(&self.project(Projection::Query, x, changes)));
         let k = of_text(Projection::Key);
         let Some(map) = taps.wants(site) else {
             return Some(self.fused(&q, &k, &of_text(Projection::Value), changes));

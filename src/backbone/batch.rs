@@ -1,4 +1,10 @@
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use tch::Tensor;
+
+use crate::deltas::Projection;
+use crate::torch::Shared;
 
 /// The input of one evaluation: distinct latents, distinct texts, and the rows that pair them.
 ///
@@ -11,11 +17,12 @@ pub struct Batch<'a> {
     latent_of: Pick,
     text_of: Pick,
     rows: i64,
+    known: Option<(&'a TextCache, Pick)>,
 }
 
 impl<'a> Batch<'a> {
     /// Noised latents `[I, C, h, w]`, their timesteps `[I]` (int64), texts `[T, m, D]`, and for each row its latent
-    /// and its text. Every latent and text must be used, in the order of first use.
+    /// and its text.
     pub fn new(
         noised: &'a Tensor,
         timesteps: &'a Tensor,
@@ -31,7 +38,14 @@ impl<'a> Batch<'a> {
             noised,
             timesteps,
             text,
+            known: None,
         }
+    }
+
+    /// The same with keys and values taken from `cache`, in which the texts of the rows have these indices.
+    pub fn with_cache(self, cache: &'a TextCache, text_of: &[usize]) -> Self {
+        let pick = Pick::new(text_of, &cache.texts);
+        Batch { known: Some((cache, pick)), ..self }
     }
 
     pub fn noised(&self) -> &Tensor {
@@ -40,10 +54,6 @@ impl<'a> Batch<'a> {
 
     pub fn timesteps(&self) -> &Tensor {
         self.timesteps
-    }
-
-    pub fn text(&self) -> &Tensor {
-        self.text
     }
 
     /// `[I, …]` to `[B, …]`; what is by row already stays.
@@ -56,9 +66,31 @@ impl<'a> Batch<'a> {
         if x.size()[0] == like.size()[0] { x.shallow_clone() } else { self.by_row(x) }
     }
 
-    /// `[T, …]` to `[B, …]`.
-    pub fn text_by_row(&self, x: &Tensor) -> Tensor {
-        self.text_of.apply(x)
+    /// What `project` makes of the texts at a site, `[B, m, c]`: from the cache, or of this batch's texts alone.
+    pub fn of_texts(&self, place: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        match &self.known {
+            Some((cache, pick)) => pick.apply(&cache.get(place, project)),
+            None => self.text_of.apply(&project(self.text)),
+        }
+    }
+}
+
+/// Keys and values of all texts of a request, each site's computed when it is first asked for.
+pub struct TextCache {
+    /// `[T, m, D]`
+    texts: Shared<Tensor>,
+    known: Mutex<HashMap<(usize, Projection), Tensor>>,
+}
+
+impl TextCache {
+    /// Of these texts `[T, m, D]`, and for one network and patch.
+    pub fn new(texts: &Tensor) -> Self {
+        TextCache { texts: Shared::new(texts.shallow_clone()), known: Mutex::default() }
+    }
+
+    fn get(&self, place: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(place).or_insert_with(|| project(&self.texts)).shallow_clone()
     }
 }
 
@@ -66,21 +98,19 @@ impl<'a> Batch<'a> {
 enum Pick {
     /// Row `i` is entry `i`.
     All,
-    /// Every row is the only entry.
-    One(i64),
+    /// Every row is this entry.
+    One(i64, i64),
     Index(Tensor),
 }
 
 impl Pick {
     fn new(index: &[usize], of: &Tensor) -> Self {
         let entries = of.size()[0] as usize;
-        debug_assert_eq!(index.iter().max(), Some(&(entries - 1)), "every entry is used");
-        if entries == index.len() {
-            debug_assert!(index.iter().enumerate().all(|(i, &entry)| i == entry), "entries in order of first use");
+        if entries == index.len() && index.iter().enumerate().all(|(i, &entry)| i == entry) {
             return Pick::All;
         }
-        if entries == 1 {
-            return Pick::One(index.len() as i64);
+        if index.iter().all(|&entry| entry == index[0]) {
+            return Pick::One(index[0] as i64, index.len() as i64);
         }
         let index: Vec<i64> = index.iter().map(|&entry| entry as i64).collect();
         Pick::Index(Tensor::from_slice(&index).to_device(of.device()))
@@ -89,10 +119,10 @@ impl Pick {
     fn apply(&self, x: &Tensor) -> Tensor {
         match self {
             Pick::All => x.shallow_clone(),
-            Pick::One(rows) => {
+            Pick::One(entry, rows) => {
                 let mut size = x.size();
                 size[0] = *rows;
-                x.expand(size, false)
+                x.narrow(0, *entry, 1).expand(size, false)
             }
             Pick::Index(index) => x.index_select(0, index),
         }

@@ -69,7 +69,7 @@ fn run(scene: &Scene, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) 
     let keep = |_: usize, map: &Tensor| layer_score(map, inputs.content(), &plain, None);
     let wanted = Wanted { sites: &inputs.sites, map: plain.map, keep: &keep, alter: Some(alter), prediction: false };
     tch::with_grad(|| {
-        let seen = scene.model.backbone().observe(&inputs.batch(), scene.patch, &wanted)?;
+        let seen = scene.model.backbone().observe(&inputs.batch(scene.cache.as_deref()), scene.patch, &wanted)?;
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();
         Ok(Tensor::stack(&layers, 0).mean_dim(0, false, Kind::Float).sum(Kind::Float))
     })

@@ -12,6 +12,8 @@ mod scene;
 mod select;
 mod weights;
 
+use std::sync::Arc;
+
 use tch::Tensor;
 
 pub use layer::layer_score;
@@ -23,6 +25,7 @@ pub use prepared::Prepared;
 pub use scene::{Kept, Rows, Scene, learned_weights};
 pub use select::sites as select_sites;
 
+use crate::backbone::TextCache;
 use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::encode::image::Rgb;
 use crate::{Error, Result};
@@ -70,12 +73,21 @@ impl Model {
             noise,
             timesteps,
             content: texts.tokens.into_iter().map(|tokens| tokens.content).collect(),
+            cache: self.text_cache(&texts.vectors),
             texts: texts.vectors,
             chosen,
             empty_text: request.texts.len(),
             learned,
             watch: None,
         })
+    }
+
+    /// Room for the keys and values of all texts `[T, m, D]`, unless they would be too many.
+    fn text_cache(&self, texts: &Tensor) -> Option<Arc<TextCache>> {
+        let channels: i64 = self.sites().iter().map(|site| site.channels).sum();
+        let size = texts.size();
+        let bytes = (2 * size[0] * size[1] * channels) as usize * texts.kind().elt_size_in_bytes();
+        (bytes <= CACHE_BYTES).then(|| Arc::new(TextCache::new(texts)))
     }
 
     /// Whatever can be wrong with a request before anything is encoded.
@@ -125,6 +137,9 @@ impl Model {
         Ok(noise.to_device(self.device()))
     }
 }
+
+/// Most of the memory that keys and values of texts may take: 60 texts of Stable Diffusion 2.1 in float32.
+const CACHE_BYTES: usize = 512 << 20;
 
 /// What a configuration comes to on this model.
 struct Checked {

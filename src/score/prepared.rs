@@ -1,12 +1,14 @@
 //! A request whose images and texts are encoded, to be scored in parts.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use tch::Tensor;
 
 use super::pairs::Event;
 use super::{Model, Request, Scene};
 use crate::Result;
+use crate::backbone::TextCache;
 use crate::config::ScoreConfig;
 use crate::torch::Shared;
 
@@ -18,6 +20,7 @@ pub struct Prepared {
     content: Vec<Range<usize>>,
     chosen: Vec<bool>,
     empty_text: usize,
+    cache: Option<Arc<TextCache>>,
     tensors: Shared<Tensors>,
 }
 
@@ -31,7 +34,7 @@ struct Tensors {
 impl Model {
     /// Encodes the images and texts of a request; its pairs do not matter.
     pub fn prepare(&self, request: &Request, config: &ScoreConfig) -> Result<Prepared> {
-        let Scene { latents, noise, timesteps, texts, content, chosen, empty_text, learned, .. } =
+        let Scene { latents, noise, timesteps, texts, content, chosen, empty_text, learned, cache, .. } =
             self.scene(request, config)?;
         Ok(Prepared {
             model: self.clone(),
@@ -40,6 +43,7 @@ impl Model {
             content,
             chosen,
             empty_text,
+            cache,
             tensors: Shared::new(Tensors { latents, noise, texts, learned }),
         })
     }
@@ -66,6 +70,7 @@ impl Prepared {
             chosen: self.chosen.clone(),
             empty_text: self.empty_text,
             learned: learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect(),
+            cache: self.cache.clone(),
             watch: None,
         };
         scene.score(pairs, steps, told)

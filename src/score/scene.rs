@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::ops::Range;
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
 use super::layer::{layer_score, local_weights};
 use super::plan::Unit;
 use super::{Model, backprop};
-use crate::backbone::{Batch, Boundaries, Observation, Wanted};
+use crate::backbone::{Batch, Boundaries, Observation, TextCache, Wanted};
 use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
 use crate::deltas::Patch;
 use crate::nn::to_repeat;
@@ -38,6 +39,8 @@ pub struct Scene<'a> {
     pub empty_text: usize,
     /// Learned head weights by site `[H]`, where `heads` is `learned`.
     pub learned: Vec<Option<Tensor>>,
+    /// Keys and values of the texts, where they are not differentiated and there is room.
+    pub cache: Option<Arc<TextCache>>,
     /// Told of every chosen site while its maps are pooled, with the way to its head weights `[B, H]`.
     pub watch: Option<Watch<'a>>,
 }
@@ -59,6 +62,8 @@ pub struct Inputs {
     text: Tensor,
     latent_of: Vec<usize>,
     text_of: Vec<usize>,
+    /// By row, the text's index in the scene.
+    scene_text_of: Vec<usize>,
     content: Vec<Range<usize>>,
     /// `[B, C, h, w]`, where the prediction is wanted.
     target: Option<Tensor>,
@@ -68,8 +73,12 @@ pub struct Inputs {
 
 impl Inputs {
     /// The batch for the backbone.
-    pub fn batch(&self) -> Batch<'_> {
-        Batch::new(&self.noised, &self.timesteps, &self.text, &self.latent_of, &self.text_of)
+    pub fn batch<'a>(&'a self, cache: Option<&'a TextCache>) -> Batch<'a> {
+        let batch = Batch::new(&self.noised, &self.timesteps, &self.text, &self.latent_of, &self.text_of);
+        match cache {
+            Some(cache) => batch.with_cache(cache, &self.scene_text_of),
+            None => batch,
+        }
     }
 
     /// By row, where the text's own tokens are.
@@ -150,6 +159,7 @@ impl Scene<'_> {
             sites: if attention { self.chosen.clone() } else { vec![false; self.chosen.len()] },
             latent_of,
             text_of,
+            scene_text_of: units.iter().map(|unit| unit.text).collect(),
         })
     }
 
@@ -176,7 +186,7 @@ impl Scene<'_> {
             alter: None,
             prediction: inputs.target.is_some(),
         };
-        run(&inputs.batch(), &wanted)
+        run(&inputs.batch(self.cache.as_deref()), &wanted)
     }
 
     /// Head weights `[B, H]` by attribution, by site.
@@ -187,7 +197,7 @@ impl Scene<'_> {
         }
         let keep = |_: usize, map: &Tensor| local_weights(map, inputs.content(), self.config);
         let wanted = Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, alter: None, prediction: false };
-        let seen = self.model.backbone().observe(&inputs.batch(), self.patch, &wanted)?;
+        let seen = self.model.backbone().observe(&inputs.batch(self.cache.as_deref()), self.patch, &wanted)?;
         let mut weights: Vec<Option<Tensor>> = self.chosen.iter().map(|_| None).collect();
         for (site, found) in seen.maps {
             weights[site] = Some(found);

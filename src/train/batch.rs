@@ -85,6 +85,7 @@ impl Session {
             content: gathered.content,
             chosen: self.chosen.clone(),
             learned: self.learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect(),
+            cache: None,
             watch: Some(&watch),
         };
         let batch = self.rows_at_a_time(&scene.latents);
