@@ -4,7 +4,9 @@ use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=src/torch/shim.cpp");
+    for file in ["shim.cpp", "attend.cpp", "attend.h"] {
+        println!("cargo:rerun-if-changed=src/torch/{file}");
+    }
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     if linux {
         // The extension lies in site-packages/discffusion, torch beside it.
@@ -15,15 +17,18 @@ fn main() {
     // Test binaries run where they were built, against the libtorch they were built with.
     println!("cargo:rustc-link-arg-tests=-Wl,-rpath,{lib}");
     let include = Path::new(&lib).join("../include");
-    cc::Build::new()
-        .cpp(true)
+    let mut shim = cc::Build::new();
+    shim.cpp(true)
         .std("c++17")
-        .file("src/torch/shim.cpp")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         // torch's headers are not ours to clean up.
         .flag_if_supported("-Wno-unused-parameter")
         .flag_if_supported("-Wno-deprecated-declarations")
-        .warnings(false)
-        .compile("discffusion_shim");
+        .warnings(false);
+    let mut kernels = shim.clone();
+    shim.file("src/torch/shim.cpp").compile("discffusion_shim");
+    // Loops over numbers, which are to be fast in every profile; vectors alone, no threads of OpenMP.
+    kernels.opt_level(3).flag_if_supported("-fopenmp-simd");
+    kernels.file("src/torch/attend.cpp").compile("discffusion_kernels");
 }

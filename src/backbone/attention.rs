@@ -6,7 +6,7 @@ use super::{Batch, MapKind, Taps};
 use crate::Result;
 use crate::checkpoint::Scope;
 use crate::deltas::{Change, Changes, Projection};
-use crate::nn::Linear;
+use crate::nn::{self, Linear, Of};
 
 /// `to_q`, `to_k`, `to_v` without bias and `to_out` with, the attention of Stable Diffusion's transformers.
 pub struct Attention {
@@ -62,6 +62,22 @@ impl Attention {
         let Some(map) = taps.wants(site) else {
             return Some(self.fused(&q, &k, &of_text(Projection::Value), changes));
         };
+        if let Some(how) = taps.digests() {
+            let v = (!taps.ends_here() && map != MapKind::Cosine).then(|| of_text(Projection::Value));
+            let digested = match map {
+                MapKind::Logits => nn::attend((&q, &k, v.as_ref()), scale(&q), Of::Scores, &how),
+                MapKind::Probs => nn::attend((&q, &k, v.as_ref()), scale(&q), Of::Probabilities, &how),
+                MapKind::Cosine => nn::attend((&unit(&q), &unit(&k), None), 1.0, Of::Scores, &how),
+            };
+            if let Some((digest, output)) = digested {
+                taps.take_digest(site, &digest);
+                return match output {
+                    Some(output) => Some(self.merge(&output, changes)),
+                    None if taps.done() => None,
+                    None => Some(self.fused(&q, &k, &of_text(Projection::Value), changes)),
+                };
+            }
+        }
         let probs = match map {
             MapKind::Logits => {
                 let logits = taps.take(site, scores(&q, &k));
@@ -70,7 +86,7 @@ impl Attention {
             MapKind::Probs => Some(taps.take(site, scores(&q, &k).softmax(-1, None))),
             MapKind::Cosine => {
                 // The network goes on with probabilities; the cosine is for looking at.
-                let _ = taps.take(site, cosine(&q, &k));
+                let _ = taps.take(site, unit(&q).matmul(&unit(&k).transpose(-1, -2)));
                 (!taps.done()).then(|| scores(&q, &k).softmax(-1, None))
             }
         };
@@ -120,18 +136,19 @@ impl Attention {
     }
 }
 
-/// `S = QKᵀ/√d` `[B, H, n, m]` in float32.
-fn scores(q: &Tensor, k: &Tensor) -> Tensor {
-    let d = q.size()[3] as f64;
-    (q.to_kind(Kind::Float) * d.powf(-0.5)).matmul(&k.to_kind(Kind::Float).transpose(-1, -2))
+/// `1/√d`
+fn scale(q: &Tensor) -> f64 {
+    (q.size()[3] as f64).powf(-0.5)
 }
 
-/// The cosine of every query with every key, `[B, H, n, m]` in float32; 0 where a vector is null.
-fn cosine(q: &Tensor, k: &Tensor) -> Tensor {
-    let unit = |x: &Tensor| {
-        let x = x.to_kind(Kind::Float);
-        // Clamped before the root, whose gradient at 0 is infinite.
-        &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(1e-24).sqrt()
-    };
-    unit(q).matmul(&unit(k).transpose(-1, -2))
+/// `S = QKᵀ/√d` `[B, H, n, m]` in float32.
+fn scores(q: &Tensor, k: &Tensor) -> Tensor {
+    (q.to_kind(Kind::Float) * scale(q)).matmul(&k.to_kind(Kind::Float).transpose(-1, -2))
+}
+
+/// Vectors `[…, d]` of length 1 in float32, whose products are cosines; 0 where a vector is null.
+fn unit(x: &Tensor) -> Tensor {
+    let x = x.to_kind(Kind::Float);
+    // Clamped before the root, whose gradient at 0 is infinite.
+    &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(1e-24).sqrt()
 }

@@ -18,6 +18,7 @@ use crate::Result;
 pub use crate::checkpoint::{Site, Stage};
 pub use crate::config::MapKind;
 use crate::deltas::{Patch, Target};
+use crate::nn::{Digest, Digesting};
 
 /// What a caller wants to see of one evaluation.
 pub struct Wanted<'a> {
@@ -27,11 +28,22 @@ pub struct Wanted<'a> {
     /// What to keep of a site's map `[B, H, n, m]`, given the site's index; it runs as soon as the map is formed, so
     /// that a caller who pools never holds all maps at once.
     pub keep: &'a dyn Fn(usize, &Tensor) -> Tensor,
+    /// Where no more than a digest of the map is used: it then takes the place of `keep`, and the map need not be formed.
+    /// The two must agree, since either may be called.
+    pub digest: Option<Digested<'a>>,
     /// What becomes of a site's map before it is kept and, where it is the logits or the probabilities, before the
     /// network goes on with it.
     pub alter: Option<&'a dyn Fn(usize, Tensor) -> Tensor>,
     /// Whether the UNet's output is wanted.
     pub prediction: bool,
+}
+
+/// What to keep of the digest of a site's map.
+#[derive(Clone, Copy)]
+pub struct Digested<'a> {
+    pub how: Digesting<'a>,
+    /// Given the site's index and the digest of its map `[B, H, n, m]`.
+    pub keep: &'a dyn Fn(usize, &Digest) -> Tensor,
 }
 
 /// What was seen.

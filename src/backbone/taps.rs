@@ -3,6 +3,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::{MapKind, Observation, Wanted};
+use crate::nn::{Digest, Digesting};
 
 /// Collects what is wanted while a forward pass runs, and knows when nothing more is.
 pub struct Taps<'a> {
@@ -27,6 +28,23 @@ impl<'a> Taps<'a> {
     /// The map that is wanted at a site, if any.
     pub fn wants(&self, site: usize) -> Option<MapKind> {
         self.wanted.sites[site].then_some(self.wanted.map)
+    }
+
+    /// How the map of a site is to be digested, if a digest is enough.
+    pub fn digests(&self) -> Option<Digesting<'a>> {
+        self.wanted.digest.filter(|_| self.wanted.alter.is_none()).map(|digest| digest.how)
+    }
+
+    /// Takes the digest of a site's map, where that is enough.
+    pub fn take_digest(&mut self, site: usize, digest: &Digest) {
+        let digested = self.wanted.digest.expect("a digest is given to those who asked for it");
+        self.seen.push((site, (digested.keep)(site, digest)));
+        self.missing -= 1;
+    }
+
+    /// Whether nothing is of use to the caller behind the next thing it takes.
+    pub fn ends_here(&self) -> bool {
+        self.missing == 1 && !self.to_the_end
     }
 
     /// Takes a site's map `[B, H, n, m]`, and gives back the map to go on with.

@@ -19,10 +19,14 @@ pub fn head_weights(map: &Tensor, how: Pooling, lambda: f64) -> Tensor {
 
 /// `w_h ∝ mean_ij |Attr_h(A)|` `[B, H]`, with mean 1 over the heads, from attributed maps `[B, H, n, m]`.
 pub fn weights_of(attributed: &Tensor) -> Tensor {
-    let strength = attributed.abs().mean_dim([-2, -1].as_slice(), false, Kind::Float);
+    shares(&attributed.abs().mean_dim([-2, -1].as_slice(), false, Kind::Float))
+}
+
+/// Strengths `[B, H]` in parts of their mean.
+pub fn shares(strength: &Tensor) -> Tensor {
     let mean = strength.mean_dim(-1, true, None);
     // A map of zeros attributes nothing to any head; the plain mean is what is left.
     let uniform = strength.ones_like();
-    let weights = &strength / &mean;
+    let weights = strength / &mean;
     weights.where_self(&mean.gt(0.0), &uniform)
 }

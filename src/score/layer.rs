@@ -5,7 +5,8 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::attribution;
-use crate::config::{Attribution, Heads, ScoreConfig, TokenSet};
+use crate::config::{Attribution, Heads, Pooling, ScoreConfig, TokenSet};
+use crate::nn::{Digest, Digesting};
 use crate::pooling::pool;
 
 /// Scores `[B]` of one layer from its maps `[B, H, n, m]`; `content[b]` are the prompt's own tokens of sample `b`.
@@ -16,6 +17,23 @@ pub fn layer_score(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig,
         (Some(weights), Some(b)) if weights.dim() == 2 => score(map, config, Some(&weights.get(b))),
         _ => score(map, config, given),
     })
+}
+
+/// How a map is digested for [`digest_score`], where that gives the score of [`layer_score`].
+pub fn digesting<'a>(content: &'a [Range<usize>], config: &ScoreConfig, given: bool) -> Option<Digesting<'a>> {
+    let attributed = config.heads == Heads::Attributed;
+    let elementwise = attributed && config.attribution == Attribution::Elementwise;
+    (config.pooling == Pooling::Lse && !elementwise).then_some(Digesting {
+        lambda: config.lambda,
+        tokens: (config.tokens == TokenSet::Content).then_some(content),
+        strength: attributed && !given,
+    })
+}
+
+/// The same scores `[B]` from the digest of the maps.
+pub fn digest_score(digest: &Digest, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    let attributed = || attribution::shares(digest.strength.as_ref().expect("it was asked for"));
+    of_heads(&digest.pooled, config, given, attributed)
 }
 
 /// Head weights `[B, H]` by the local gradient, of maps `[B, H, n, m]`.
@@ -46,15 +64,24 @@ fn score(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     if attributed && config.attribution == Attribution::Elementwise {
         return mean(&pool(&attribution::elementwise(map, how, lambda), how, lambda));
     }
-    let pooled = pool(map, how, lambda);
+    of_heads(&pool(map, how, lambda), config, given, || attribution::head_weights(map, how, lambda))
+}
+
+/// A layer's score `[B]` from those of its heads `[B, H]`, and the weights that attribution would give them.
+fn of_heads(
+    pooled: &Tensor,
+    config: &ScoreConfig,
+    given: Option<&Tensor>,
+    attributed: impl FnOnce() -> Tensor,
+) -> Tensor {
     match (given, &config.heads) {
         (Some(weights), _) => mean(&(weights * pooled)),
-        (None, Heads::Attributed) => mean(&(attribution::head_weights(map, how, lambda) * pooled)),
+        (None, Heads::Attributed) => mean(&(attributed() * pooled)),
         (None, Heads::Subset(chosen)) => {
             let index: Vec<i64> = chosen.iter().map(|&head| head as i64).collect();
             mean(&pooled.index_select(-1, &Tensor::from_slice(&index).to_device(pooled.device())))
         }
-        (None, Heads::Mean | Heads::Learned) => mean(&pooled),
+        (None, Heads::Mean | Heads::Learned) => mean(pooled),
     }
 }
 

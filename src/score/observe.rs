@@ -61,6 +61,7 @@ impl Model {
             sites: &sites,
             map: look.map,
             keep: &|_, map| map.shallow_clone(),
+            digest: None,
             alter: None,
             prediction: look.prediction,
         };

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-use super::layer::{layer_score, local_weights};
+use super::layer::{digest_score, digesting, layer_score, local_weights};
 use super::plan::Unit;
 use super::{Model, backprop};
-use crate::backbone::{Batch, Boundaries, Observation, TextCache, Wanted};
+use crate::backbone::{Batch, Boundaries, Digested, Observation, TextCache, Wanted};
 use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
 use crate::deltas::Patch;
-use crate::nn::to_repeat;
+use crate::nn::{Digest, to_repeat};
 use crate::{Error, Result};
 
 /// Somebody who wants to know the head weights of a site.
@@ -179,10 +179,14 @@ impl Scene<'_> {
             }
             layer_score(map, inputs.content(), self.config, weights[site].as_ref())
         };
+        let how = digesting(inputs.content(), self.config, weights.iter().any(Option::is_some));
+        let keep_digest = |site: usize, digest: &Digest| digest_score(digest, self.config, weights[site].as_ref());
         let wanted = Wanted {
             sites: &inputs.sites,
             map: self.config.map,
             keep: &keep,
+            // Who watches wants to see the maps.
+            digest: how.filter(|_| self.watch.is_none()).map(|how| Digested { how, keep: &keep_digest }),
             alter: None,
             prediction: inputs.target.is_some(),
         };
@@ -196,7 +200,7 @@ impl Scene<'_> {
             return self.head_weights(&inputs);
         }
         let keep = |_: usize, map: &Tensor| local_weights(map, inputs.content(), self.config);
-        let wanted = Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, alter: None, prediction: false };
+        let wanted = Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, digest: None, alter: None, prediction: false };
         let seen = self.model.backbone().observe(&inputs.batch(self.cache.as_deref()), self.patch, &wanted)?;
         let mut weights: Vec<Option<Tensor>> = self.chosen.iter().map(|_| None).collect();
         for (site, found) in seen.maps {

@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <string>
 
+#include "attend.h"
+
 namespace {
 
 thread_local std::string last_error;
@@ -96,6 +98,24 @@ at::Tensor* discffusion_linear(const at::Tensor* x, const at::Tensor* packed, co
     static const auto op = find("mkldnn::_linear_pointwise", "");
     return call(op, {*x, *packed, optional(bias), "none", no_scalars(), c10::IValue()});
   });
+}
+
+// Attention that pools its map, see attend.h: three new tensors or nulls in `outputs`. False where it is not made for that,
+// with an empty last error, or where libtorch threw.
+bool discffusion_attend_pooled(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, double scale, int map,
+                               double lambda, const int64_t* ranges, at::Tensor** outputs) {
+  last_error.clear();
+  try {
+    at::Tensor found[3];
+    if (!attend_pooled(*q, *k, v, scale, static_cast<Map>(map), lambda, ranges, found)) return false;
+    for (int i = 0; i < 3; ++i) outputs[i] = found[i].defined() ? new at::Tensor(std::move(found[i])) : nullptr;
+    return true;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "unknown C++ exception";
+  }
+  return false;
 }
 
 // Bytes of a CUDA device: free, in all, allocated by tensors now, and at most so far. The allocator is found by name at

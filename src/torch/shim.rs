@@ -1,6 +1,7 @@
 //! What tch does not bind, by the C++ beside this file.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ops::Range;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
@@ -29,6 +30,16 @@ unsafe extern "C" {
     ) -> *mut C_tensor;
     fn discffusion_pack_linear(weight: *const C_tensor, rows: i64) -> *mut C_tensor;
     fn discffusion_linear(x: *const C_tensor, packed: *const C_tensor, bias: *const C_tensor) -> *mut C_tensor;
+    fn discffusion_attend_pooled(
+        q: *const C_tensor,
+        k: *const C_tensor,
+        v: *const C_tensor,
+        scale: f64,
+        map: c_int,
+        lambda: f64,
+        ranges: *const i64,
+        outputs: *mut *mut C_tensor,
+    ) -> bool;
     fn discffusion_cuda_memory(index: c_int, bytes: *mut usize) -> bool;
     fn discffusion_empty_cuda_cache();
     fn discffusion_borrow(
@@ -78,6 +89,42 @@ pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
     // SAFETY: the pointers are valid for the call, or null where that is allowed.
     owned(unsafe { discffusion_linear(x.as_ptr(), packed.as_ptr(), bias) })
+}
+
+/// Attention on the CPU that pools its map: of `scale · QKᵀ` or its softmax over the keys, the mean over rows of
+/// `1/λ log Σ_j exp(λ A_ij)` and of `Σ_j |A_ij| softmax_j(λ A_i)`, both `[B, H]` float32, and the output `[B, H, n, d]`
+/// unless `v` is `None`. `q` is `[B, H, n, d]`, `k` and `v` `[B, H, m, d]`; `tokens` are those that count of each sample.
+///
+/// `None` where there are more tokens than it is made for, or no BLAS is found.
+pub fn attend_pooled(
+    q: &Tensor,
+    k: &Tensor,
+    v: Option<&Tensor>,
+    scale: f64,
+    probabilities: bool,
+    lambda: f64,
+    tokens: Option<&[Range<usize>]>,
+) -> Option<[Option<Tensor>; 3]> {
+    let (samples, keys) = (q.size()[0], k.size()[2]);
+    let ranges: Option<Vec<i64>> = tokens.map(|tokens| {
+        assert_eq!(tokens.len() as i64, samples, "every sample has its tokens");
+        assert!(tokens.iter().all(|own| own.start < own.end && own.end as i64 <= keys), "tokens lie among the keys");
+        tokens.iter().flat_map(|own| [own.start as i64, own.len() as i64]).collect()
+    });
+    let (v, ranges) = (v.map_or(std::ptr::null(), Tensor::as_ptr), ranges.as_deref().map_or(std::ptr::null(), <[i64]>::as_ptr));
+    let mut made = [std::ptr::null_mut(); 3];
+    let map = c_int::from(probabilities);
+    // SAFETY: the pointers are valid for the call, or null where that is allowed; there is room for the three tensors.
+    let done = unsafe {
+        discffusion_attend_pooled(q.as_ptr(), k.as_ptr(), v, scale, map, lambda, ranges, made.as_mut_ptr())
+    };
+    if !done {
+        let why = last_error();
+        assert!(why.is_empty(), "{why}");
+        return None;
+    }
+    // SAFETY: new tensors that nobody else owns.
+    Some(made.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })))
 }
 
 /// Memory of a CUDA device in bytes.
@@ -147,9 +194,14 @@ fn checked(made: *mut C_tensor) -> Result<Tensor> {
 
 fn take(made: *mut C_tensor) -> std::result::Result<Tensor, String> {
     if made.is_null() {
-        // SAFETY: the text lives in this thread until the next error.
-        return Err(unsafe { CStr::from_ptr(discffusion_last_error()) }.to_string_lossy().into_owned());
+        return Err(last_error());
     }
     // SAFETY: a new tensor that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(made) })
+}
+
+/// What the last call in this thread that failed had to say.
+fn last_error() -> String {
+    // SAFETY: the text lives in this thread until the next error.
+    unsafe { CStr::from_ptr(discffusion_last_error()) }.to_string_lossy().into_owned()
 }

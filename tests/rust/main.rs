@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod digest;
 mod encode;
 mod files;
 mod lora;

@@ -1,0 +1,244 @@
+// Cross-attention on the CPU that pools its map while a part of it is in the cache: Eq. 4 and the strength of Eq. 7 of
+// every head, and what the network goes on with, without ever holding the map.
+
+#include "attend.h"
+
+#include <ATen/Parallel.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+// The loops below are plain C++ that the compiler makes vectors of, once for each of these; the loader picks one.
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define DISCFFUSION_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DISCFFUSION_CLONES
+#endif
+// A helper takes part in that only inside of its caller.
+#define DISCFFUSION_INLINE __attribute__((always_inline)) inline
+
+namespace {
+
+// Text tokens that a row may have; Stable Diffusion has 77.
+constexpr int64_t most_tokens = 512;
+// Rows are filled up to whole vectors of the widest kind,
+constexpr int64_t lanes = 16;
+// with what is so far below every score that its exponential is 0, and yet finite.
+constexpr float nothing = -1.0e30f;
+// Rows that are computed at a time: their scores stay in the second-level cache.
+constexpr int64_t block = 256;
+
+int64_t padded(int64_t tokens) { return (tokens + lanes - 1) / lanes * lanes; }
+
+// exp(x) for x <= 0, to about one unit in the last place; 0 below -87, where normal numbers end.
+DISCFFUSION_INLINE float exponential(float x) {
+  const float y = std::max(x, -87.0f);
+  constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction
+  const float n = (y * 1.44269504f + round) - round;
+  // log 2 in two parts, the first of which has few enough bits for an exact product.
+  const float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < -87.0f ? 0.0f : p * scale;
+}
+
+DISCFFUSION_INLINE float largest(const float* x, int64_t count) {
+  float top = x[0];
+#pragma omp simd reduction(max : top)
+  for (int64_t j = 0; j < count; ++j) top = std::max(top, x[j]);
+  return top;
+}
+
+// Of one row: 1/lambda log sum_j exp(lambda x_j), and sum_j |x_j| softmax_j(lambda x).
+struct Sums {
+  double lse = 0, strength = 0;
+};
+
+DISCFFUSION_INLINE void pool(const float* x, int64_t count, float lambda, Sums& sums) {
+  const float top = largest(x, count);
+  float total = 0, weighted = 0;
+#pragma omp simd reduction(+ : total, weighted)
+  for (int64_t j = 0; j < count; ++j) {
+    const float e = exponential(lambda * (x[j] - top));
+    total += e;
+    weighted += e * std::fabs(x[j]);
+  }
+  sums.lse += top + std::log(total) / lambda;
+  sums.strength += weighted / total;
+}
+
+// One of two kinds of map, and which of its tokens count.
+struct Pooling {
+  Map map;
+  float lambda;
+  int64_t start, count, tokens;
+  bool probabilities;  // whether the scores become them
+};
+
+// Pools rows of scores [rows, padded(tokens)], whose ends may hold anything.
+DISCFFUSION_CLONES Sums pool_rows(float* scores, int64_t rows, const Pooling& how) {
+  alignas(64) float part[most_tokens];
+  const int64_t width = padded(how.tokens), filled = padded(how.count);
+  const bool all = how.count == how.tokens;
+  Sums sums;
+  const auto fill = [](float* from, float* to) {
+    for (; from < to; ++from) *from = nothing;
+  };
+  const auto pool_row = [&](float* row) __attribute__((always_inline)) {
+    if (all) {
+      fill(row + how.tokens, row + width);
+      return pool(row, width, how.lambda, sums);
+    }
+    std::memcpy(part, row + how.start, how.count * sizeof(float));
+    fill(part + how.count, part + filled);
+    pool(part, filled, how.lambda, sums);
+  };
+  for (int64_t i = 0; i < rows; ++i) {
+    float* row = scores + i * width;
+    const bool at_once = how.map == Map::scores && all && how.lambda == 1 && how.probabilities;
+    if (how.map == Map::scores && !at_once) pool_row(row);
+    if (!how.probabilities) continue;
+    fill(row + how.tokens, row + width);
+    const float top = largest(row, width);
+    float total = 0, weighted = 0;
+#pragma omp simd reduction(+ : total, weighted)
+    for (int64_t j = 0; j < width; ++j) {
+      const float e = exponential(row[j] - top);
+      weighted += e * std::fabs(row[j]);
+      total += e;
+      row[j] = e;
+    }
+    if (at_once) {
+      sums.lse += top + std::log(total);
+      sums.strength += weighted / total;
+    }
+    const float share = 1 / total;
+#pragma omp simd
+    for (int64_t j = 0; j < width; ++j) row[j] *= share;
+    if (how.map == Map::probabilities) pool_row(row);
+  }
+  return sums;
+}
+
+// What libtorch_cpu brings along, by name, so that no second library for it is linked; null where it does not.
+void* brought(const char* name) {
+  static void* const library = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  return library == nullptr ? nullptr : dlsym(library, name);
+}
+
+// BLAS, column-major. Its integers have 32 or 64 bits; small ones read the same from 64 on a little-endian machine.
+using Sgemm = void (*)(const char*, const char*, const int64_t* m, const int64_t* n, const int64_t* k,
+                       const float* alpha, const float* a, const int64_t* lda, const float* b, const int64_t* ldb,
+                       const float* beta, float* c, const int64_t* ldc);
+Sgemm sgemm() {
+  static const auto found = reinterpret_cast<Sgemm>(brought("sgemm_"));
+  return found;
+}
+
+// A matrix of every sample and head, [B, H, rows, d] with neighbouring columns side by side.
+struct Matrices {
+  explicit Matrices(const at::Tensor& x) : held(x.to(at::kFloat)) {
+    if (held.stride(3) != 1) held = held.contiguous();
+    data = held.data_ptr<float>();
+  }
+  float* of(int64_t sample, int64_t head, int64_t row) const {
+    return data + sample * held.stride(0) + head * held.stride(1) + row * held.stride(2);
+  }
+  // A single row may have any stride; BLAS wants a possible one.
+  int64_t leading() const { return std::max(held.stride(2), held.size(3)); }
+  at::Tensor held;
+  float* data;
+};
+
+// The work of one call: every block of rows of every head is one piece.
+struct Work {
+  Matrices q, k;
+  std::unique_ptr<Matrices> v, out;
+  float scale;
+  Pooling how;
+  const int64_t* ranges;
+  int64_t heads, rows, blocks, pieces;
+  std::vector<Sums> sums;
+  std::atomic<int64_t> next{0};
+
+  void piece(int64_t index, float* scores) {
+    const int64_t sample = index / (heads * blocks), head = index / blocks % heads, first = index % blocks * block;
+    const int64_t count = std::min(block, rows - first);
+    const int64_t d = q.held.size(3), width = padded(how.tokens);
+    const int64_t ldq = q.leading(), ldk = k.leading();
+    const float one = 1, zero = 0;
+    sgemm()("T", "N", &how.tokens, &count, &d, &scale, k.of(sample, head, 0), &ldk, q.of(sample, head, first), &ldq,
+            &zero, scores, &width);
+    Pooling own = how;
+    if (ranges != nullptr) {
+      own.start = ranges[2 * sample];
+      own.count = ranges[2 * sample + 1];
+    }
+    sums[index] = pool_rows(scores, count, own);
+    if (v == nullptr) return;
+    const int64_t ldv = v->leading(), ldo = out->leading(), depth = v->held.size(3);
+    sgemm()("N", "N", &depth, &count, &how.tokens, &one, v->of(sample, head, 0), &ldv, scores, &width, &zero,
+            out->of(sample, head, first), &ldo);
+  }
+};
+
+void take_pieces(void* work_) {
+  auto* work = static_cast<Work*>(work_);
+  const auto size = static_cast<std::size_t>(std::min(block, work->rows) * padded(work->how.tokens));
+  const std::unique_ptr<float[]> scores(new float[size]);
+  for (int64_t index; (index = work->next.fetch_add(1)) < work->pieces;) work->piece(index, scores.get());
+}
+
+// With the threads of libtorch's own OpenMP.
+void run(Work& work) {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+  static const auto parallel = reinterpret_cast<Parallel>(brought("GOMP_parallel"));
+  const auto threads = static_cast<unsigned>(std::min<int64_t>(at::get_num_threads(), work.pieces));
+  if (parallel == nullptr || threads <= 1 || at::in_parallel_region()) return take_pieces(&work);
+  parallel(take_pieces, &work, threads, 0);
+}
+
+}  // namespace
+
+bool attend_pooled(const at::Tensor& q, const at::Tensor& k, const at::Tensor* v, double scale, Map map, double lambda,
+                   const int64_t* ranges, at::Tensor* outputs) {
+  const int64_t samples = q.size(0), heads = q.size(1), rows = q.size(2), tokens = k.size(2);
+  if (tokens > most_tokens || q.numel() == 0 || sgemm() == nullptr) return false;
+  const int64_t blocks = (rows + block - 1) / block, pieces = samples * heads * blocks;
+  const bool probabilities = v != nullptr || map == Map::probabilities;
+  const Pooling how{map, static_cast<float>(lambda), 0, tokens, tokens, probabilities};
+  Work work{Matrices(q), Matrices(k), {}, {}, static_cast<float>(scale), how, ranges, heads, rows, blocks, pieces,
+            std::vector<Sums>(static_cast<std::size_t>(pieces))};
+  if (v != nullptr) {
+    work.v = std::make_unique<Matrices>(*v);
+    // As the layer behind it wants the heads: side by side.
+    const auto out = at::empty({samples, rows, heads, v->size(3)}, work.v->held.options());
+    work.out = std::make_unique<Matrices>(out.transpose(1, 2));
+    outputs[2] = work.out->held;
+  }
+  run(work);
+  for (int which = 0; which < 2; ++which) {
+    outputs[which] = at::empty({samples, heads}, work.q.held.options());
+    float* pooled = outputs[which].data_ptr<float>();
+    for (int64_t i = 0; i < samples * heads; ++i) {
+      double sum = 0;
+      for (int64_t b = i * blocks; b < (i + 1) * blocks; ++b) sum += which == 0 ? work.sums[b].lse : work.sums[b].strength;
+      pooled[i] = static_cast<float>(sum / static_cast<double>(rows));
+    }
+  }
+  if (v != nullptr) outputs[2] = outputs[2].to(v->scalar_type());
+  return true;
+}

@@ -1,0 +1,45 @@
+// What all kernels share. The same files are compiled by NVRTC for a device and, in the tests, as C++ with threads that
+// take turns; so they include nothing, and TYPE, the type of the tensors, is defined outside: 0 float, 1 half, 2 bfloat16.
+
+typedef long long int64;
+
+#if TYPE == 0
+
+typedef float number;
+__device__ inline float read(number x) { return x; }
+__device__ inline number written(float x) { return x; }
+
+#else
+
+struct number {
+  unsigned short bits;
+};
+
+#if TYPE == 2
+
+__device__ inline float read(number x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+__device__ inline number written(float x) {
+  const unsigned bits = __float_as_uint(x);
+  // To the nearest, of two as near the even one; what is not a number stays so.
+  const unsigned rounded = x == x ? bits + 0x7fff + ((bits >> 16) & 1) : bits | 0x400000;
+  return {static_cast<unsigned short>(rounded >> 16)};
+}
+
+#else
+
+__device__ inline float read(number x) { return half_to_float(x.bits); }
+__device__ inline number written(float x) { return {float_to_half(x)}; }
+
+#endif
+#endif
+
+// Over the 32 threads of a warp, for each of them.
+__device__ inline float warp_sum(float x) {
+  for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
+  return x;
+}
+
+__device__ inline float warp_max(float x) {
+  for (int lane = 16; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, lane));
+  return x;
+}
