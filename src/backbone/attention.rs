@@ -6,7 +6,7 @@ use super::{Batch, MapKind, Taps};
 use crate::Result;
 use crate::checkpoint::Scope;
 use crate::deltas::{Change, Changes, Projection};
-use crate::nn::{self, Linear, Of};
+use crate::nn::{self, Heads, Linear, Of};
 
 /// `to_q`, `to_k`, `to_v` without bias and `to_out` with, the attention of Stable Diffusion's transformers.
 pub struct Attention {
@@ -64,10 +64,11 @@ impl Attention {
         };
         if let Some(how) = taps.digests() {
             let v = (!taps.ends_here() && map != MapKind::Cosine).then(|| of_text(Projection::Value));
+            let heads = |v| Heads { q: &q, k: &k, v };
             let digested = match map {
-                MapKind::Logits => nn::attend((&q, &k, v.as_ref()), scale(&q), Of::Scores, &how),
-                MapKind::Probs => nn::attend((&q, &k, v.as_ref()), scale(&q), Of::Probabilities, &how),
-                MapKind::Cosine => nn::attend((&unit(&q), &unit(&k), None), 1.0, Of::Scores, &how),
+                MapKind::Logits => nn::attend(heads(v.as_ref()), scale(&q), Of::Scores, &how),
+                MapKind::Probs => nn::attend(heads(v.as_ref()), scale(&q), Of::Probabilities, &how),
+                MapKind::Cosine => nn::attend(Heads { q: &unit(&q), k: &unit(&k), v: None }, 1.0, Of::Scores, &how),
             };
             if let Some((digest, output)) = digested {
                 taps.take_digest(site, &digest);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use pyo3::prelude::*;
 
 use super::errors::to_py;
-use crate::torch::guarded;
+use crate::torch::{guarded, notes};
 use crate::{Error, Result};
 
 /// Holds an exception that Python raised while the core was at work.
@@ -34,6 +34,9 @@ pub fn enter<T: Send>(py: Python<'_>, work: impl FnOnce(&Raised) -> Result<T> + 
         let outcome = guarded(poll, || work(&raised));
         (outcome, raised.0.take())
     });
+    for note in notes::take() {
+        py.import("logging")?.call_method1("getLogger", ("discffusion",))?.call_method1("warning", ("%s", note))?;
+    }
     match (outcome, raised) {
         (Err(Error::Interrupted), Some(raised)) => Err(raised),
         (outcome, _) => outcome.map_err(|error| to_py(py, &error)),

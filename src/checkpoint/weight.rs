@@ -7,6 +7,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 use tch::{Device, Kind, Tensor};
 
 use crate::Result;
+use crate::torch::fast_paths;
 
 /// A weight that may be held in another layout than the file's. As long as nobody asks for the plain one, or the file
 /// has it in the type that is computed in, it takes no memory of its own on the CPU.
@@ -45,8 +46,10 @@ impl Weight {
         let stored = if device == Device::Cpu {
             stored
         } else {
+            // In the file's type: the device casts faster, and no second copy is made here.
             let moved = stored.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind));
-            moved.map_err(|why| crate::torch::from_tch(&why))?
+            pages.forget();
+            channels_last(moved.map_err(|why| crate::torch::from_tch(&why))?)
         };
         Ok(Weight { stored, pages, kind, plain: OnceLock::new() })
     }
@@ -78,4 +81,14 @@ impl Weight {
         self.pages.forget();
         packed
     }
+}
+
+/// A convolution's weight in half precision with the channels side by side, as tensor cores want them. What a convolution
+/// makes then has them so too, and layers between convolutions keep it.
+fn channels_last(weight: Tensor) -> Tensor {
+    let half = matches!(weight.kind(), Kind::Half | Kind::BFloat16);
+    if weight.dim() != 4 || !half || !fast_paths() {
+        return weight;
+    }
+    weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }

@@ -76,7 +76,7 @@ impl VaeEncoder {
             x = attention.forward(&x);
         }
         x = self.mid.2.forward(&x)?;
-        x = self.conv_out.forward(&self.norm_out.forward(&x).silu());
+        x = self.conv_out.forward(&self.norm_out.forward_silu(&x));
         if let Some(quant) = &self.quant {
             x = quant.forward(&x);
         }
@@ -149,8 +149,8 @@ impl Resnet {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check_interrupt()?;
-        let y = self.conv1.forward(&self.norm1.forward(x).silu());
-        let y = self.conv2.forward(&self.norm2.forward(&y).silu());
+        let y = self.conv1.forward(&self.norm1.forward_silu(x));
+        let y = self.conv2.forward(&self.norm2.forward_silu(&y));
         Ok(match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + y,
             None => x + y,

@@ -1,12 +1,8 @@
 //! Where kernels of this crate may stand in for libtorch's.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 
-use crate::torch::shim;
-
-/// Set to `0`, everything is computed by libtorch's own operators.
-pub const SWITCH: &str = "DISCFFUSION_FUSED";
+use crate::torch::{fast_paths, shim};
 
 thread_local! {
     static TO_REPEAT: Cell<bool> = const { Cell::new(false) };
@@ -32,6 +28,5 @@ pub fn free() -> bool {
 
 /// Whether kernels of this crate may run: where nothing is to be differentiated, and they are not switched off.
 pub fn allowed() -> bool {
-    static ON: OnceLock<bool> = OnceLock::new();
-    free() && *ON.get_or_init(|| std::env::var(SWITCH).map_or(true, |value| value != "0"))
+    free() && fast_paths()
 }

@@ -5,13 +5,16 @@ mod activation;
 mod conv;
 mod digest;
 mod fused;
+mod gate;
 mod linear;
 mod norm;
+pub mod trial;
 
 pub use activation::Activation;
 pub use conv::Conv2d;
-pub use digest::{Digest, Digesting, Of, attend};
+pub use digest::{Digest, Digesting, Heads, Of, attend};
 pub use fused::to_repeat;
+pub use gate::geglu;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
 

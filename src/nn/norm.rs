@@ -1,7 +1,10 @@
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::gate::made;
+use super::{fused, trial};
 use crate::Result;
 use crate::checkpoint::Scope;
+use crate::torch::cuda::programs::{self, Groups};
 
 /// Normalisation over groups of channels of `[B, C, …]`; libtorch accumulates in float32 for half types.
 pub struct GroupNorm {
@@ -24,7 +27,49 @@ impl GroupNorm {
 
     /// Keeps the shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.fused(x, None, false).unwrap_or_else(|| self.plain(x))
+    }
+
+    /// With SiLU behind it, of `x` `[B, C, h, w]`.
+    pub fn forward_silu(&self, x: &Tensor) -> Tensor {
+        self.fused(x, None, true).unwrap_or_else(|| self.plain(x).silu())
+    }
+
+    /// With SiLU behind it, of `x` `[B, C, h, w]` plus `added` `[B, C]`.
+    pub fn forward_silu_of_sum(&self, x: &Tensor, added: &Tensor) -> Tensor {
+        let sum = || x + added.unsqueeze(-1).unsqueeze(-1);
+        self.fused(x, Some(added), true).unwrap_or_else(|| self.plain(&sum()).silu())
+    }
+
+    fn plain(&self, x: &Tensor) -> Tensor {
         x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+
+    /// By a kernel of this crate, where there is one: on CUDA in half precision, where convolutions have the channels side
+    /// by side and libtorch's own normalisation does not keep them so.
+    fn fused(&self, x: &Tensor, added: Option<&Tensor>, silu: bool) -> Option<Tensor> {
+        let (device, kind) = (x.device(), x.kind());
+        let half = matches!(kind, Kind::Half | Kind::BFloat16);
+        if !half || !device.is_cuda() || x.dim() != 4 || !fused::allowed() {
+            return None;
+        }
+        let channels = x.size()[1];
+        let compare = || {
+            let numbers = |shape: &[i64], salt| trial::numbers(shape, kind, device, salt);
+            let (x, added) = (numbers(&[2, channels, 9, 7], 0.2) + 3.0, numbers(&[2, channels], 1.1));
+            let ours = made(programs::group_norm(&x, Some(&added), &self.how(), true))?;
+            let sum = x.to_kind(Kind::Float) + added.to_kind(Kind::Float).unsqueeze(-1).unsqueeze(-1);
+            let [weight, bias] = [&self.weight, &self.bias].map(|x| x.to_kind(Kind::Float));
+            Ok(vec![(ours, sum.group_norm(self.groups, Some(&weight), Some(&bias), self.eps, true).silu())])
+        };
+        if !trial::passed(("group_norm", device, kind, vec![channels, self.groups]), compare) {
+            return None;
+        }
+        programs::group_norm(x, added, &self.how(), silu).ok()
+    }
+
+    fn how(&self) -> Groups<'_> {
+        Groups { weight: &self.weight, bias: &self.bias, groups: self.groups, eps: self.eps }
     }
 }
 

@@ -67,7 +67,14 @@ pub fn integrated(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>>
 fn run(scene: &Scene, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
     let plain = ScoreConfig { heads: Heads::Mean, ..scene.config.clone() };
     let keep = |_: usize, map: &Tensor| layer_score(map, inputs.content(), &plain, None);
-    let wanted = Wanted { sites: &inputs.sites, map: plain.map, keep: &keep, digest: None, alter: Some(alter), prediction: false };
+    let wanted = Wanted {
+        sites: &inputs.sites,
+        map: plain.map,
+        keep: &keep,
+        digest: None,
+        alter: Some(alter),
+        prediction: false,
+    };
     tch::with_grad(|| {
         let seen = scene.model.backbone().observe(&inputs.batch(scene.cache.as_deref()), scene.patch, &wanted)?;
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();

@@ -28,6 +28,7 @@ pub use select::sites as select_sites;
 use crate::backbone::TextCache;
 use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::encode::image::Rgb;
+use crate::torch::upload;
 use crate::{Error, Result};
 
 /// What to score: images, texts, and which of them belong together.
@@ -121,7 +122,7 @@ impl Model {
     /// The noise of a request on the model's device: the given one, checked, or the seeded one.
     fn noise_or_given(&self, config: &ScoreConfig, given: Option<&Tensor>) -> Result<Tensor> {
         let Some(noise) = given else {
-            return Ok(self.noise(config)?.to_device(self.device()));
+            return Ok(upload(&self.noise(config)?, self.device()));
         };
         let [c, h, w] = self.latent_shape(config)?;
         let expected = [self.timesteps(config)?.len() as i64, c, h, w];
@@ -134,7 +135,7 @@ impl Model {
         if noise.isfinite().all().int64_value(&[]) == 0 {
             return Err(Error::Config("noise holds values that are not finite".into()));
         }
-        Ok(noise.to_device(self.device()))
+        Ok(upload(noise, self.device()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::encode::image::{Preprocess, Rgb, preprocess};
 use crate::encode::tokenizer::{Tokenizer, Tokens, Truncate};
 use crate::encode::{TextEncoder, VaeEncoder};
 use crate::noise::{self, Schedule};
-use crate::torch::{Shared, check_interrupt};
+use crate::torch::{Shared, ahead, check_interrupt, upload};
 use crate::{Error, Result};
 
 /// A checkpoint on a device, ready to score, and perhaps deltas. Nothing in it changes after loading; a copy shares
@@ -207,7 +207,7 @@ impl Model {
         let mut vectors = vec![];
         for chunk in tokens.chunks(if self.base.device.is_cuda() { 256 } else { 16 }) {
             let ids: Vec<Tensor> = chunk.iter().map(|tokens| Tensor::from_slice(&tokens.ids)).collect();
-            vectors.push(self.base.text.forward(&Tensor::stack(&ids, 0).to_device(self.base.device))?);
+            vectors.push(self.base.text.forward(&upload(&Tensor::stack(&ids, 0), self.base.device))?);
         }
         Ok(Texts { vectors: Tensor::cat(&vectors, 0), tokens })
     }
@@ -225,20 +225,18 @@ impl Model {
         // The encoder's first layers hold 128 channels at full size, about 0.5 GB for one image of 512 pixels.
         let budget = if self.base.device.is_cuda() { 8 } else { 1 } * 512 * 512;
         let at_a_time = (budget / (how.height * how.width)).clamp(1, 256);
-        let mut latents = vec![];
-        for chunk in images.chunks(at_a_time) {
-            let pixels = chunk.iter().map(|image| self.pixels(image, &how)).collect::<Result<Vec<_>>>()?;
-            latents.push(self.base.vae.forward(&Tensor::stack(&pixels, 0))?.to_kind(Kind::Float));
-        }
+        let encode = |chunk: Vec<Rgb>| {
+            let pixels = chunk.iter().map(|image| self.pixels(image)).collect::<Result<Vec<_>>>()?;
+            Ok(self.base.vae.forward(&Tensor::stack(&pixels, 0))?.to_kind(Kind::Float))
+        };
+        let latents = ahead(images.chunks(at_a_time), |chunk| prepare(chunk, &how), encode)?;
         Ok(Tensor::cat(&latents, 0))
     }
 
     /// One image as the VAE takes it: `[3, H, W]` in [−1, 1].
-    fn pixels(&self, image: &Rgb, how: &Preprocess) -> Result<Tensor> {
-        check_interrupt()?;
-        let image = preprocess(image, how)?;
+    fn pixels(&self, image: &Rgb) -> Result<Tensor> {
         let (height, width) = (image.height as i64, image.width as i64);
-        let bytes = Tensor::from_slice(&image.data).view([height, width, 3]).to_device(self.base.device);
+        let bytes = upload(&Tensor::from_slice(&image.data).view([height, width, 3]), self.base.device);
         Ok((bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 127.5 - 1.0).to_kind(self.base.kind))
     }
 
@@ -249,4 +247,13 @@ impl Model {
             Prediction::Velocity => self.base.schedule.velocity(clean, noise, timestep),
         }
     }
+}
+
+/// Images brought to the size that they are encoded in.
+fn prepare(images: &[Rgb], how: &Preprocess) -> Result<Vec<Rgb>> {
+    let one = |image| {
+        check_interrupt()?;
+        preprocess(image, how)
+    };
+    images.iter().map(one).collect()
 }

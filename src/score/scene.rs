@@ -200,7 +200,14 @@ impl Scene<'_> {
             return self.head_weights(&inputs);
         }
         let keep = |_: usize, map: &Tensor| local_weights(map, inputs.content(), self.config);
-        let wanted = Wanted { sites: &inputs.sites, map: self.config.map, keep: &keep, digest: None, alter: None, prediction: false };
+        let wanted = Wanted {
+            sites: &inputs.sites,
+            map: self.config.map,
+            keep: &keep,
+            digest: None,
+            alter: None,
+            prediction: false,
+        };
         let seen = self.model.backbone().observe(&inputs.batch(self.cache.as_deref()), self.patch, &wanted)?;
         let mut weights: Vec<Option<Tensor>> = self.chosen.iter().map(|_| None).collect();
         for (site, found) in seen.maps {

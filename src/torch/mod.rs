@@ -3,16 +3,21 @@
 //! tch's plain methods panic when libtorch throws. Inside the core they are used freely, since every input is
 //! checked at a stage's border; [`guarded`] stands at the door and turns what still escapes into a typed error.
 
+mod ahead;
+pub mod cuda;
+pub mod notes;
 pub mod shim;
 mod signals;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, Kind, Tensor};
+
+pub use ahead::ahead;
 
 use crate::{Error, Result};
 
@@ -61,6 +66,28 @@ pub fn parse_dtype(name: &str, device: Device) -> Result<Kind> {
         _ => Err(Error::Device(format!(
             "unknown dtype {name:?}; expected \"auto\", \"float32\", \"float16\" or \"bfloat16\""
         ))),
+    }
+}
+
+/// This variable of the environment, set to `0`, has everything computed by libtorch's own operators and in its own
+/// layouts.
+pub const SWITCH: &str = "DISCFFUSION_FUSED";
+
+/// Whether kernels of this crate and layouts of its choice may be used.
+pub fn fast_paths() -> bool {
+    static ON: OnceLock<bool> = OnceLock::new();
+    *ON.get_or_init(|| std::env::var(SWITCH).map_or(true, |value| value != "0"))
+}
+
+/// A tensor of the CPU on a device. For CUDA it goes through memory that the device reads while the CPU goes on.
+pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
+    if !device.is_cuda() || !fast_paths() {
+        return tensor.to_device(device);
+    }
+    match tensor.f_pin_memory(device) {
+        Ok(pinned) => pinned.to_device_(device, tensor.kind(), true, false),
+        // There is only so much of that memory.
+        Err(_) => tensor.to_device(device),
     }
 }
 

@@ -6,12 +6,16 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Config.h>
+#include <ATen/SDPBackend.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
 
 #include <cstdint>
 #include <string>
+#include <tuple>
 
 #include "attend.h"
 
@@ -19,14 +23,26 @@ namespace {
 
 thread_local std::string last_error;
 
-template <typename Work>
-at::Tensor* guarded(Work work) {
+// To be called where something was caught: keeps what it says.
+void keep_error() {
   try {
-    return new at::Tensor(work());
+    throw;
+  } catch (const c10::OutOfMemoryError& error) {
+    // In words that are looked for, whatever device it was.
+    last_error = std::string("out of memory: ") + error.what();
   } catch (const std::exception& error) {
     last_error = error.what();
   } catch (...) {
     last_error = "unknown C++ exception";
+  }
+}
+
+template <typename Work>
+at::Tensor* guarded(Work work) {
+  try {
+    return new at::Tensor(work());
+  } catch (...) {
+    keep_error();
   }
   return nullptr;
 }
@@ -110,12 +126,67 @@ bool discffusion_attend_pooled(const at::Tensor* q, const at::Tensor* k, const a
     if (!attend_pooled(*q, *k, v, scale, static_cast<Map>(map), lambda, ranges, found)) return false;
     for (int i = 0; i < 3; ++i) outputs[i] = found[i].defined() ? new at::Tensor(std::move(found[i])) : nullptr;
     return true;
-  } catch (const std::exception& error) {
-    last_error = error.what();
   } catch (...) {
-    last_error = "unknown C++ exception";
+    keep_error();
   }
   return false;
+}
+
+// Fused attention with the logarithm of every row's sum of exponentials: output [B, H, n, d] and lse [B, H, n] float32, by
+// the kernel that libtorch itself would choose for these inputs. False, with an empty last error, if that has no lse.
+bool discffusion_attend_lse(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, at::Tensor** outputs) {
+  last_error.clear();
+  try {
+    const int64_t rows = q->size(2);
+    at::Tensor output, lse;
+    if (q->is_cpu()) {
+      std::tie(output, lse) = at::_scaled_dot_product_flash_attention_for_cpu(*q, *k, *v);
+    } else {
+      // Kernels for CUDA want a multiple of 8; libtorch pads others, which is not worth repeating here.
+      if (q->size(3) % 8 != 0 || v->size(3) % 8 != 0) return false;
+      switch (static_cast<at::SDPBackend>(at::_fused_sdp_choice(*q, *k, *v))) {
+        case at::SDPBackend::flash_attention: {
+          auto made = at::_scaled_dot_product_flash_attention(*q, *k, *v);
+          output = std::get<0>(made);
+          lse = std::get<1>(made);
+          break;
+        }
+        case at::SDPBackend::efficient_attention: {
+          auto made = at::_scaled_dot_product_efficient_attention(*q, *k, *v, std::nullopt, true);
+          output = std::get<0>(made);
+          lse = std::get<1>(made);
+          break;
+        }
+        case at::SDPBackend::cudnn_attention: {
+          auto made = at::_scaled_dot_product_cudnn_attention(*q, *k, *v, std::nullopt, true);
+          output = std::get<0>(made);
+          lse = std::get<1>(made);
+          break;
+        }
+        default:
+          return false;
+      }
+    }
+    // One kernel fills rows up to a multiple of 32, another has a last axis of one.
+    lse = lse.reshape({q->size(0), q->size(1), -1}).narrow(2, 0, rows);
+    outputs[0] = new at::Tensor(std::move(output));
+    outputs[1] = new at::Tensor(std::move(lse));
+    return true;
+  } catch (...) {
+    keep_error();
+  }
+  return false;
+}
+
+// The stream of a CUDA device that this thread computes on, as the driver knows it. False where there is none.
+bool discffusion_cuda_stream(int index, void** stream) {
+  try {
+    const c10::impl::VirtualGuardImpl device(c10::DeviceType::CUDA);
+    *stream = device.getStream(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index))).native_handle();
+    return true;
+  } catch (...) {
+    return false;
+  }
 }
 
 // Bytes of a CUDA device: free, in all, allocated by tensors now, and at most so far. The allocator is found by name at

@@ -40,6 +40,13 @@ unsafe extern "C" {
         ranges: *const i64,
         outputs: *mut *mut C_tensor,
     ) -> bool;
+    fn discffusion_attend_lse(
+        q: *const C_tensor,
+        k: *const C_tensor,
+        v: *const C_tensor,
+        outputs: *mut *mut C_tensor,
+    ) -> bool;
+    fn discffusion_cuda_stream(index: c_int, stream: *mut *mut c_void) -> bool;
     fn discffusion_cuda_memory(index: c_int, bytes: *mut usize) -> bool;
     fn discffusion_empty_cuda_cache();
     fn discffusion_borrow(
@@ -111,20 +118,41 @@ pub fn attend_pooled(
         assert!(tokens.iter().all(|own| own.start < own.end && own.end as i64 <= keys), "tokens lie among the keys");
         tokens.iter().flat_map(|own| [own.start as i64, own.len() as i64]).collect()
     });
-    let (v, ranges) = (v.map_or(std::ptr::null(), Tensor::as_ptr), ranges.as_deref().map_or(std::ptr::null(), <[i64]>::as_ptr));
+    let (v, ranges) =
+        (v.map_or(std::ptr::null(), Tensor::as_ptr), ranges.as_deref().map_or(std::ptr::null(), <[i64]>::as_ptr));
     let mut made = [std::ptr::null_mut(); 3];
     let map = c_int::from(probabilities);
     // SAFETY: the pointers are valid for the call, or null where that is allowed; there is room for the three tensors.
-    let done = unsafe {
-        discffusion_attend_pooled(q.as_ptr(), k.as_ptr(), v, scale, map, lambda, ranges, made.as_mut_ptr())
-    };
+    let done =
+        unsafe { discffusion_attend_pooled(q.as_ptr(), k.as_ptr(), v, scale, map, lambda, ranges, made.as_mut_ptr()) };
     if !done {
-        let why = last_error();
-        assert!(why.is_empty(), "{why}");
+        none_or_panic();
         return None;
     }
     // SAFETY: new tensors that nobody else owns.
     Some(made.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })))
+}
+
+/// Fused attention by libtorch's own choice of kernel, which also gives `log Σ_j exp(q·k_j/√d)` of every row: output
+/// `[B, H, n, d]` and `[B, H, n]` float32. `None` if that kernel does not.
+pub fn attend_lse(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<(Tensor, Tensor)> {
+    let mut made = [std::ptr::null_mut(); 2];
+    // SAFETY: the pointers are valid for the call, and there is room for the two tensors.
+    if !unsafe { discffusion_attend_lse(q.as_ptr(), k.as_ptr(), v.as_ptr(), made.as_mut_ptr()) } {
+        none_or_panic();
+        return None;
+    }
+    // SAFETY: new tensors that nobody else owns.
+    let [output, lse] = made.map(|tensor| unsafe { Tensor::from_ptr(tensor) });
+    Some((output, lse))
+}
+
+/// The stream of a CUDA device that libtorch computes on in this thread, as the driver knows it.
+pub fn cuda_stream(index: usize) -> Option<*mut c_void> {
+    let mut stream = std::ptr::null_mut();
+    let index = c_int::try_from(index).ok()?;
+    // SAFETY: there is room for the pointer.
+    unsafe { discffusion_cuda_stream(index, &mut stream) }.then_some(stream)
 }
 
 /// Memory of a CUDA device in bytes.
@@ -198,6 +226,12 @@ fn take(made: *mut C_tensor) -> std::result::Result<Tensor, String> {
     }
     // SAFETY: a new tensor that nobody else owns.
     Ok(unsafe { Tensor::from_ptr(made) })
+}
+
+/// After a call that made nothing: fine if it had no error to tell.
+fn none_or_panic() {
+    let why = last_error();
+    assert!(why.is_empty(), "{why}");
 }
 
 /// What the last call in this thread that failed had to say.

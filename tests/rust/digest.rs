@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use discffusion::config::Pooling;
-use discffusion::nn::{Digesting, Of, attend, to_repeat};
+use discffusion::nn::{Digesting, Heads, Of, attend, to_repeat};
 use discffusion::pooling::{gradient, pool};
 use discffusion::torch::shim;
 use tch::{Device, Kind, Tensor};
@@ -78,13 +78,15 @@ fn a_digest_is_that_of_the_map() {
                 start..(start + 1 + 5 * sample).min(keys as usize)
             })
             .collect();
-        for (of, lambda) in [(Of::Scores, 1.0), (Of::Scores, 3.5), (Of::Probabilities, 1.0), (Of::Probabilities, 200.0)] {
+        for (of, lambda) in [(Of::Scores, 1.0), (Of::Scores, 3.5), (Of::Probabilities, 1.0), (Of::Probabilities, 200.0)]
+        {
             for tokens in [None, Some(own.as_slice())] {
                 let map = map(&q, &k, scale, of);
                 let [pooled, strength] = expected(&map, tokens, lambda);
                 let how = Digesting { lambda, tokens, strength: true };
                 for v in [Some(&v), None] {
-                    let (digest, output) = attend((&q, &k, v), scale, of, &how).expect("it is made for the CPU");
+                    let (digest, output) =
+                        attend(Heads { q: &q, k: &k, v }, scale, of, &how).expect("it is made for the CPU");
                     let place = format!("{shape:?} {of:?} λ = {lambda} {tokens:?}");
                     assert!(relative(&digest.pooled, &pooled) < 1e-6, "{place}");
                     assert!(relative(digest.strength.as_ref().unwrap(), &strength) < 2e-6, "{place}");
@@ -112,7 +114,7 @@ fn large_scores_neither_overflow_nor_lose_their_order() {
     for of in [Of::Scores, Of::Probabilities] {
         let [pooled, _] = expected(&map(&q, &k, 1.0, of), None, 1.0);
         let how = Digesting { lambda: 1.0, tokens: None, strength: false };
-        let (digest, _) = attend((&q, &k, None), 1.0, of, &how).unwrap();
+        let (digest, _) = attend(Heads { q: &q, k: &k, v: None }, 1.0, of, &how).unwrap();
         assert!(relative(&digest.pooled, &pooled) < 1e-6, "{of:?}");
     }
 }
@@ -125,7 +127,7 @@ fn what_is_not_a_number_stays_none() {
     let _ = q.get(0).get(0).get(3).fill_(f64::NAN);
     let how = Digesting { lambda: 1.0, tokens: None, strength: true };
     for of in [Of::Scores, Of::Probabilities] {
-        let (digest, output) = attend((&q, &k, Some(&k)), 1.0, of, &how).unwrap();
+        let (digest, output) = attend(Heads { q: &q, k: &k, v: Some(&k) }, 1.0, of, &how).unwrap();
         assert!(digest.pooled.double_value(&[0, 0]).is_nan());
         assert!(output.unwrap().get(0).get(0).get(3).isnan().all().int64_value(&[]) == 1);
     }
@@ -140,13 +142,13 @@ fn rows_may_share_their_keys_and_types_may_be_half() {
     let one = heads([1, 2, 50, 77, 16], 77);
     let k = one.expand([4, 2, 77, 16], false);
     let how = Digesting { lambda: 1.0, tokens: None, strength: false };
-    let (digest, output) = attend((&q, &k, Some(&k)), 0.25, Of::Probabilities, &how).unwrap();
+    let (digest, output) = attend(Heads { q: &q, k: &k, v: Some(&k) }, 0.25, Of::Probabilities, &how).unwrap();
     let map = map(&q, &k, 0.25, Of::Probabilities);
     assert!(relative(&digest.pooled, &pool(&map, Pooling::Lse, 1.0)) < 1e-6);
     assert!(relative(&output.unwrap(), &map.matmul(&k)) < 2e-6);
 
     let [half_q, half_k] = [&q, &k].map(|x| x.to_kind(Kind::BFloat16));
-    let (digest, output) = attend((&half_q, &half_k, Some(&half_k)), 0.25, Of::Scores, &how).unwrap();
+    let (digest, output) = attend(Heads { q: &half_q, k: &half_k, v: Some(&half_k) }, 0.25, Of::Scores, &how).unwrap();
     let map = map_of_probabilities(&half_q, &half_k, 0.25);
     let scores = (half_q.to_kind(Kind::Float) * 0.25).matmul(&half_k.to_kind(Kind::Float).transpose(-1, -2));
     assert!(relative(&digest.pooled, &pool(&scores, Pooling::Lse, 1.0)) < 1e-6);
@@ -165,7 +167,7 @@ fn the_number_of_threads_changes_no_bit() {
     let before = tch::get_num_threads();
     let pooled = [1, 2, 4].map(|threads| {
         tch::set_num_threads(threads);
-        attend((&q, &k, None), 0.125, Of::Probabilities, &how).unwrap().0.pooled
+        attend(Heads { q: &q, k: &k, v: None }, 0.125, Of::Probabilities, &how).unwrap().0.pooled
     });
     tch::set_num_threads(before);
     assert_eq!(pooled[0], pooled[1]);
@@ -177,7 +179,7 @@ fn what_is_differentiated_or_repeated_keeps_its_map() {
     let shape = [1, 2, 10, 77, 8];
     let (q, k) = (heads(shape, 10), heads(shape, 77));
     let how = Digesting { lambda: 1.0, tokens: None, strength: false };
-    let done = || attend((&q, &k, None), 1.0, Of::Scores, &how).is_some();
+    let done = || attend(Heads { q: &q, k: &k, v: None }, 1.0, Of::Scores, &how).is_some();
     assert!(tch::no_grad(done));
     assert!(!tch::with_grad(done));
     assert!(!tch::no_grad(|| to_repeat(done)));

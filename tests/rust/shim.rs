@@ -95,3 +95,22 @@ fn what_libtorch_throws_is_a_panic_that_says_what() {
     let caught = discffusion::torch::guarded(|| false, || Ok(shim::linear(&random(&[2, 9]), &weight, None)));
     assert!(caught.is_err());
 }
+
+#[test]
+fn fused_attention_gives_the_sums_of_its_softmax() {
+    tch::manual_seed(3);
+    for (n, m, d) in [(1, 1, 8), (40, 77, 16), (257, 77, 64), (5, 3, 7)] {
+        let [q, k, v] = [n, m, m].map(|tokens| random(&[2, 3, tokens, d]));
+        let (output, lse) = shim::attend_lse(&q, &k, &v).expect("the CPU's kernel has them");
+        let scores = (&q * (d as f64).powf(-0.5)).matmul(&k.transpose(-1, -2));
+        assert!(relative(&lse, &scores.logsumexp(-1, false)) < 1e-6, "{n} {m} {d}");
+        assert!(relative(&output, &scores.softmax(-1, None).matmul(&v)) < 1e-6, "{n} {m} {d}");
+    }
+}
+
+#[test]
+fn without_a_device_there_is_no_stream() {
+    if !tch::Cuda::is_available() {
+        assert!(shim::cuda_stream(0).is_none());
+    }
+}

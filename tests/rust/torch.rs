@@ -1,6 +1,6 @@
 //! The door: panics, interruption, devices.
 
-use discffusion::torch::{check_interrupt, guarded, parse_device, parse_dtype};
+use discffusion::torch::{ahead, check_interrupt, guarded, parse_device, parse_dtype};
 use discffusion::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -86,4 +86,27 @@ fn devices_and_types_by_name() {
     for (name, device) in [("float16", Device::Cpu), ("int8", Device::Cpu), ("float64", Device::Cuda(0))] {
         assert_eq!(parse_dtype(name, device).unwrap_err().kind(), "DeviceError", "{name}");
     }
+}
+
+#[test]
+fn what_is_prepared_ahead_comes_in_order() {
+    for count in [0, 1, 2, 50] {
+        let squares = ahead(0..count, |i| Ok(i * i), |square| Ok(square + 1)).unwrap();
+        assert_eq!(squares, (0..count).map(|i| i * i + 1).collect::<Vec<usize>>());
+    }
+}
+
+#[test]
+fn an_error_on_either_side_ends_the_work_ahead() {
+    let done = std::cell::Cell::new(0);
+    let work = |i: usize| {
+        done.set(done.get() + 1);
+        if i == 30 { Err(Error::Config("enough".into())) } else { Ok(i) }
+    };
+    assert_eq!(ahead(0..50, Ok, work).unwrap_err().to_string(), "enough");
+    assert_eq!(done.get(), 31);
+    let prepare = |i: usize| if i == 3 { Err(Error::Image("broken".into())) } else { Ok(i) };
+    assert_eq!(ahead(0..50, prepare, Ok).unwrap_err().to_string(), "broken");
+    let prepare = |i: usize| if i == 3 { panic!("a bug") } else { Ok(i) };
+    assert!(matches!(ahead(0..50, prepare, Ok), Err(Error::Internal(why)) if why.to_string() == "a bug"));
 }

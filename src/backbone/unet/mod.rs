@@ -115,7 +115,7 @@ impl UNet {
 
     fn leave(&self, x: &Tensor, batch: &Batch) -> Tensor {
         // A network without cross-attention never met the rows.
-        self.conv_out.forward(&self.norm_out.forward(&batch.by_row(x)).silu())
+        self.conv_out.forward(&self.norm_out.forward_silu(&batch.by_row(x)))
     }
 
     /// All blocks in order; `before` sees the hidden state that each one starts from.

@@ -39,10 +39,9 @@ impl Resnet {
     /// `x` `[I or B, in, h, w]` and time `[I, 4c]` to `[I or B, out, h, w]`.
     pub fn forward(&self, x: &Tensor, time: &Tensor, batch: &Batch) -> Result<Tensor> {
         check_interrupt()?;
-        let y = self.conv1.forward(&self.norm1.forward(x).silu());
+        let y = self.conv1.forward(&self.norm1.forward_silu(x));
         let time = batch.beside(&self.time.forward(&time.silu()), x);
-        let y = y + time.unsqueeze(-1).unsqueeze(-1);
-        let y = self.conv2.forward(&self.norm2.forward(&y).silu());
+        let y = self.conv2.forward(&self.norm2.forward_silu_of_sum(&y, &time));
         let sum = match &self.shortcut {
             Some(shortcut) => shortcut.forward(x) + y,
             None => x + y,

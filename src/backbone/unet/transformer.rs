@@ -6,7 +6,7 @@ use super::Pass;
 use crate::Result;
 use crate::checkpoint::{Scope, UNetConfig};
 use crate::deltas::{Attention as Which, Target};
-use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear};
+use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, geglu};
 use crate::torch::check_interrupt;
 
 /// The spatial transformer: self-attention over image tokens, cross-attention to the text, a gated feed-forward.
@@ -88,9 +88,7 @@ impl Transformer {
             return Ok(None);
         };
         let y = pass.batch.by_row(&y) + z;
-        // GEGLU (Shazeer 2020): half of the wide layer gates the other half.
-        let wide = self.gate.forward(&self.norm3.forward(&y)).chunk(2, -1);
-        let y = &y + self.feed.forward(&(&wide[0] * wide[1].gelu("none")));
+        let y = &y + self.feed.forward(&geglu(&self.gate.forward(&self.norm3.forward(&y))));
         let x = pass.batch.by_row(x);
         let grid = |y: &Tensor| y.transpose(1, 2).reshape_as(&x);
         Ok(Some(match &self.proj_out {

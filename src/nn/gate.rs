@@ -1,0 +1,31 @@
+use tch::Tensor;
+
+use super::{fused, trial};
+use crate::torch::cuda::programs;
+
+/// GEGLU (Shazeer 2020): half of the wide layer `[…, 2d]` gates the other half, `[…, d]`.
+pub fn geglu(wide: &Tensor) -> Tensor {
+    let (device, kind) = (wide.device(), wide.kind());
+    if fused::allowed() && programs::takes(device, kind) {
+        let compare = || {
+            let numbers = trial::numbers(&[3, 70, 34], kind, device, 0.3) * 2.0;
+            Ok(vec![(made(programs::geglu(&numbers))?, plain(&numbers))])
+        };
+        if trial::passed(("geglu", device, kind, vec![]), compare)
+            && let Ok(gated) = programs::geglu(wide)
+        {
+            return gated;
+        }
+    }
+    plain(wide)
+}
+
+fn plain(wide: &Tensor) -> Tensor {
+    let halves = wide.chunk(2, -1);
+    &halves[0] * halves[1].gelu("none")
+}
+
+/// What a kernel made, in the core's own errors.
+pub(super) fn made<T>(by: Result<T, String>) -> crate::Result<T> {
+    by.map_err(|why| crate::Error::Internal(anyhow::anyhow!("{why}")))
+}
