@@ -1,9 +1,9 @@
 """What looking costs: a forward pass with the pooled scores of all layers, beside the same pass without.
 
-`python -m tests.benchmarks.observing [--model FOLDER] [--rounds N] [--steps N] [--texts N]`, the pocket model by default.
-Every round runs all variants in turn, so that a change of the machine's speed meets all alike; the overhead is the median
-of the rounds' own ratios. The environment variable DISCFFUSION_FUSED=0 measures libtorch's operators in place of
-the kernels of this project.
+`python -m tests.benchmarks.observing [--model FOLDER] [--rounds N] [--steps N] [--texts N]`, by default on the pocket
+model. Every round runs all variants in turn, so that a change of the machine's speed meets all alike; the overhead is
+the median of the rounds' own ratios. With DISCFFUSION_FUSED=0 in the environment libtorch's operators are measured in
+place of the kernels of this project.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from discffusion.images import prepare
 
 # The whole network runs in each: for its prediction alone, or for maps too.
 BARE = {"method": "denoising", "unconditional": False}
-SEEING = BARE | {"method": "combined", "layers": "all", "pooling": "lse", "lambda_": 1.0, "heads": "mean", "tokens": "all"}
+SEEING = BARE | {
+    "method": "combined",
+    "layers": "all",
+    "pooling": "lse",
+    "lambda_": 1.0,
+    "heads": "mean",
+    "tokens": "all",
+}
 VARIANTS = {
     "bare": BARE,
     "logits": SEEING | {"map": "logits"},

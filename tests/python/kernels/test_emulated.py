@@ -7,6 +7,7 @@ what reads beyond its end spoils the result, and what writes there is seen.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import subprocess
 from collections.abc import Callable
@@ -70,7 +71,10 @@ class Guarded:
 
 def run(function: Callable[..., None], grid: tuple[int, int, int], *arguments: object) -> None:
     """Calls a kernel; floats are passed as C floats, integers as given by ctypes."""
-    passed = [a.pointer if isinstance(a, Guarded) else ctypes.c_float(a) if isinstance(a, float) else a for a in arguments]
+    passed = [
+        a.pointer if isinstance(a, Guarded) else ctypes.c_float(a) if isinstance(a, float) else a
+        for a in arguments
+    ]
     function(*map(ctypes.c_uint, grid), *passed)
     for argument in arguments:
         if isinstance(argument, Guarded):
@@ -90,7 +94,7 @@ def long(value: int) -> ctypes.c_int64:
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    ("samples", "heads", "rows", "tokens"), [(2, 2, 9, 77), (1, 1, 1, 65), (3, 1, 5, 96), (2, 2, 4, 70)]
+    ("samples", "heads", "rows", "tokens"), [(2, 2, 4, 77), (1, 1, 1, 65), (3, 1, 2, 96)]
 )
 def test_pooled_rows(
     library: Library, dtype: torch.dtype, samples: int, heads: int, rows: int, tokens: int
@@ -112,37 +116,36 @@ def check_pooled_rows(
     starts = [min(sample, tokens - 1) for sample in range(samples)]
     counts = [min(1 + 20 * sample, tokens - start) for sample, start in enumerate(starts)]
     own = Guarded(torch.tensor([*zip(starts, counts, strict=True)]))
-    for of_probabilities in (0, 1):
-        for lam in (1.0, 30.0):
-            for ranges in (None, own):
-                for wanted in (True, False):
-                    lse, strength = (Guarded(torch.zeros(samples, heads, rows)) for _ in range(2))
-                    probabilities = Guarded(torch.zeros(scores.values.shape, dtype=dtype))
-                    grid = ((total + 3) // 4, 1, 128)
-                    run(
-                        kernels.run_pool_rows, grid, scores, probabilities if wanted else None, lse, strength, ranges,
-                        long(total), long(heads * rows), ctypes.c_int(tokens), lam, ctypes.c_int(of_probabilities),
-                    )  # fmt: skip
-                    exact = scores.values.double()
-                    softmax = exact.softmax(-1)
-                    map = softmax if of_probabilities else exact
-                    for sample in range(samples):
-                        first, last = (0, tokens) if ranges is None else (starts[sample], starts[sample] + counts[sample])
-                        part = map[sample, ..., first:last]
-                        assert off(lse.view[sample], (lam * part).logsumexp(-1) / lam) < 2e-6
-                        weighted = ((lam * part).softmax(-1) * part.abs()).sum(-1)
-                        assert off(strength.view[sample], weighted) < 1e-5
-                    if wanted:
-                        assert off(probabilities.view, softmax) < TOLERANCES[dtype]
-                    else:
-                        assert not probabilities.view.any()
+    exact = scores.values.double()
+    softmax = exact.softmax(-1)
+    cases = itertools.product((0, 1), (1.0, 30.0), (None, own), (True, False))
+    for of_probabilities, lam, ranges, wanted in cases:
+        lse, strength = (Guarded(torch.zeros(samples, heads, rows)) for _ in range(2))
+        probabilities = Guarded(torch.zeros(scores.values.shape, dtype=dtype))
+        run(
+            kernels.run_pool_rows, ((total + 3) // 4, 1, 128), scores, probabilities if wanted else None, lse, strength,
+            ranges, long(total), long(heads * rows), ctypes.c_int(tokens), lam, ctypes.c_int(of_probabilities),
+        )  # fmt: skip
+        pooled = softmax if of_probabilities else exact
+        for sample in range(samples):
+            part = slice(None) if ranges is None else slice(starts[sample], starts[sample] + counts[sample])
+            row = pooled[sample, ..., part]
+            assert off(lse.view[sample], (lam * row).logsumexp(-1) / lam) < 2e-6
+            assert off(strength.view[sample], ((lam * row).softmax(-1) * row.abs()).sum(-1)) < 1e-5
+        if wanted:
+            assert off(probabilities.view, softmax) < TOLERANCES[dtype]
+        else:
+            assert not probabilities.view.any()
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(("rows", "width", "grid"), [(5, 33, 1), (1, 1, 1), (7, 320, 3), (40, 17, 2)])
 def test_geglu(library: Library, dtype: torch.dtype, rows: int, width: int, grid: int) -> None:
     torch.manual_seed(2)
-    wide, narrow = Guarded((torch.randn(rows, 2 * width) * 3).to(dtype)), Guarded(torch.zeros(rows, width, dtype=dtype))
+    wide, narrow = (
+        Guarded((torch.randn(rows, 2 * width) * 3).to(dtype)),
+        Guarded(torch.zeros(rows, width, dtype=dtype)),
+    )
     run(library(dtype).run_geglu, (grid, 1, 256), wide, narrow, long(rows), long(width))
     a, b = wide.values.double().chunk(2, -1)
     # The gate is rounded before the product, as two operators would.
@@ -157,7 +160,7 @@ def test_geglu(library: Library, dtype: torch.dtype, rows: int, width: int, grid
         (1, 30, 320, 32, 3, 320),  # Stable Diffusion's
         (1, 5, 2560, 32, 5, 640),
         (3, 7, 12, 3, 2, 256),  # threads and pixels that are left over
-        (1, 1, 8, 8, 1, 256),  # one number a group
+        (2, 1, 8, 8, 1, 256),  # one number a group
         (2, 10, 6, 1, 7, 256),  # blocks without pixels
     ],
 )
@@ -183,7 +186,19 @@ def test_group_norm(
             grid = (blocks, samples, threads)
             sizes = (long(pixels), ctypes.c_int(channels), ctypes.c_int(groups))
             run(library(dtype).run_group_sums, grid, x, added, partial, *sizes)
-            run(library(dtype).run_group_apply, grid, x, added, partial, weight, bias, y, *sizes, 1e-5, ctypes.c_int(silu))
+            run(
+                library(dtype).run_group_apply,
+                grid,
+                x,
+                added,
+                partial,
+                weight,
+                bias,
+                y,
+                *sizes,
+                1e-5,
+                ctypes.c_int(silu),
+            )
             summed = x.values.double()
             if added is not None:
                 summed = summed + added.values.double()[:, None]
