@@ -79,15 +79,12 @@ pub fn fast_paths() -> bool {
     *ON.get_or_init(|| std::env::var(SWITCH).map_or(true, |value| value != "0"))
 }
 
-/// A tensor of the CPU on a device. For CUDA it goes through memory that the device reads while the CPU goes on.
+/// A tensor of the CPU on a device. For CUDA it goes through memory that the device reads while the CPU goes on, as far
+/// as there is some.
 pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
-    if !device.is_cuda() || !fast_paths() {
-        return tensor.to_device(device);
-    }
-    match tensor.f_pin_memory(device) {
-        Ok(pinned) => pinned.to_device_(device, tensor.kind(), true, false),
-        // There is only so much of that memory.
-        Err(_) => tensor.to_device(device),
+    match device {
+        Device::Cuda(index) if fast_paths() => shim::upload(tensor, index).unwrap_or_else(|_| tensor.to_device(device)),
+        _ => tensor.to_device(device),
     }
 }
 

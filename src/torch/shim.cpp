@@ -178,6 +178,15 @@ bool discffusion_attend_lse(const at::Tensor* q, const at::Tensor* k, const at::
   return false;
 }
 
+// A copy of a tensor on a CUDA device, through memory that the device reads by itself while the CPU goes on.
+at::Tensor* discffusion_upload(const at::Tensor* tensor, int index) {
+  return guarded([&] {
+    const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+    // libtorch keeps that memory until the device has read it.
+    return tensor->pin_memory().to(device, /*non_blocking=*/true);
+  });
+}
+
 // The stream of a CUDA device that this thread computes on, as the driver knows it. False where there is none.
 bool discffusion_cuda_stream(int index, void** stream) {
   try {

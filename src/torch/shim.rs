@@ -46,6 +46,7 @@ unsafe extern "C" {
         v: *const C_tensor,
         outputs: *mut *mut C_tensor,
     ) -> bool;
+    fn discffusion_upload(tensor: *const C_tensor, index: c_int) -> *mut C_tensor;
     fn discffusion_cuda_stream(index: c_int, stream: *mut *mut c_void) -> bool;
     fn discffusion_cuda_memory(index: c_int, bytes: *mut usize) -> bool;
     fn discffusion_empty_cuda_cache();
@@ -145,6 +146,16 @@ pub fn attend_lse(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<(Tensor, Tensor)
     // SAFETY: new tensors that nobody else owns.
     let [output, lse] = made.map(|tensor| unsafe { Tensor::from_ptr(tensor) });
     Some((output, lse))
+}
+
+/// A copy of a tensor of the CPU on a CUDA device, made while the CPU goes on.
+///
+/// # Errors
+/// `Internal` where memory of that kind is not to be had.
+pub fn upload(tensor: &Tensor, index: usize) -> Result<Tensor> {
+    let index = c_int::try_from(index).map_err(|why| from_text(&why.to_string()))?;
+    // SAFETY: the pointer is valid for the call.
+    checked(unsafe { discffusion_upload(tensor.as_ptr(), index) })
 }
 
 /// The stream of a CUDA device that libtorch computes on in this thread, as the driver knows it.
