@@ -86,7 +86,7 @@ extern "C" __global__ void group_apply(const number* x, const number* added, con
     const float count = static_cast<float>(pixels * size);
     const float mean = sum / count;
     const int head = g * size;
-    means[g] = mean + read(x[start + head]) + addend(added, sample * channels + head);
+    means[g] = mean + (read(x[start + head]) + addend(added, sample * channels + head));
     scales[g] = 1.0f / sqrtf(fmaxf(square / count - mean * mean, 0.0f) + eps);
   }
   __syncthreads();
@@ -95,10 +95,11 @@ extern "C" __global__ void group_apply(const number* x, const number* added, con
     const int c = i % channels, g = c / size;
     const float scale = scales[g] * read(weight[c]);
     const float shift = read(bias[c]);
-    const float centre = addend(added, sample * channels + c) - means[g];
+    const float offset = addend(added, sample * channels + c);
     for (int64 p = part.first + i / channels; p < part.last; p += lanes) {
       const int64 at = start + p * channels + c;
-      const float z = (read(x[at]) + centre) * scale + shift;
+      // The sum first, as in the other kernel: a group that is all one number becomes exactly 0.
+      const float z = (read(x[at]) + offset - means[g]) * scale + shift;
       y[at] = written(silu ? z / (1.0f + expf(-z)) : z);
     }
   }
