@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from discffusion.evaluation.compare import compare
     from discffusion.evaluation.report import Report
     from discffusion.evaluation.run import evaluate
+    from discffusion.explanation import Explanation
     from discffusion.scorer import Observation, Scorer
     from discffusion.trainer import Trainer
     from discffusion.training.history import History
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _HOMES = {
     "Deltas": "discffusion.deltas",
+    "Explanation": "discffusion.explanation",
     "History": "discffusion.training.history",
     "MatchItem": "discffusion.data",
     "Observation": "discffusion.scorer",
@@ -44,6 +46,7 @@ _HOMES = {
 
 __all__ = [
     "Deltas",
+    "Explanation",
     "History",
     "MatchItem",
     "Observation",

@@ -24,6 +24,7 @@ __all__ = [
     "cuda_available",
     "cuda_device_count",
     "decode_image",
+    "explain",
     "preprocess_image",
     "train_check",
     "train_options",
@@ -48,6 +49,17 @@ class _Observation(TypedDict):
     noise: NDArray[np.float32]
     tokens: _Tokens
 
+class _Explained(TypedDict):
+    tokens: _Tokens
+    timesteps: list[int]
+    view: tuple[float, float, float, float]
+    scores: NDArray[np.float64]
+    denoising: NDArray[np.float64]
+    contributions: dict[str, NDArray[np.float64]]
+    places: NDArray[np.float64] | None
+    maps: dict[str, NDArray[np.float32]]
+    by_timestep: NDArray[np.float32]
+
 class _Gradients(TypedDict):
     loss: float
     gradients: dict[str, NDArray[np.float32]]
@@ -66,6 +78,16 @@ def decode_image(data: bytes) -> NDArray[np.uint8]: ...
 def preprocess_image(
     image: bytes | NDArray[np.uint8], height: int, width: int, via: int | None, resize: str
 ) -> NDArray[np.uint8]: ...
+def explain(
+    scorer: Scorer,
+    image: bytes | NDArray[np.uint8],
+    text: str,
+    map: str,
+    sites: str,
+    config: str,
+    noise: NDArray[np.float32] | None,
+    progress: Callable[[int, int], Any] | None,
+) -> _Explained: ...
 
 @final
 class Tokenizer:

@@ -183,6 +183,35 @@ class Deltas:
             counts += np.histogram(np.clip(_product(arrays, name), -limit, limit), edges)[0]
         return counts, edges
 
+    def plot(self, bins: int = 100, *, layers: str | None = None, threshold: float = 0.1) -> Any:
+        """How the added numbers are distributed, and by layer how many are near zero (Figure 7).
+
+        Args:
+            bins, layers: as of :meth:`histogram`.
+            threshold: "near zero" is at most this share of a delta's largest number.
+
+        Returns:
+            A matplotlib Figure.
+
+        Raises:
+            InstallationError: matplotlib is not installed.
+        """
+        from discffusion.plot.figure import new_figure
+        from discffusion.plot.histogram import histogram, shares
+
+        counted = self.histogram(bins, layers=layers)
+        of_layer: dict[str, list[float]] = {}
+        sparsity = self.sparsity(threshold)
+        for entry in self.entries:
+            if layers is None or _belongs(entry["site"], layers):
+                of_layer.setdefault(entry["site"], []).append(sparsity[entry["name"]])
+        figure = new_figure((9.0, max(3.5, 1.5 + 0.25 * len(of_layer))))
+        left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+        histogram(left, {"": counted})
+        means = {name: sum(found) / len(found) for name, found in of_layer.items()}
+        shares(right, means, f"numbers within {threshold:g} of the largest (%)")
+        return figure
+
     def digest(self) -> str:
         """A hash of names and numbers: equal exactly if the deltas are, bit for bit."""
         found = hashlib.sha256()

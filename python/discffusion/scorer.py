@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from discffusion import _core
     from discffusion.deltas import Deltas
+    from discffusion.explanation import Explanation
     from discffusion.staged import Staged
 
 __all__ = ["Observation", "Scorer", "Tokens"]
@@ -288,6 +289,33 @@ class Scorer:
             tokens=Tokens.from_core(seen["tokens"]),
             timestep=int(timestep),
         )
+
+    def explain(
+        self,
+        image: ImageLike,
+        text: str,
+        *,
+        map: str = "probs",
+        sites: str | Sequence[str] = "last(1)",
+        noise: Any = None,
+        progress: Progress = None,
+    ) -> Explanation:
+        """Where the score of an image and a text comes from: maps of the words, and what adds up to the score.
+
+        The defaults are those that pointed best at what words name, of all that were measured on the pocket model.
+
+        Args:
+            map: kind of the maps shown: ``"probs"``, ``"logits"`` or ``"cosine"``. If it is not that of the score, the
+                network runs twice.
+            sites: layers whose maps are shown, as the option ``layers`` names them.
+            noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
+
+        Raises:
+            ConfigError: several images or texts are given, or a layer or kind of map is unknown.
+        """
+        from discffusion.explanation import explain
+
+        return explain(self, image, text, map, sites, noise, progress)
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
         """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with begin, end and padding."""

@@ -3,7 +3,7 @@ use numpy::{IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use tch::Tensor;
 
-use crate::torch::to_vec;
+use crate::torch::{to_vec, to_vec64};
 
 /// A float32 array on its way to Python.
 pub struct Floats(ArrayD<f32>);
@@ -16,6 +16,21 @@ impl Floats {
     }
 
     pub fn into_py(self, py: Python<'_>) -> Bound<'_, PyArrayDyn<f32>> {
+        self.0.into_pyarray(py)
+    }
+}
+
+/// A float64 array on its way to Python.
+pub struct Doubles(ArrayD<f64>);
+
+impl Doubles {
+    /// Copies a tensor of any device and float type.
+    pub fn new(tensor: &Tensor) -> Self {
+        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+        Doubles(ArrayD::from_shape_vec(IxDyn(&shape), to_vec64(tensor)).expect("the data is as long as its shape says"))
+    }
+
+    pub fn into_py(self, py: Python<'_>) -> Bound<'_, PyArrayDyn<f64>> {
         self.0.into_pyarray(py)
     }
 }

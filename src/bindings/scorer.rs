@@ -265,7 +265,7 @@ impl Scorer {
 
 impl Scorer {
     /// Warns once about texts that are longer than the model reads, if the configuration says so.
-    fn warn(&self, py: Python<'_>, texts: &[String], config: &str) -> PyResult<()> {
+    pub fn warn(&self, py: Python<'_>, texts: &[String], config: &str) -> PyResult<()> {
         let (count, max) = enter(py, |_| {
             if ScoreConfig::from_json(config)?.truncate != Truncate::Warn {
                 return Ok((0, 0));

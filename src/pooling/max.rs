@@ -1,4 +1,4 @@
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Table 3, row-wise: the mean over image tokens `i` of `max_j A_ij`.
 pub fn pool_rows(map: &Tensor) -> Tensor {
@@ -21,6 +21,6 @@ pub fn gradient_columns(map: &Tensor) -> Tensor {
 }
 
 fn largest(map: &Tensor, axis: i64) -> Tensor {
-    let is_largest = map.eq_tensor(&map.amax(axis, true)).to_kind(Kind::Float);
+    let is_largest = map.eq_tensor(&map.amax(axis, true)).to_kind(map.kind());
     &is_largest / is_largest.sum_dim_intlist(axis, true, None)
 }

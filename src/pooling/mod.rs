@@ -1,5 +1,5 @@
 //! Stage 6: a map `[…, n, m]` becomes a number, Eq. 4 and the ablations of Table 3, each with its gradient in closed
-//! form. Everything is computed in float32.
+//! form. Maps come in float32; what is computed keeps the kind of the map.
 
 mod lse;
 mod max;
@@ -26,5 +26,16 @@ pub fn gradient(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
         Pooling::MaxRow => max::gradient_rows(map),
         Pooling::MaxCol => max::gradient_columns(map),
         Pooling::Mean => mean::gradient(map),
+    }
+}
+
+/// What each entry of a map adds to `f(A)`, of the shape of the map: `Σ_ij shares_ij = f(A)`.
+///
+/// A maximum belongs to the entry that attains it, in equal parts where several do; the mean to all entries by their
+/// value; LogSumExp is split within each row by the softmax whose gradient it has.
+pub fn shares(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
+    match pooling {
+        Pooling::Lse => lse::shares(map, lambda),
+        Pooling::MaxRow | Pooling::MaxCol | Pooling::Mean => map * gradient(map, pooling, lambda),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::attribution;
 use crate::config::{Attribution, Heads, Pooling, ScoreConfig, TokenSet};
 use crate::nn::{Digest, Digesting};
-use crate::pooling::pool;
+use crate::pooling::{pool, shares};
 
 /// Scores `[B]` of one layer from its maps `[B, H, n, m]`; `content[b]` are the prompt's own tokens of sample `b`.
 ///
@@ -34,6 +34,15 @@ pub fn digesting<'a>(content: &'a [Range<usize>], config: &ScoreConfig, given: b
 pub fn digest_score(digest: &Digest, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let attributed = || attribution::shares(digest.strength.as_ref().expect("it was asked for"));
     of_heads(&digest.pooled, config, given, attributed)
+}
+
+/// What each head, image token and counted text token adds to the layer's score, float64 `[B, H, n, m']`: its sum over
+/// all but the rows is [`layer_score`]. `m'` are the tokens that count, of which all samples have the same number.
+pub fn layer_shares(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    of_tokens(map, content, config, |map, b| match (given, b) {
+        (Some(weights), Some(b)) if weights.dim() == 2 => split(map, config, Some(&weights.get(b))),
+        _ => split(map, config, given),
+    })
 }
 
 /// Head weights `[B, H]` by the local gradient, of maps `[B, H, n, m]`.
@@ -83,6 +92,26 @@ fn of_heads(
         }
         (None, Heads::Mean | Heads::Learned) => mean(pooled),
     }
+}
+
+fn split(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    let (how, lambda, heads) = (config.pooling, config.lambda, map.size()[1]);
+    if config.heads == Heads::Attributed && config.attribution == Attribution::Elementwise {
+        let attributed = attribution::elementwise(map, how, lambda);
+        return shares(&attributed.to_kind(Kind::Double), how, lambda) / heads as f64;
+    }
+    let of_heads = shares(&map.to_kind(Kind::Double), how, lambda) / heads as f64;
+    let weights = match (given, &config.heads) {
+        (Some(weights), _) => weights.shallow_clone(),
+        (None, Heads::Attributed) => attribution::head_weights(map, how, lambda),
+        (None, Heads::Subset(chosen)) => {
+            let weight =
+                |head| if chosen.contains(&(head as usize)) { heads as f64 / chosen.len() as f64 } else { 0.0 };
+            Tensor::from_slice(&(0..heads).map(weight).collect::<Vec<_>>()).to_device(map.device())
+        }
+        (None, Heads::Mean | Heads::Learned) => return of_heads,
+    };
+    of_heads * weights.unsqueeze(-1).unsqueeze(-1)
 }
 
 fn mean(of_heads: &Tensor) -> Tensor {

@@ -1,7 +1,11 @@
-//! Stage 7: per head, layer and timestep to a score. Algorithm 2 is [`Model::score_pairs`].
+//! Stage 7: per head, layer and timestep to a score. Algorithm 2 is [`Model::score_pairs`]; [`Model::explain`] takes a
+//! score apart again.
 
 mod attribution;
 mod backprop;
+mod batches;
+mod explain;
+mod grid;
 mod layer;
 mod model;
 mod observe;
@@ -16,10 +20,11 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-pub use layer::layer_score;
+pub use batches::Event;
+pub use explain::{Explained, Maps};
+pub use layer::{layer_score, layer_shares};
 pub use model::{Model, Parameters, Texts};
 pub use observe::{Look, Sight};
-pub use pairs::Event;
 pub use plan::Unit;
 pub use prepared::Prepared;
 pub use scene::{Kept, Rows, Scene, learned_weights};

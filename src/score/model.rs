@@ -214,14 +214,7 @@ impl Model {
 
     /// Latents `z` `[n, C, h, w]` on the model's device, float32.
     pub fn encode_images(&self, images: &[Rgb], config: &ScoreConfig) -> Result<Tensor> {
-        let [_, height, width] = self.latent_shape(config)?;
-        let factor = self.base.checkpoint.vae.scale_factor();
-        let how = Preprocess {
-            height: (height * factor) as usize,
-            width: (width * factor) as usize,
-            via: config.via,
-            resize: config.resize,
-        };
+        let how = self.preprocessing(config)?;
         // The encoder's first layers hold 128 channels at full size, about 0.5 GB for one image of 512 pixels.
         let budget = if self.base.device.is_cuda() { 8 } else { 1 } * 512 * 512;
         let at_a_time = (budget / (how.height * how.width)).clamp(1, 256);
@@ -231,6 +224,18 @@ impl Model {
         };
         let latents = ahead(images.chunks(at_a_time), |chunk| prepare(chunk, &how), encode)?;
         Ok(Tensor::cat(&latents, 0))
+    }
+
+    /// How images are brought to the size that `config` asks for.
+    pub fn preprocessing(&self, config: &ScoreConfig) -> Result<Preprocess> {
+        let [_, height, width] = self.latent_shape(config)?;
+        let factor = self.base.checkpoint.vae.scale_factor();
+        Ok(Preprocess {
+            height: (height * factor) as usize,
+            width: (width * factor) as usize,
+            via: config.via,
+            resize: config.resize,
+        })
     }
 
     /// One image as the VAE takes it: `[3, H, W]` in [−1, 1].

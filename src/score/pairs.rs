@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use tch::{Device, Tensor};
 
 use super::Model;
+use super::batches::{Batches, Event};
 use super::plan::{Plan, Unit};
 use super::scene::{Rows, Scene};
+use crate::Result;
 use crate::config::Method;
-use crate::torch::{caught, shim, to_vec64};
-use crate::{Error, Result};
+use crate::torch::{shim, to_vec64};
 
 impl Scene<'_> {
     /// The scores of pairs of images and texts at some timesteps, `[pairs][steps]`; `steps` are indices into the
@@ -18,29 +19,19 @@ impl Scene<'_> {
         &self,
         pairs: &[(usize, usize)],
         steps: &[usize],
-        mut told: impl FnMut(Event) -> Result<()>,
+        told: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
         let config = self.config;
         let plan = Plan::new(pairs, steps, config.compares_to_empty().then_some(self.empty_text));
-        let mut batch = config.batch_size.unwrap_or_else(|| self.model.auto_batch(&self.latents));
+        let size = config.batch_size.unwrap_or_else(|| self.model.auto_batch(&self.latents));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
-        let total = plan.units.len();
-        for mut left in plan.parts() {
-            while !left.is_empty() {
-                let (units, rest) = left.split_at(batch.min(left.len()));
-                match caught(|| self.evaluate(units, config.method != Method::Attention)) {
-                    Ok(rows) => values.extend(units.iter().copied().zip(Value::of(&rows, units.len()))),
-                    Err(Error::OutOfMemory(_)) if units.len() > 1 => {
-                        batch = units.len() / 2;
-                        shim::empty_cuda_cache();
-                        told(Event::SmallerBatch(batch))?;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
-                left = rest;
-                told(Event::Progress { done: values.len(), total })?;
-            }
+        let mut batches = Batches::new(size, plan.units.len(), told);
+        for part in plan.parts() {
+            batches.run(part, |units| {
+                let rows = self.evaluate(units, config.method != Method::Attention)?;
+                values.extend(units.iter().copied().zip(Value::of(&rows, units.len())));
+                Ok(())
+            })?;
         }
         let score = |&(image, text): &(usize, usize), step: usize| {
             let unit = values[&Unit { image, text, step }];
@@ -73,15 +64,6 @@ impl Model {
 
 /// Upper estimate of what one evaluation of Stable Diffusion's UNet takes on a GPU, by latent pixel: 256 MiB at 64×64.
 const BYTES_PER_PIXEL: usize = 64 << 10;
-
-/// What [`Model::score_pairs`] says while it works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// So many evaluations of the UNet are done, of so many.
-    Progress { done: usize, total: usize },
-    /// Memory ran out; batches are of this size from now on.
-    SmallerBatch(usize),
-}
 
 /// What one evaluation of the UNet gives, as numbers.
 #[derive(Clone, Copy)]

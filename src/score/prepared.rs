@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-use super::pairs::Event;
-use super::{Model, Request, Scene};
+use super::{Event, Model, Request, Scene};
 use crate::Result;
 use crate::backbone::TextCache;
 use crate::config::ScoreConfig;

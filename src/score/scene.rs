@@ -217,7 +217,7 @@ impl Scene<'_> {
     }
 
     /// Head weights that have to be known before the maps are pooled, by site.
-    fn head_weights(&self, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
+    pub(super) fn head_weights(&self, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
         let none = || self.chosen.iter().map(|_| None).collect();
         let anything = inputs.sites.contains(&true);
         match (&self.config.heads, self.config.attribution) {
@@ -230,7 +230,7 @@ impl Scene<'_> {
         }
     }
 
-    fn rows(&self, inputs: &Inputs, seen: &Observation) -> Rows {
+    pub(super) fn rows(&self, inputs: &Inputs, seen: &Observation) -> Rows {
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();
         let errors = seen.prediction.as_ref().zip(inputs.target.as_ref()).map(|(prediction, target)| {
             // In float64: the score is a small difference of two large norms.

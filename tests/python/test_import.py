@@ -64,7 +64,7 @@ def test_public_names_resolve() -> None:
         assert name in dir(discffusion)
 
 
-@pytest.mark.parametrize("name", ["Explanation", "nonsense"])
+@pytest.mark.parametrize("name", ["Explanations", "nonsense"])
 def test_unknown_names_are_attribute_errors(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(discffusion, name)

@@ -2,7 +2,7 @@
 
 use approx::assert_relative_eq;
 use discffusion::config::Pooling;
-use discffusion::pooling::{gradient, pool};
+use discffusion::pooling::{gradient, pool, shares};
 use tch::{Kind, Tensor};
 
 const ALL: [Pooling; 4] = [Pooling::Lse, Pooling::MaxRow, Pooling::MaxCol, Pooling::Mean];
@@ -39,6 +39,33 @@ fn gradients_agree_with_autograd() {
         pool(&map, pooling, 2.0).sum(Kind::Float).backward();
         let difference = (gradient(&map.detach(), pooling, 2.0) - map.grad()).abs().max().double_value(&[]);
         assert!(difference < 1e-6, "{pooling:?}: {difference}");
+    }
+}
+
+#[test]
+fn shares_add_up_and_fall_where_they_should() {
+    tch::manual_seed(4);
+    let random = Tensor::randn([3, 6, 5], (Kind::Double, tch::Device::Cpu)) * 5;
+    let ties = random.round();
+    for pooling in ALL {
+        for map in [&random, &ties] {
+            let parts = shares(map, pooling, 0.7);
+            assert_eq!(parts.size(), map.size());
+            let sums = parts.sum_dim_intlist([-2, -1].as_slice(), false, None);
+            let off = (sums - pool(map, pooling, 0.7)).abs().max().double_value(&[]);
+            assert!(off < 1e-12, "{pooling:?}: {off}");
+        }
+    }
+    // Rows (1, 2, 3) and (0, 5, −1); columns (1, 0), (2, 5), (3, −1).
+    let of = |pooling| Vec::<f64>::try_from(shares(&map().to_kind(Kind::Double), pooling, 1.0).flatten(0, 1)).unwrap();
+    assert_eq!(of(Pooling::MaxRow), [0.0, 0.0, 1.5, 0.0, 2.5, 0.0]);
+    assert_eq!(of(Pooling::MaxCol), [1.0 / 3.0, 0.0, 1.0, 0.0, 5.0 / 3.0, 0.0]);
+    // LogSumExp: an entry's weighted value and its part of the row's entropy.
+    let row = [1f64, 2.0, 3.0];
+    let whole: f64 = row.iter().map(|a| a.exp()).sum();
+    for (found, a) in of(Pooling::Lse).iter().zip(row) {
+        let weight = a.exp() / whole;
+        assert_relative_eq!(*found, weight * (a - weight.ln()) / 2.0, max_relative = 1e-12);
     }
 }
 

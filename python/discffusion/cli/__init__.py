@@ -14,6 +14,7 @@ import typer
 import discffusion
 from discffusion.cli.bench import bench
 from discffusion.cli.eval import evaluate
+from discffusion.cli.explain import explain
 from discffusion.cli.info import info
 from discffusion.cli.options import option_rows, plain, scoring, training_rows
 from discffusion.cli.rank import rank
@@ -24,7 +25,7 @@ from discffusion.cli.train import train
 __all__ = ["build_app", "main"]
 
 # commands that have the options of a score
-_SCORING = ("score", "rank", "train", "eval")
+_SCORING = ("score", "rank", "explain", "train", "eval")
 
 
 def main() -> None:
@@ -48,6 +49,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     rows = option_rows() if with_options else []
     app.command("score")(scoring(score, rows))
     app.command("rank")(scoring(rank, rows))
+    app.command("explain")(scoring(explain, rows))
     app.command("train")(scoring(train, rows, training_rows() if with_options else []))
     app.command("eval")(scoring(evaluate, rows))
     app.command("reproduce")(plain(reproduce))

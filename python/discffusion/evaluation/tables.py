@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from discffusion._extras import need
+from discffusion.plot.figure import COLOURS, axes_or_new
 
 if TYPE_CHECKING:
     from discffusion.evaluation.estimate import Estimate
@@ -73,14 +73,12 @@ def html(report: Report) -> str:
 
 def plot(report: Report, ax: Any = None) -> Any:
     """Every value of the report with its interval, in percent, on matplotlib Axes."""
-    if ax is None:
-        size = (7.0, 1 + 0.3 * len(_shown(report)))
-        ax = need("matplotlib.pyplot", extra="plot").subplots(figsize=size, layout="constrained")[1]
     lines = _shown(report)
+    ax = axes_or_new(ax, (7.0, 1 + 0.3 * len(lines)))
     for place, (_, _, value) in enumerate(lines):
         middle = value.value * 100
         ends = [[middle - value.low * 100], [value.high * 100 - middle]]
-        ax.errorbar([middle], [place], xerr=ends, fmt="o", color="C0", capsize=3)
+        ax.errorbar([middle], [place], xerr=ends, fmt="o", color=COLOURS[0], capsize=3)
     ax.set_yticks(range(len(lines)), [f"{name}, {group}" if group else name for name, group, _ in lines])
     ax.invert_yaxis()
     ax.set_xlabel("% with 95 % interval")

@@ -10,10 +10,10 @@ from discffusion.reproduce.experiment import Experiment
 
 __all__ = ["NAMES", "describe_experiments", "experiment", "experiment_names"]
 
-#: Figures 1 and 2 are drawings of the method, Figure 10 shows one failure
+#: Figures 1 and 2 are drawings of the method
 NAMES: tuple[str, ...] = (
     *(f"table{number}" for number in range(1, 13)),
-    *(f"figure{number}" for number in range(3, 10)),
+    *(f"figure{number}" for number in range(3, 11)),
 )
 
 

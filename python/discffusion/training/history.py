@@ -80,6 +80,28 @@ class History(Sequence[dict[str, Any]]):
         """The names of all columns, in the order of their first row."""
         return list(dict.fromkeys(name for row in self._rows for name in row))
 
+    def plot(self, ax: Any = None) -> Any:
+        """The loss of every step with its running mean, and the validations (Figure 6).
+
+        Args:
+            ax: matplotlib Axes to draw on; a new figure's if None.
+
+        Returns:
+            The Axes.
+
+        Raises:
+            InstallationError: matplotlib is not installed.
+        """
+        from discffusion.plot.figure import axes_or_new
+        from discffusion.plot.losses import losses
+
+        ax = axes_or_new(ax)
+        checked = [row["step"] for row in self._validations], [row["accuracy"] for row in self._validations]
+        steps = self.steps
+        run = {"": ([row["step"] for row in steps], [row["loss"] for row in steps])} if steps else {}
+        losses(ax, run, validations=checked if self._validations else None)
+        return ax
+
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame``; what a row lacks is NaN.
 

@@ -6,7 +6,7 @@ mod preprocess;
 mod resample;
 
 pub use decode::{MAX_PIXELS, decode};
-pub use preprocess::{MAX_SIDE, Preprocess, Resize, preprocess};
+pub use preprocess::{MAX_SIDE, Preprocess, Resize, preprocess, view};
 
 use crate::{Error, Result};
 

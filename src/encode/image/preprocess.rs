@@ -64,6 +64,32 @@ pub fn preprocess(image: &Rgb, how: &Preprocess) -> Result<Rgb> {
     Ok(fit(&fit(image, via, how.resize), size, how.resize))
 }
 
+/// What [`preprocess`] keeps in view of an image of `(width, height)` pixels: left, top, right and bottom edge, in
+/// pixels of the image.
+pub fn view(image: (usize, usize), how: &Preprocess) -> [f64; 4] {
+    let size = (how.width, how.height);
+    let whole = [0.0, 0.0, image.0 as f64, image.1 as f64];
+    match how.via.map(|via| via_size(via, size, how.resize)) {
+        None => within(whole, image, size, how.resize),
+        Some(via) => within(within(whole, image, via, how.resize), via, size, how.resize),
+    }
+}
+
+/// The part of `view` that is left when an image of `image` pixels that shows it is made to fit `size`.
+fn within(view: [f64; 4], image: (usize, usize), size: (usize, usize), resize: Resize) -> [f64; 4] {
+    if image == size || resize == Resize::Squash {
+        return view;
+    }
+    let scaled = cover(image, size);
+    let cut = |from: f64, to: f64, scaled: usize, kept: usize| {
+        let (start, step) = (half_to_even(scaled - kept), (to - from) / scaled as f64);
+        [from + start as f64 * step, from + (start + kept) as f64 * step]
+    };
+    let [left, right] = cut(view[0], view[2], scaled.0, size.0);
+    let [top, bottom] = cut(view[1], view[3], scaled.1, size.1);
+    [left, top, right, bottom]
+}
+
 /// The size (width, height) of the step in between.
 fn via_size(via: usize, (width, height): (usize, usize), resize: Resize) -> (usize, usize) {
     let long = |other: usize, short: usize| (via * other + short / 2) / short;
@@ -80,18 +106,18 @@ fn fit(image: &Rgb, (width, height): (usize, usize), resize: Resize) -> Rgb {
     }
     let scaled = match resize {
         Resize::Squash => (width, height),
-        Resize::Crop => cover(image, width, height),
+        Resize::Crop => cover((image.width, image.height), (width, height)),
     };
     let (left, top) = (half_to_even(scaled.0 - width), half_to_even(scaled.1 - height));
     resample(image, scaled, left..left + width, top..top + height)
 }
 
-/// The smallest size of the image's own ratio that covers `width × height`.
-fn cover(image: &Rgb, width: usize, height: usize) -> (usize, usize) {
-    if width * image.height >= height * image.width {
-        (width, width * image.height / image.width)
+/// The smallest size (width, height) of the image's own ratio that covers `width × height`.
+fn cover(image: (usize, usize), (width, height): (usize, usize)) -> (usize, usize) {
+    if width * image.1 >= height * image.0 {
+        (width, width * image.1 / image.0)
     } else {
-        (height * image.width / image.height, height)
+        (height * image.0 / image.1, height)
     }
 }
 

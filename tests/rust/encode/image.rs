@@ -1,7 +1,7 @@
 use std::io::Cursor;
 
 use discffusion::Error;
-use discffusion::encode::image::{MAX_PIXELS, Preprocess, Resize, Rgb, decode, preprocess};
+use discffusion::encode::image::{MAX_PIXELS, Preprocess, Resize, Rgb, decode, preprocess, view};
 use image::codecs::png::PngEncoder;
 use image::{
     DynamicImage, ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, RgbImage, RgbaImage,
@@ -191,5 +191,33 @@ fn impossible_sizes_and_data_are_refused() {
     assert!(refusal(preprocess(&image, &narrow)).contains("128000"));
     for broken in [Rgb { width: 0, height: 3, data: vec![] }, Rgb { width: 2, height: 2, data: vec![0; 4] }] {
         refusal(preprocess(&broken, &how));
+    }
+}
+
+/// A ramp shows where each column of the result came from.
+#[test]
+fn the_view_is_where_the_pixels_come_from() {
+    for (width, height) in [(96, 60), (60, 96), (64, 64), (101, 37)] {
+        let ramp = |along: usize, of: usize| (255.0 * along as f64 / (of - 1) as f64).round() as u8;
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| [ramp(x, width), ramp(y, height), 0]));
+        let image = Rgb { width, height, data: pixels.flatten().collect() };
+        for (resize, via) in
+            [(Resize::Squash, None), (Resize::Crop, None), (Resize::Crop, Some(24)), (Resize::Squash, Some(24))]
+        {
+            let how = Preprocess { height: 32, width: 32, via, resize };
+            let (seen, [left, top, right, bottom]) = (preprocess(&image, &how).unwrap(), view((width, height), &how));
+            let at = |start: f64, end: f64, of: usize, i: usize| {
+                let pixel = start + (i as f64 + 0.5) / 32.0 * (end - start) - 0.5;
+                255.0 * pixel / (of - 1) as f64
+            };
+            // Away from the edges, where the filter reaches outside.
+            for i in 6..26 {
+                let place = 3 * (i * 32 + i);
+                let found = [seen.data[place], seen.data[place + 1]].map(f64::from);
+                for (found, wanted) in found.iter().zip([at(left, right, width, i), at(top, bottom, height, i)]) {
+                    assert!((found - wanted).abs() < 2.5, "{width}x{height} {how:?}: {found} at {i}, not {wanted}");
+                }
+            }
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from discffusion.plot.curves import curves
+from discffusion.plot.figure import picture
 from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Check, Claim, Close
 from discffusion.reproduce.columns import COMPOSITION
-from discffusion.reproduce.drawing import curves, picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import Line, ours
 from discffusion.reproduce.result import Result
@@ -42,7 +43,7 @@ def run(bench: Bench) -> Result:
     def draw(figure: object) -> None:
         points = {
             variant: [
-                (place, row.cells["All"])
+                (place, row.cells["All"].estimate)
                 for place, label in enumerate(labels)
                 for row in result.rows
                 if (row.label, row.variant) == (label, variant) and "All" in row.cells

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.record import Record
+from discffusion.plot.curves import curves
+from discffusion.plot.figure import picture
 from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim, answer, pooled
 from discffusion.reproduce.columns import COMPOSITION, Column
-from discffusion.reproduce.drawing import curves, picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
 from discffusion.reproduce.result import Cell, Result, Row, Verdict
@@ -68,7 +70,7 @@ def run(bench: Bench) -> Result:
         seed: (bench.trained(FEW, PLACE, seed).deltas.head_weights or {}).get(site["name"])
         for seed in bench.seeds
     }
-    points: dict[str, list[tuple[float, Cell]]] = {PLAIN: [], LEARNED: []}
+    points: dict[str, list[tuple[float, Estimate]]] = {PLAIN: [], LEARNED: []}
     for size in range(1, heads + 1):
         for name in points:
             if name == LEARNED and (size == 1 or not all(learned.values())):
@@ -76,7 +78,7 @@ def run(bench: Bench) -> Result:
             weights = learned if name == LEARNED else {}
             row = combined_row(f"{size} of {heads} heads, {name}", size, single, weights)
             result.rows.append(row)
-            points[name].append((size, row.cells["All"]))
+            points[name].append((size, row.cells["All"].estimate))
     columns: Mapping[str, Column] = {column.name: column for column in COMPOSITION}
     most = f"{heads} of {heads} heads"
     weighting = Claim(

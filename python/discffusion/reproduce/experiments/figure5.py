@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from discffusion.plot.curves import curves
+from discffusion.plot.figure import COLOURS, picture
 from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Check, Claim, Close
 from discffusion.reproduce.columns import REFERRING
-from discffusion.reproduce.drawing import COLOURS, curves, picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
 from discffusion.reproduce.result import Result
@@ -62,7 +63,7 @@ def run(bench: Bench) -> Result:
         axes = figure.subplots()
         xs = [count for count in counts if _label(count) in pairs]
         points = {
-            column.name: [(x, row.cells[column.name]) for x, row in zip(xs, rows, strict=True)]
+            column.name: [(x, row.cells[column.name].estimate) for x, row in zip(xs, rows, strict=True)]
             for column in REFERRING
         }
         curves(axes, points, "timesteps", "accuracy (%)")

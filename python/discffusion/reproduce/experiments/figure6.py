@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from discffusion.plot.figure import picture
+from discffusion.plot.losses import losses as draw_losses
 from discffusion.reproduce.bench import Bench
-from discffusion.reproduce.drawing import COLOURS, picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.result import FAILS, HOLDS, Result, Verdict
 from discffusion.reproduce.trainings import FEW
@@ -16,15 +16,6 @@ from discffusion.reproduce.trainings import FEW
 __all__ = ["EXPERIMENT"]
 
 PLACE = "composition"
-
-
-def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Running mean over `width` values, as many as there are at the ends."""
-    kernel = np.ones(width)
-    found: NDArray[np.float64] = np.convolve(values, kernel, "same") / np.convolve(
-        np.ones(len(values)), kernel, "same"
-    )
-    return found
 
 
 def run(bench: Bench) -> Result:
@@ -51,17 +42,10 @@ def run(bench: Bench) -> Result:
     )
 
     def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        for colour, (seed, losses) in zip(COLOURS, curves.items(), strict=False):
-            steps = np.arange(1, len(losses) + 1)
-            axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(
-                steps, smooth(losses, max(1, len(losses) // 15)), color=colour, label=f"seed {seed}, smoothed"
-            )
-        axes.set_xlabel("step")
-        axes.set_ylabel("triplet loss")
-        axes.grid(alpha=0.3)
-        axes.legend()
+        runs = {
+            f"seed {seed}": (range(1, len(losses) + 1), losses.tolist()) for seed, losses in curves.items()
+        }
+        draw_losses(figure.subplots(), runs, "triplet loss")
 
     result.pictures.append(picture(bench.folder / "figure6.png", draw))
     return result

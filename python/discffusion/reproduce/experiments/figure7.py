@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from discffusion.plot.figure import picture
+from discffusion.plot.histogram import histogram
 from discffusion.reproduce.bench import Bench
-from discffusion.reproduce.drawing import COLOURS, picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.result import FAILS, HOLDS, Result, Verdict
 from discffusion.reproduce.trainings import CAPTIONS
@@ -45,14 +46,8 @@ def run(bench: Bench) -> Result:
     )
 
     def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        for colour, seed, each in zip(COLOURS, bench.seeds, deltas, strict=False):
-            counts, edges = each.histogram(100)
-            axes.stairs(counts, edges, color=colour, fill=len(deltas) == 1, label=f"seed {seed}")
-        axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel("number added to a weight")
-        axes.set_ylabel("how many")
-        axes.legend()
+        found = {f"seed {seed}": each.histogram(100) for seed, each in zip(bench.seeds, deltas, strict=False)}
+        histogram(figure.subplots(), found)
 
     result.pictures.append(picture(bench.folder / "figure7.png", draw))
     return result

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from discffusion.evaluation.record import Record
 from discffusion.observation import Observation
+from discffusion.plot.figure import picture
 from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.columns import Column
-from discffusion.reproduce.drawing import picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.result import FAILS, HOLDS, UNDECIDED, Cell, Result, Row, Verdict
 

@@ -1,0 +1,67 @@
+"""``discffusion explain``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from discffusion.cli.images import read
+from discffusion.cli.options import Setup
+
+_MAPS = "Maps"
+
+
+def explain(
+    setup: Setup,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image file, or - for standard input.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A text.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for pictures, arrays and numbers.", show_default=False),
+    ] = None,
+    show_map: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of the maps shown: probs, logits or cosine.",
+            show_default="probs",
+            rich_help_panel=_MAPS,
+        ),
+    ] = None,
+    show_sites: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers whose maps are shown, as --layers names them; several separated by commas.",
+            show_default="last(1)",
+            rich_help_panel=_MAPS,
+        ),
+    ] = None,
+) -> None:
+    """Take a score apart: what every word, layer and timestep adds to it, and the words' attention maps.
+
+    Prints what each word adds, then what belongs to no word; the sum is the score.
+
+    Example: `discffusion explain photo.jpg "a dog on a sofa" -o explained`
+    """
+    shown: dict[str, Any] = {}
+    if show_map is not None:
+        shown["map"] = show_map
+    if show_sites is not None:
+        shown["sites"] = show_sites.split(",") if "," in show_sites else show_sites
+    with setup.scorer() as scorer:
+        found = scorer.explain(read(image), text, **shown)
+        if output is not None:
+            found.save(output)
+        if setup.json:
+            typer.echo(json.dumps({**found.to_dict(), "image": image}, indent=2))
+            return
+        for word, value in zip(found.words, found.per_word, strict=True):
+            typer.echo(f"{value:+.6g}\t{word.text}")
+        for token, value in zip(found.tokens, found.per_token, strict=True):
+            if token.kind != "own":
+                typer.echo(f"{value:+.6g}\t{token.text}")
+        if found.denoising_per_timestep.any():
+            typer.echo(f"{found.denoising:+.6g}\tdenoising")
+        typer.echo(f"{found.score:.6g}\tscore")

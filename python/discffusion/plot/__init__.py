@@ -1,0 +1,1 @@
+"""Pictures, one kind a file; matplotlib is imported where one is drawn."""

@@ -1,0 +1,64 @@
+use numpy::PyReadonlyArrayDyn;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tch::Tensor;
+
+use super::arrays::{Doubles, Floats, to_tensor};
+use super::door::enter;
+use super::images::Image;
+use super::pairs::tell;
+use super::scorer::Scorer;
+use super::tools::tokens_dict;
+use crate::Error;
+use crate::config::{MapKind, ScoreConfig};
+use crate::score::{Maps, Request};
+
+/// The score of an image and a text, taken apart; maps of `map` at `sites` (a JSON value of the option `layers`).
+#[pyfunction]
+#[pyo3(signature = (scorer, image, text, map, sites, config, noise, progress))]
+#[allow(clippy::too_many_arguments)]
+pub fn explain<'py>(
+    py: Python<'py>,
+    scorer: &Scorer,
+    image: Image,
+    text: String,
+    map: &str,
+    sites: &str,
+    config: &str,
+    noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    scorer.warn(py, std::slice::from_ref(&text), config)?;
+    let noise = noise.as_ref().map(to_tensor);
+    let found = enter(py, |raised| {
+        let config = ScoreConfig::from_json(config)?;
+        let kind = MapKind::from_name(map)
+            .ok_or_else(|| Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", "))))?;
+        let layers = ScoreConfig::from_json(&format!("{{\"layers\": {sites}}}"))?.layers;
+        let images = [image.into_rgb()?];
+        let request = Request { images: &images, texts: &[&text], pairs: &[(0, 0)], noise };
+        scorer
+            .model()
+            .explain(&request, &Maps { kind, layers }, &config, |event| tell(event, progress.as_ref(), raised))
+    })?;
+    let floats = |tensor: &Tensor| Floats::new(tensor).into_py(py);
+    let doubles = |tensor: &Tensor| Doubles::new(tensor).into_py(py);
+    let (contributions, maps) = (PyDict::new(py), PyDict::new(py));
+    for (site, of_site) in &found.contributions {
+        contributions.set_item(site, doubles(of_site))?;
+    }
+    for (site, map) in &found.maps {
+        maps.set_item(site, floats(map))?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("tokens", tokens_dict(py, &found.tokens)?)?;
+    dict.set_item("timesteps", &found.timesteps)?;
+    dict.set_item("view", found.view)?;
+    dict.set_item("scores", doubles(&Tensor::from_slice(&found.scores)))?;
+    dict.set_item("denoising", doubles(&Tensor::from_slice(&found.denoising)))?;
+    dict.set_item("contributions", contributions)?;
+    dict.set_item("places", found.places.as_ref().map(doubles))?;
+    dict.set_item("maps", maps)?;
+    dict.set_item("by_timestep", floats(&found.by_timestep))?;
+    Ok(dict)
+}
