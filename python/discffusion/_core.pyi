@@ -24,6 +24,9 @@ __all__ = [
     "cuda_available",
     "cuda_device_count",
     "decode_image",
+    "decode_latents",
+    "generate",
+    "generate_check",
     "preprocess_image",
     "train_check",
     "train_options",
@@ -66,6 +69,18 @@ def decode_image(data: bytes) -> NDArray[np.uint8]: ...
 def preprocess_image(
     image: bytes | NDArray[np.uint8], height: int, width: int, via: int | None, resize: str
 ) -> NDArray[np.uint8]: ...
+def generate_check(scorer: Scorer, options: str) -> str: ...
+def generate(
+    scorer: Scorer,
+    prompts: Sequence[str],
+    negatives: Sequence[str],
+    seeds: Sequence[int],
+    options: str,
+    latents: NDArray[np.float32] | None,
+    noise: NDArray[np.float32] | None,
+    progress: Callable[[int, int], Any] | None,
+) -> list[NDArray[np.uint8]]: ...
+def decode_latents(scorer: Scorer, latents: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
 @final
 class Tokenizer:

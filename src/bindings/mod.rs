@@ -4,6 +4,7 @@ mod arrays;
 mod deltas;
 mod door;
 mod errors;
+mod generate;
 mod images;
 mod pairs;
 mod scorer;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use super::deltas::Deltas;
+    #[pymodule_export]
+    use super::generate::{decode_latents, generate, generate_check};
     #[pymodule_export]
     use super::images::{decode_image, preprocess_image};
     #[pymodule_export]

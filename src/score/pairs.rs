@@ -22,7 +22,8 @@ impl Scene<'_> {
     ) -> Result<Vec<Vec<f64>>> {
         let config = self.config;
         let plan = Plan::new(pairs, steps, config.compares_to_empty().then_some(self.empty_text));
-        let mut batch = config.batch_size.unwrap_or_else(|| self.model.auto_batch(&self.latents));
+        let mut batch =
+            config.batch_size.unwrap_or_else(|| self.model.auto_batch(self.latents.size()[2..].iter().product()));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
         let total = plan.units.len();
         for mut left in plan.parts() {
@@ -59,9 +60,8 @@ impl Scene<'_> {
 impl Model {
     /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more, as far as
     /// its free memory goes.
-    pub fn auto_batch(&self, latents: &Tensor) -> usize {
-        let size = latents.size();
-        let pixels = (size[2] * size[3]) as usize;
+    pub fn auto_batch(&self, latent_pixels: i64) -> usize {
+        let pixels = latent_pixels as usize;
         let Device::Cuda(index) = self.device() else {
             return (4096 / pixels).clamp(1, 256);
         };
@@ -74,7 +74,7 @@ impl Model {
 /// Upper estimate of what one evaluation of Stable Diffusion's UNet takes on a GPU, by latent pixel: 256 MiB at 64×64.
 const BYTES_PER_PIXEL: usize = 64 << 10;
 
-/// What [`Model::score_pairs`] says while it works.
+/// What [`Model::score_pairs`] and [`Model::generate`] say while they work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// So many evaluations of the UNet are done, of so many.

@@ -4,6 +4,7 @@ mod checkpoint;
 mod config;
 mod encode;
 mod files;
+mod generate;
 mod lora;
 mod loss;
 mod noise;

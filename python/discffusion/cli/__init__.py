@@ -14,6 +14,7 @@ import typer
 import discffusion
 from discffusion.cli.bench import bench
 from discffusion.cli.eval import evaluate
+from discffusion.cli.generate import generate
 from discffusion.cli.info import info
 from discffusion.cli.options import option_rows, plain, scoring, training_rows
 from discffusion.cli.rank import rank
@@ -50,6 +51,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("rank")(scoring(rank, rows))
     app.command("train")(scoring(train, rows, training_rows() if with_options else []))
     app.command("eval")(scoring(evaluate, rows))
+    app.command("generate")(plain(generate))
     app.command("reproduce")(plain(reproduce))
     app.command("bench")(plain(bench))
     app.command("info")(plain(info))
