@@ -65,18 +65,18 @@ def step_noise(steps: int, shape: torch.Size, seed: int = 7) -> np.ndarray:
     return torch.stack(drawn, dim=1).numpy()
 
 
-def theirs(pipe: Any, noise: torch.Tensor, **options: Any) -> np.ndarray:
+def theirs(pipe: Any, initial: torch.Tensor, **options: Any) -> np.ndarray:
     """diffusers' pictures, uint8 [n, H, W, 3]."""
     options = {"prompt": PROMPT, "num_inference_steps": 6, "guidance_scale": 3.0, **options}
-    height, width = (8 * side for side in noise.shape[2:])
-    made = pipe(latents=noise, height=height, width=width, **options).images
+    height, width = (8 * side for side in initial.shape[2:])
+    made = pipe(latents=initial, height=height, width=width, **options).images
     return np.stack([np.asarray(image) for image in made])
 
 
-def ours(scorer: Scorer, noise: torch.Tensor, **options: Any) -> np.ndarray:
+def ours(scorer: Scorer, initial: torch.Tensor, **options: Any) -> np.ndarray:
     """The same of the core."""
-    options = {"prompt": PROMPT, "steps": 6, "guidance_scale": 3.0, "num_images": len(noise), **options}
-    made = scorer.generate(options.pop("prompt"), latents=noise, **options)
+    options = {"prompt": PROMPT, "steps": 6, "guidance_scale": 3.0, "num_images": len(initial), **options}
+    made = scorer.generate(options.pop("prompt"), latents=initial, **options)
     return np.stack([np.asarray(image) for image in made])
 
 
