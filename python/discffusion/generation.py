@@ -108,12 +108,12 @@ def _negatives(given: str | Iterable[str] | None, count: int) -> list[str]:
     return found
 
 
-def _seeds(given: int | Iterable[int], count: int, images: int) -> list[int]:
+def _seeds(given: Any, count: int, images: Any) -> list[int]:
     """One seed a prompt."""
     one = isinstance(given, int | np.integer)
     if not one and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
         raise ConfigError(f"seed is {given!r}; expected a whole number, or one a prompt")
-    found = [given] * count if one else list(given)  # type: ignore[list-item, arg-type]
+    found = [given] * count if one else list(given)
     if len(found) != count:
         raise ConfigError(f"{len(found)} seeds and {count} prompts were given; give one, or as many")
     most = _LAST_SEED - (images - 1 if isinstance(images, int) else 0)

@@ -313,7 +313,7 @@ class Scorer:
         return generation.decode(self._model, latents)
 
     @overload
-    def generate(
+    def generate(  # type: ignore[overload-overlap]  # as in score
         self,
         prompt: str,
         steps: int | None = None,

@@ -113,10 +113,10 @@ def _patches(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     padded = np.pad(mask, 1)
     height, width = mask.shape
-    return np.any(
-        [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)],
-        axis=0,
+    grown: NDArray[np.bool_] = np.any(
+        [padded[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0
     )
+    return grown
 
 
 def _alone(patch: NDArray[np.bool_], share: Floats) -> Floats:
