@@ -9,13 +9,14 @@ mod plan;
 mod sampler;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
 pub use plan::{Plan, Resolved};
 pub use sampler::Sampler;
 
-use crate::backbone::{Batch, MapKind, Wanted};
+use crate::backbone::{Batch, MapKind, TextCache, Wanted};
 use crate::config::GenerateConfig;
 use crate::encode::image::Rgb;
 use crate::score::{Event, Model};
@@ -33,6 +34,13 @@ pub struct Order<'a> {
     pub latents: Option<Tensor>,
     /// float32 `[n, steps, C, h, w]` in place of the seeded noise that is added after each step.
     pub noise: Option<Tensor>,
+}
+
+/// The texts of a batch.
+struct Texts {
+    /// `[T, m, D]`
+    vectors: Tensor,
+    cache: Option<Arc<TextCache>>,
 }
 
 impl Model {
@@ -83,7 +91,9 @@ impl Model {
     ) -> Result<Vec<Rgb>> {
         let inputs = plan.inputs(rows.clone());
         let index = Tensor::from_slice(&inputs.texts).to_device(self.device());
-        let texts = texts.index_select(0, &index);
+        let vectors = texts.index_select(0, &index);
+        // The same texts at every step.
+        let texts = Texts { cache: self.text_cache(&vectors), vectors };
         let mut x = plan.initial(rows.clone()).to_device(self.device());
         for (step, &timestep) in plan.sampler.timesteps().iter().enumerate() {
             check_interrupt()?;
@@ -96,11 +106,15 @@ impl Model {
     }
 
     /// What the network predicts for `x` `[I, C, h, w]`, guided; float32.
-    fn predict(&self, x: &Tensor, timestep: i64, texts: &Tensor, inputs: &plan::Inputs, plan: &Plan) -> Result<Tensor> {
+    fn predict(&self, x: &Tensor, timestep: i64, texts: &Texts, inputs: &plan::Inputs, plan: &Plan) -> Result<Tensor> {
         let noised = x.to_kind(self.kind());
         let count = x.size()[0];
         let timesteps = Tensor::full([count], timestep, (Kind::Int64, self.device()));
-        let batch = Batch::new(&noised, &timesteps, texts, &inputs.latent_of, &inputs.text_of).guided(plan.scale);
+        let (latent_of, text_of) = (&inputs.latent_of, &inputs.text_of);
+        let mut batch = Batch::new(&noised, &timesteps, &texts.vectors, latent_of, text_of).guided(plan.scale);
+        if let Some(cache) = &texts.cache {
+            batch = batch.with_cache(cache, text_of);
+        }
         let wanted = Wanted {
             sites: &vec![false; self.sites().len()],
             map: MapKind::Probs,

@@ -102,10 +102,10 @@ impl<'a> Plan<'a> {
         let mut shape =
             [model.checkpoint().vae.latent_channels, found.height as i64 / factor, found.width as i64 / factor];
         // Given latents say the size, unless the caller does.
-        if let Some([_, _, height, width]) = latents.as_ref().map(Tensor::size).as_deref() {
-            if config.height.is_none() && config.width.is_none() {
-                (shape[1], shape[2]) = (*height, *width);
-            }
+        if let Some([_, _, height, width]) = latents.as_ref().map(Tensor::size).as_deref()
+            && (config.height, config.width) == (None, None)
+        {
+            (shape[1], shape[2]) = (*height, *width);
         }
         let sampler = Sampler::new(&model.checkpoint().scheduler, model.schedule(), found.steps, config.eta)?;
         let [c, h, w] = shape;
