@@ -14,6 +14,7 @@
 //! | 6 | [`pooling`] | map → number | Eq. 4 |
 //! | 7 | [`score`] | per head, layer and timestep → score | Eq. 7, Algorithm 2 |
 //! | 8 | [`train`] | labelled items → deltas | Eq. 6, Algorithm 1 |
+//! | 9 | [`generate`] | text → image, with guidance | |
 //!
 //! ```no_run,standalone_crate
 //! use discffusion::config::ScoreConfig;
@@ -38,6 +39,7 @@ pub mod config;
 pub mod deltas;
 pub mod encode;
 pub mod error;
+pub mod generate;
 pub mod nn;
 pub mod noise;
 pub mod pooling;

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError, DeviceError
 
-__all__ = ["checked_noise", "checked_texts", "torch_name"]
+__all__ = ["checked_floats", "checked_noise", "checked_texts", "torch_name"]
 
 
 def checked_texts(texts: Any) -> list[str]:
@@ -30,17 +30,19 @@ def checked_texts(texts: Any) -> list[str]:
 
 
 def checked_noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | None:
-    if noise is None:
-        return None
-    if hasattr(noise, "detach"):  # a torch tensor
-        noise = noise.detach().cpu().numpy()
-    array = np.asarray(noise)
+    return None if noise is None else checked_floats(noise, "noise", axes)
+
+
+def checked_floats(given: Any, name: str, axes: tuple[str, ...]) -> NDArray[np.float32]:
+    if hasattr(given, "detach"):  # a torch tensor
+        given = given.detach().cpu().numpy()
+    array = np.asarray(given)
     if not np.issubdtype(array.dtype, np.floating):
-        raise ConfigError(f"noise has the dtype {array.dtype}; expected float32")
+        raise ConfigError(f"{name} has the dtype {array.dtype}; expected float32")
     if array.ndim != len(axes):
-        raise ConfigError(f"noise has the shape {array.shape}; expected [{', '.join(axes)}]")
+        raise ConfigError(f"{name} has the shape {array.shape}; expected [{', '.join(axes)}]")
     if not np.isfinite(array).all():
-        raise ConfigError("noise holds NaN or infinity; expected finite values")
+        raise ConfigError(f"{name} holds NaN or infinity; expected finite values")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 

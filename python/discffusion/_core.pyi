@@ -25,6 +25,9 @@ __all__ = [
     "cuda_device_count",
     "decode_image",
     "explain",
+    "decode_latents",
+    "generate",
+    "generate_check",
     "preprocess_image",
     "train_check",
     "train_options",
@@ -88,6 +91,18 @@ def explain(
     noise: NDArray[np.float32] | None,
     progress: Callable[[int, int], Any] | None,
 ) -> _Explained: ...
+def generate_check(scorer: Scorer, options: str) -> str: ...
+def generate(
+    scorer: Scorer,
+    prompts: Sequence[str],
+    negatives: Sequence[str],
+    seeds: Sequence[int],
+    options: str,
+    latents: NDArray[np.float32] | None,
+    noise: NDArray[np.float32] | None,
+    progress: Callable[[int, int], Any] | None,
+) -> list[NDArray[np.uint8]]: ...
+def decode_latents(scorer: Scorer, latents: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
 @final
 class Tokenizer:

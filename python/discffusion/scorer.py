@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from discffusion import _memory, _native, hub
+from discffusion import _memory, _native, generation, hub
 from discffusion._arguments import checked_noise, checked_texts, torch_name
 from discffusion._progress import Progress, reporting
 from discffusion.config import ScoreConfig
@@ -21,6 +21,8 @@ from discffusion.observation import Observation, Tokens
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from PIL.Image import Image
 
     from discffusion import _core
     from discffusion.deltas import Deltas
@@ -333,6 +335,110 @@ class Scorer:
         if not unique:
             raise ConfigError("encode_images was given no images")
         return self._model.encode_images(unique, self._json)[index]
+
+    def decode_latents(self, latents: Any) -> list[Image]:
+        """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as pictures."""
+        return generation.decode(self._model, latents)
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # as in score
+        self,
+        prompt: str,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int = 0,
+        *,
+        num_images: None = None,
+        eta: float = 0.0,
+        guidance_rescale: float = 0.0,
+        latents: Any = None,
+        noise: Any = None,
+        batch_size: int | str = "auto",
+        progress: Progress = None,
+    ) -> Image: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | Iterable[str],
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Iterable[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int | Iterable[int] = 0,
+        *,
+        num_images: int | None = None,
+        eta: float = 0.0,
+        guidance_rescale: float = 0.0,
+        latents: Any = None,
+        noise: Any = None,
+        batch_size: int | str = "auto",
+        progress: Progress = None,
+    ) -> list[Image]: ...
+    def generate(
+        self,
+        prompt: str | Iterable[str],
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Iterable[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int | Iterable[int] = 0,
+        *,
+        num_images: int | None = None,
+        eta: float = 0.0,
+        guidance_rescale: float = 0.0,
+        latents: Any = None,
+        noise: Any = None,
+        batch_size: int | str = "auto",
+        progress: Progress = None,
+    ) -> Image | list[Image]:
+        """A picture for a text, with the deltas that are loaded; several for several texts, or with `num_images`.
+
+        Images are made by DDIM, or by the sampler of latent consistency models where the model is one. A picture
+        depends on its prompt, its seed and the options, not on what else is made with it (beyond the last bit of a
+        few pixels).
+
+        Args:
+            prompt: a text, or several.
+            steps: of the sampler; None is 50, or 4 with a latent consistency model.
+            guidance_scale: how strongly the text counts (classifier-free guidance); at 1 or below the network is asked
+                with the text alone, which takes half the time. None is 7.5, or 8.5 with a latent consistency model.
+            negative_prompt: what to keep away from, one for all or one a prompt; read where a picture is guided.
+            height, width: pixels, a multiple of the model's factor (8); None is the size that it was trained on.
+            seed: of the initial noise, one for all or one a prompt. Image `j` of a prompt is made with the seed plus
+                `j`, and can so be made again alone.
+            num_images: images of each prompt, as a list; None is one, and for one text not a list.
+            eta: noise added between steps of DDIM, from 0 (none) to 1 (as in DDPM).
+            guidance_rescale: from 0 to 1, how far the guided prediction gets its old spread back, against too strong
+                colours.
+            latents: float32 ``[images, C, h, w]``, in place of the seeded initial noise; they decide the size.
+            noise: float32 ``[images, steps, C, h, w]``, in place of the seeded noise between steps.
+            batch_size: images at a time; changes no picture.
+            progress: True, False, or a function of ``(done, total)``, in steps of images.
+
+        Raises:
+            ConfigError: an option is out of range, or does not fit the model.
+            OutOfMemoryError: there is too little memory for one picture of this size.
+        """
+        options = {
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "guidance_rescale": guidance_rescale,
+            "eta": eta,
+            "height": height,
+            "width": width,
+            "num_images": num_images,
+            "batch_size": batch_size,
+            "truncate": self._config.truncate,
+        }
+        made = generation.generate(
+            self._model, prompt, negative_prompt, seed, options, latents, noise, progress
+        )
+        return made[0] if isinstance(prompt, str) and num_images is None else made
 
     def head_weights(
         self, image: ImageLike, text: str, *, noise: Any = None

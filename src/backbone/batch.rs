@@ -17,8 +17,13 @@ pub struct Batch<'a> {
     latent_of: Pick,
     text_of: Pick,
     rows: i64,
+    guidance: f64,
     known: Option<(&'a TextCache, Pick)>,
 }
+
+/// The guidance scale that latent consistency models are asked for unless the caller says: the default of diffusers'
+/// LatentConsistencyModelPipeline.
+pub const CONSISTENCY_GUIDANCE: f64 = 8.5;
 
 impl<'a> Batch<'a> {
     /// Noised latents `[I, C, h, w]`, their timesteps `[I]` (int64), texts `[T, m, D]`, and for each row its latent
@@ -38,6 +43,7 @@ impl<'a> Batch<'a> {
             noised,
             timesteps,
             text,
+            guidance: CONSISTENCY_GUIDANCE,
             known: None,
         }
     }
@@ -46,6 +52,15 @@ impl<'a> Batch<'a> {
     pub fn with_cache(self, cache: &'a TextCache, text_of: &[usize]) -> Self {
         let pick = Pick::new(text_of, &cache.texts);
         Batch { known: Some((cache, pick)), ..self }
+    }
+
+    /// The same with another guidance scale, which only models that take it as an input read.
+    pub fn guided(self, scale: f64) -> Self {
+        Batch { guidance: scale, ..self }
+    }
+
+    pub fn guidance(&self) -> f64 {
+        self.guidance
     }
 
     pub fn noised(&self) -> &Tensor {

@@ -5,6 +5,7 @@ mod deltas;
 mod door;
 mod errors;
 mod explain;
+mod generate;
 mod images;
 mod pairs;
 mod scorer;
@@ -20,6 +21,7 @@ mod _core {
     use super::deltas::Deltas;
     #[pymodule_export]
     use super::explain::explain;
+    use super::generate::{decode_latents, generate, generate_check};
     #[pymodule_export]
     use super::images::{decode_image, preprocess_image};
     #[pymodule_export]

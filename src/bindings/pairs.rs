@@ -60,7 +60,7 @@ pub fn tell(event: Event, progress: Option<&Py<PyAny>>, raised: &Raised) -> Resu
         (Event::Progress { done, total }, Some(call)) => call.call1(py, (done, total)).map(drop),
         (Event::Progress { .. }, None) => Ok(()),
         (Event::SmallerBatch(size), _) => {
-            warn(py, format!("memory ran out; going on with a batch_size of {size}, which changes no score"))
+            warn(py, format!("memory ran out; going on with a batch_size of {size}, which changes no result"))
         }
     });
     said.map_err(|error| raised.stop(error))

@@ -266,8 +266,14 @@ impl Scorer {
 impl Scorer {
     /// Warns once about texts that are longer than the model reads, if the configuration says so.
     pub fn warn(&self, py: Python<'_>, texts: &[String], config: &str) -> PyResult<()> {
+        let truncate = enter(py, |_| Ok(ScoreConfig::from_json(config)?.truncate))?;
+        self.warn_of(py, texts, truncate)
+    }
+
+    /// The same where it is known what becomes of them.
+    pub fn warn_of(&self, py: Python<'_>, texts: &[String], truncate: Truncate) -> PyResult<()> {
         let (count, max) = enter(py, |_| {
-            if ScoreConfig::from_json(config)?.truncate != Truncate::Warn {
+            if truncate != Truncate::Warn {
                 return Ok((0, 0));
             }
             let tokens = texts.iter().map(|text| self.0.tokenize(text, Truncate::Silent));
@@ -288,6 +294,7 @@ fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
     warn(py, message)
 }
 
-fn strs(texts: &[String]) -> Vec<&str> {
+/// The texts as the core takes them.
+pub fn strs(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }

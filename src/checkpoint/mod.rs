@@ -16,7 +16,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-pub use scheduler::{BetaSchedule, Prediction, SchedulerConfig, Spacing};
+pub use scheduler::{BetaSchedule, Clip, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing};
 pub use sites::{Site, Stage};
 pub use tensors::{TensorFile, write_atomically};
 pub use text::TextConfig;

@@ -1,5 +1,3 @@
-use serde_json::json;
-
 use super::json::Json;
 use crate::Result;
 
@@ -30,6 +28,55 @@ pub enum Spacing {
     Linspace,
 }
 
+/// Which scheduler images are generated with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SamplerKind {
+    /// DDIM (Song et al. 2021), whatever scheduler wrote the file.
+    Ddim,
+    /// Multistep consistency sampling (Luo et al. 2023), where `LCMScheduler` wrote it.
+    LatentConsistency,
+}
+
+/// What becomes of the predicted clean latent at each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Clip {
+    Never,
+    /// To ± this.
+    Range(f64),
+    /// Dynamic thresholding (Saharia et al. 2022, section 2.3): this quantile of the absolute values, from 1 to `most`,
+    /// becomes 1.
+    Dynamic {
+        quantile: f64,
+        most: f64,
+    },
+}
+
+/// The fields that generation alone reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingConfig {
+    pub sampler: SamplerKind,
+    pub clip: Clip,
+    /// Whether the last step goes to `ᾱ = 1`, rather than to that of timestep 0.
+    pub alpha_to_one: bool,
+    /// Steps of the schedule that a latent consistency model was distilled on.
+    pub original_steps: i64,
+    /// Factor of timesteps in the boundary conditions of latent consistency models.
+    pub timestep_scaling: f64,
+}
+
+impl Default for SamplingConfig {
+    /// What absent fields mean.
+    fn default() -> Self {
+        SamplingConfig {
+            sampler: SamplerKind::Ddim,
+            clip: Clip::Never,
+            alpha_to_one: true,
+            original_steps: 50,
+            timestep_scaling: 10.0,
+        }
+    }
+}
+
 /// The fields of `scheduler_config.json` that a DDIM schedule is made from, whatever scheduler wrote it.
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
@@ -41,14 +88,19 @@ pub struct SchedulerConfig {
     pub spacing: Spacing,
     pub steps_offset: i64,
     pub zero_terminal_snr: bool,
+    pub sampling: SamplingConfig,
 }
 
 impl SchedulerConfig {
-    /// Absent fields take DDIM's own defaults, as they do when diffusers reads another scheduler's file.
+    /// Absent fields take DDIM's own defaults, as they do when diffusers reads another scheduler's file, or LCM's where
+    /// the file is that scheduler's.
     pub(super) fn read(config: &Json) -> Result<Self> {
+        let consistency = config.or("_class_name", String::new())? == "LCMScheduler";
+        let (start, end, layout) =
+            if consistency { (0.00085, 0.012, "scaled_linear") } else { (0.0001, 0.02, "linear") };
         let betas = match config.optional::<Vec<f64>>("trained_betas")? {
             Some(betas) => BetaSchedule::Given(betas),
-            None => match config.or("beta_schedule", "linear".to_owned())?.as_str() {
+            None => match config.or("beta_schedule", layout.to_owned())?.as_str() {
                 "linear" => BetaSchedule::Linear,
                 "scaled_linear" => BetaSchedule::ScaledLinear,
                 "squaredcos_cap_v2" => BetaSchedule::SquaredCosine,
@@ -74,15 +126,15 @@ impl SchedulerConfig {
                 return Err(config.error("timestep_spacing", &format!("is {other:?}, which is not supported")));
             }
         };
-        config.only("thresholding", &[json!(false)])?;
         let schedule = SchedulerConfig {
             train_timesteps: config.positive("num_train_timesteps", Some(1000))?,
-            beta_start: config.or("beta_start", 0.0001)?,
-            beta_end: config.or("beta_end", 0.02)?,
+            beta_start: config.or("beta_start", start)?,
+            beta_end: config.or("beta_end", end)?,
             prediction,
             spacing,
             steps_offset: config.or("steps_offset", 0)?,
             zero_terminal_snr: config.or("rescale_betas_zero_snr", false)?,
+            sampling: sampling(config, if consistency { SamplerKind::LatentConsistency } else { SamplerKind::Ddim })?,
             betas,
         };
         if let BetaSchedule::Given(betas) = &schedule.betas
@@ -94,6 +146,37 @@ impl SchedulerConfig {
         if !(0..schedule.train_timesteps).contains(&schedule.steps_offset) {
             return Err(config.error("steps_offset", &format!("is {}, outside the schedule", schedule.steps_offset)));
         }
+        let SamplingConfig { sampler, original_steps, .. } = schedule.sampling;
+        if sampler == SamplerKind::LatentConsistency && original_steps > schedule.train_timesteps {
+            return Err(config.error("original_inference_steps", &format!("is {original_steps}, outside the schedule")));
+        }
         Ok(schedule)
     }
+}
+
+fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
+    let default = SamplingConfig::default();
+    let finite = |field: &str, default: f64, least: f64, most: f64| {
+        let value = config.or(field, default)?;
+        let expected = || config.error(field, &format!("is {value}; expected {least} to {most}"));
+        if (least..=most).contains(&value) { Ok(value) } else { Err(expected()) }
+    };
+    let clip = if config.or("thresholding", false)? {
+        Clip::Dynamic {
+            quantile: finite("dynamic_thresholding_ratio", 0.995, 0.0, 1.0)?,
+            most: finite("sample_max_value", 1.0, 1.0, 1e6)?,
+        }
+    } else if config.or("clip_sample", false)? {
+        // Absent, DDIM's own default would be to clip; latents are not bounded, and diffusers' pipelines turn it off.
+        Clip::Range(finite("clip_sample_range", 1.0, 0.0, 1e6)?)
+    } else {
+        Clip::Never
+    };
+    Ok(SamplingConfig {
+        sampler,
+        clip,
+        alpha_to_one: config.or("set_alpha_to_one", default.alpha_to_one)?,
+        original_steps: config.positive("original_inference_steps", Some(default.original_steps))?,
+        timestep_scaling: finite("timestep_scaling", default.timestep_scaling, 0.0, 1e6)?,
+    })
 }

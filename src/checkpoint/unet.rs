@@ -34,6 +34,8 @@ pub struct UNetConfig {
     pub mid_scale: f64,
     pub flip_sin_to_cos: bool,
     pub freq_shift: f64,
+    /// Width of the embedding of the guidance scale that latent consistency models take beside the timestep.
+    pub guidance_dim: Option<i64>,
     /// Attention logits in float32 even where the weights are in half precision.
     pub upcast_attention: bool,
 }
@@ -83,6 +85,12 @@ impl UNetConfig {
                 );
             }
         }
+        let guidance_dim = match config.optional::<i64>("time_cond_proj_dim")? {
+            None => None,
+            // Frequencies lie between the first and the last of half as many.
+            Some(width) if (4..=1 << 20).contains(&width) => Some(width),
+            Some(width) => return Err(config.error("time_cond_proj_dim", &format!("is {width}; expected 4 to 2^20"))),
+        };
         Ok(UNetConfig {
             in_channels: config.positive("in_channels", Some(4))?,
             out_channels: config.positive("out_channels", Some(4))?,
@@ -95,6 +103,7 @@ impl UNetConfig {
             mid_scale: config.or("mid_block_scale_factor", 1.0)?,
             flip_sin_to_cos: config.or("flip_sin_to_cos", true)?,
             freq_shift: config.or("freq_shift", 0.0)?,
+            guidance_dim,
             upcast_attention: config.or("upcast_attention", false)?,
             block_channels,
             down_blocks,
@@ -134,7 +143,6 @@ fn refuse_what_is_not_built(config: &Json) -> Result<()> {
         "encoder_hid_dim_type",
         "num_class_embeds",
         "reverse_transformer_layers_per_block",
-        "time_cond_proj_dim",
         "time_embedding_act_fn",
         "time_embedding_dim",
         "timestep_post_act",

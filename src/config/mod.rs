@@ -1,11 +1,13 @@
 //! Every option of a score, named and validated once. Command line, stubs and docs are checked against
 //! [`options`].
 
+mod generate;
 mod options;
 mod read;
 
 use serde_json::{Map, Value, json};
 
+pub use generate::GenerateConfig;
 pub use options::{OptionSpec, options};
 pub use train::{Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes, train_options};
 

@@ -104,12 +104,12 @@ pub(super) fn whole(name: &str, value: &Value, least: u64, most: u64) -> Result<
     number.ok_or_else(|| bad(name, value, &format!("a whole number from {least} to {most}")))
 }
 
-fn side(name: &str, value: &Value) -> Result<usize> {
+pub(super) fn side(name: &str, value: &Value) -> Result<usize> {
     let side = value.as_u64().filter(|side| (1..=MAX_SIDE).contains(side));
     side.map(|side| side as usize).ok_or_else(|| bad(name, value, &format!("a number of pixels from 1 to {MAX_SIDE}")))
 }
 
-fn batch_size(value: &Value) -> Result<Option<usize>> {
+pub(super) fn batch_size(value: &Value) -> Result<Option<usize>> {
     if value.as_str() == Some("auto") {
         return Ok(None);
     }
@@ -211,7 +211,7 @@ pub fn resize_name(resize: Resize) -> &'static str {
     }
 }
 
-fn truncate_from(name: &str) -> Option<Truncate> {
+pub(super) fn truncate_from(name: &str) -> Option<Truncate> {
     match name {
         "error" => Some(Truncate::Error),
         "warn" => Some(Truncate::Warn),

@@ -1,4 +1,4 @@
-//! Stage 2: an image becomes a latent `z = s·E(x)`, a text becomes the vectors `τ(y)`.
+//! Stage 2: an image becomes a latent `z = s·E(x)` (and back), a text becomes the vectors `τ(y)`.
 
 pub mod image;
 mod text;
@@ -6,4 +6,4 @@ pub mod tokenizer;
 mod vae;
 
 pub use text::TextEncoder;
-pub use vae::VaeEncoder;
+pub use vae::{VaeDecoder, VaeEncoder};

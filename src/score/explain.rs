@@ -198,7 +198,7 @@ impl Found {
             layer_score(map, inputs.content(), config, given)
         };
         let sites: Vec<bool> = (0..shown.len()).map(|site| shown[site] || counts(site)).collect();
-        let wanted = Wanted { sites: &sites, map: kind, keep: &keep, alter: None, prediction };
+        let wanted = Wanted { sites: &sites, map: kind, keep: &keep, digest: None, alter: None, prediction };
         let mut found = scene.model.backbone().observe(&inputs.batch(scene.cache.as_deref()), scene.patch, &wanted)?;
         let mut seen = seen.into_inner();
 

@@ -89,7 +89,7 @@ impl Model {
     }
 
     /// Room for the keys and values of all texts `[T, m, D]`, unless they would be too many.
-    fn text_cache(&self, texts: &Tensor) -> Option<Arc<TextCache>> {
+    pub fn text_cache(&self, texts: &Tensor) -> Option<Arc<TextCache>> {
         let channels: i64 = self.sites().iter().map(|site| site.channels).sum();
         let size = texts.size();
         let bytes = (2 * size[0] * size[1] * channels) as usize * texts.kind().elt_size_in_bytes();

@@ -1,7 +1,7 @@
-//! A loaded model: everything that turns images and texts into what a score needs.
+//! A loaded model: everything that turns images and texts into what a score or an image needs.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +12,7 @@ use crate::config::{ScoreConfig, Times};
 use crate::deltas::{Architecture, Deltas, Fingerprint, Patch};
 use crate::encode::image::{Preprocess, Rgb, preprocess};
 use crate::encode::tokenizer::{Tokenizer, Tokens, Truncate};
-use crate::encode::{TextEncoder, VaeEncoder};
+use crate::encode::{TextEncoder, VaeDecoder, VaeEncoder};
 use crate::noise::{self, Schedule};
 use crate::torch::{Shared, ahead, check_interrupt, upload};
 use crate::{Error, Result};
@@ -31,6 +31,8 @@ struct Base {
     tokenizer: Tokenizer,
     text: TextEncoder,
     vae: VaeEncoder,
+    /// Read when an image is first generated.
+    decoder: OnceLock<VaeDecoder>,
     unet: Box<dyn Backbone + Send>,
     schedule: Schedule,
     device: Device,
@@ -66,6 +68,7 @@ impl Model {
             tokenizer: Tokenizer::open(&dir.join("tokenizer"), checkpoint.text.max_tokens as usize)?,
             text: TextEncoder::new(&checkpoint, device, kind)?,
             vae: VaeEncoder::new(&checkpoint, device, kind)?,
+            decoder: OnceLock::new(),
             unet: Box::new(UNet::new(&checkpoint, device, kind)?),
             schedule: Schedule::new(&checkpoint.scheduler),
             checkpoint,
@@ -128,6 +131,17 @@ impl Model {
 
     pub fn kind(&self) -> Kind {
         self.base.kind
+    }
+
+    /// The VAE's other half, read on first use: scores need none of it.
+    pub fn decoder(&self) -> Result<&VaeDecoder> {
+        let known = &self.base.decoder;
+        if known.get().is_none() {
+            // Two threads may both read it; one of them keeps its own.
+            let read = VaeDecoder::new(&self.base.checkpoint, self.base.device, self.base.kind)?;
+            return Ok(known.get_or_init(|| read));
+        }
+        Ok(known.get().expect("it is there"))
     }
 
     pub fn schedule(&self) -> &Schedule {

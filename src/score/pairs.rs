@@ -23,7 +23,8 @@ impl Scene<'_> {
     ) -> Result<Vec<Vec<f64>>> {
         let config = self.config;
         let plan = Plan::new(pairs, steps, config.compares_to_empty().then_some(self.empty_text));
-        let size = config.batch_size.unwrap_or_else(|| self.model.auto_batch(&self.latents));
+        let pixels = self.latents.size()[2..].iter().product();
+        let size = config.batch_size.unwrap_or_else(|| self.model.auto_batch(pixels));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
         let mut batches = Batches::new(size, plan.units.len(), told);
         for part in plan.parts() {
@@ -50,9 +51,8 @@ impl Scene<'_> {
 impl Model {
     /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more, as far as
     /// its free memory goes.
-    pub fn auto_batch(&self, latents: &Tensor) -> usize {
-        let size = latents.size();
-        let pixels = (size[2] * size[3]) as usize;
+    pub fn auto_batch(&self, latent_pixels: i64) -> usize {
+        let pixels = latent_pixels as usize;
         let Device::Cuda(index) = self.device() else {
             return (4096 / pixels).clamp(1, 256);
         };

@@ -149,7 +149,8 @@ impl Session {
 
     /// Evaluations at a time: a graph takes about ten times the memory of an evaluation without.
     fn rows_at_a_time(&self, latents: &Tensor) -> usize {
-        let without_graph = self.config.batch_size.unwrap_or_else(|| self.model.auto_batch(latents));
+        let without_graph =
+            self.config.batch_size.unwrap_or_else(|| self.model.auto_batch(latents.size()[2..].iter().product()));
         if self.model.device().is_cuda() && self.config.batch_size.is_none() {
             return without_graph.div_ceil(8);
         }

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, LatentConsistencyModelPipeline, UNet2DConditionModel
 from PIL import Image
 from tests.parity.pooling import attention_score
 from torch import Tensor
@@ -133,9 +133,21 @@ class Reference:
             return noise
         return self.scheduler.get_velocity(z[None], noise[None], torch.tensor([self.clipped(t)]))[0]
 
+    def guidance(self, scale: float = 8.5) -> Tensor | None:
+        """What the UNet of a latent consistency model takes beside the timestep, [1, d]: the guidance scale, by
+        default the pipeline's own."""
+        width = self.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        embed: Any = LatentConsistencyModelPipeline.get_guidance_scale_embedding
+        embedded: Tensor = embed(None, torch.tensor([scale - 1]), embedding_dim=width)
+        return embedded
+
     def observe(self, z_t: Tensor, t: int, embedding: Tensor) -> Observation:
         """One pass of the UNet."""
-        prediction = self.unet(z_t[None], self.clipped(t), embedding[None]).sample[0]
+        prediction = self.unet(
+            z_t[None], self.clipped(t), embedding[None], timestep_cond=self.guidance()
+        ).sample[0]
         seen = {site_name(key): (record.q[0], record.k[0]) for key, record in self._record.items()}
         return Observation(prediction, {name: seen[name] for name in self.site_names()})
 

@@ -113,7 +113,13 @@ class Trainable:
         for processor in self.processors.values():
             processor.deltas, processor.kind = deltas, kind
         embeddings = torch.stack([self.embed(text) for text in texts])
-        prediction = self.unet(z_t.double(), self.reference.clipped(t), embeddings).sample
+        guidance = self.reference.guidance()
+        prediction = self.unet(
+            z_t.double(),
+            self.reference.clipped(t),
+            embeddings,
+            timestep_cond=None if guidance is None else guidance.double(),
+        ).sample
         return prediction, {site: processor.map for site, processor in self.processors.items()}
 
     def attention_scores(

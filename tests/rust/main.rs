@@ -6,6 +6,7 @@ mod digest;
 mod encode;
 mod files;
 mod kernels;
+mod generate;
 mod lora;
 mod loss;
 mod noise;

@@ -1,7 +1,7 @@
 //! Eq. 3, the schedule and the seeded noise. Agreement with diffusers is tested from Python (`tests/parity`).
 
 use approx::assert_relative_eq;
-use discffusion::checkpoint::{BetaSchedule, Prediction, SchedulerConfig, Spacing};
+use discffusion::checkpoint::{BetaSchedule, Prediction, SamplingConfig, SchedulerConfig, Spacing};
 use discffusion::noise::{Schedule, draw};
 use tch::{Kind, Tensor};
 
@@ -15,6 +15,7 @@ fn stable_diffusion() -> SchedulerConfig {
         spacing: Spacing::Leading,
         steps_offset: 1,
         zero_terminal_snr: false,
+        sampling: SamplingConfig::default(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 /// In the order that data flows.
-const STAGES: [&str; 8] = ["checkpoint", "encode", "noise", "deltas", "backbone", "pooling", "score", "train"];
+const STAGES: [&str; 9] =
+    ["checkpoint", "encode", "noise", "deltas", "backbone", "pooling", "score", "train", "generate"];
 
 fn sources(folder: &Path) -> Vec<(String, String)> {
     let mut found = vec![];

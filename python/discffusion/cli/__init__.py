@@ -15,6 +15,7 @@ import discffusion
 from discffusion.cli.bench import bench
 from discffusion.cli.eval import evaluate
 from discffusion.cli.explain import explain
+from discffusion.cli.generate import generate
 from discffusion.cli.info import info
 from discffusion.cli.options import option_rows, plain, scoring, training_rows
 from discffusion.cli.rank import rank
@@ -52,6 +53,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("explain")(scoring(explain, rows))
     app.command("train")(scoring(train, rows, training_rows() if with_options else []))
     app.command("eval")(scoring(evaluate, rows))
+    app.command("generate")(plain(generate))
     app.command("reproduce")(plain(reproduce))
     app.command("bench")(plain(bench))
     app.command("info")(plain(info))

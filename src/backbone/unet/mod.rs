@@ -105,7 +105,7 @@ impl UNet {
     }
 
     fn pass<'a>(&self, batch: &'a Batch<'a>, patch: Option<&'a Patch>) -> Pass<'a> {
-        Pass { time: self.time.forward(batch.timesteps(), batch.noised().kind()), batch, patch }
+        Pass { time: self.time.forward(batch.timesteps(), batch.guidance(), batch.noised().kind()), batch, patch }
     }
 
     fn enter(&self, batch: &Batch) -> Hidden {

@@ -44,9 +44,9 @@ def test_usage_errors(arguments: list[str], message: str) -> None:
 
 def test_a_gap_and_a_table_and_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("discffusion.reproduce.run.QUICK", TINY)
-    result = run("table12", "Table8", "--quick", "--output", str(tmp_path), "--device", "cpu")
+    result = run("table5", "Table8", "--quick", "--output", str(tmp_path), "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "## Table 12" in result.stdout
+    assert "## Table 5" in result.stdout
     assert "81.74" in result.stdout
     assert "table8: Discffusion (default)" in result.stderr
     assert result.stdout.endswith(f"report\t{tmp_path / 'report.md'}\n")

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Result]:
-    names = ["table3", "table8", "table9", "table12", "figure4", "figure6"]
+    names = ["table3", "table5", "table8", "table9", "table12", "figure4", "figure6", "figure8"]
     return {result.name: result for result in reproduce(names, scale=TINY, output=folder)}
 
 
@@ -78,6 +78,15 @@ def test_what_differs_from_the_paper_is_said(results: dict[str, Result]) -> None
     assert "2 timesteps" not in " ".join(results["table8"].differences)  # no such row there
 
 
+def test_pictures_are_judged_before_and_after_training(results: dict[str, Result]) -> None:
+    rows = {row.label: row for row in results["table12"].rows}
+    assert list(rows) == ["Stable Diffusion", "Discffusion", "the drawings themselves"]
+    assert {cell.estimate.n for row in rows.values() for cell in row.cells.values()} == {3}
+    assert rows["the drawings themselves"].cells["shapes: both"].estimate.value == 1
+    (verdict,) = results["table12"].verdicts
+    assert "shapes: both" in verdict.detail
+
+
 def test_heads_averaged_afterwards_are_heads_averaged_by_the_score(results: dict[str, Result]) -> None:
     """The mean of single heads is the default score, and the weighted mean that with learned weights."""
     rows = {row.label: row for row in results["figure4"].rows}
@@ -110,11 +119,11 @@ def test_the_report(results: dict[str, Result], folder: Path) -> None:
     assert ("few-shot", "referring") in names
     assert len(told["trainings"]) == len(names)  # each once
     text = (folder / "report.md").read_text(encoding="utf-8")
-    for name in ("figure4.png", "figure6.png"):
+    for name in ("figure4.png", "figure6.png", "figure8.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
         assert f"({name})" in text
-    assert "## Table 12" in text
-    assert "does not generate images" in text
+    assert "## Table 5" in text
+    assert "no latent consistency model to measure" in text
 
 
 def test_the_same_run_again_scores_and_trains_nothing(

@@ -45,10 +45,15 @@ def _draw(draw: ImageDraw.ImageDraw, layer: Image.Image, thing: Thing, scene: Sc
         draw.polygon(corners(thing.size), fill=colour)
         return
     # a hole of the same outline, filled with what was there before
-    hole = thing.size - 2 * _STROKE * _SHARPNESS[thing.shape]
+    size, lift = hole(thing.shape, thing.size)
     before = layer.copy()
     draw.polygon(corners(thing.size), fill=colour)
     mask = Image.new("1", layer.size)
-    lift = 0.14 * (thing.size - hole) if thing.shape == "triangle" else 0.0
-    ImageDraw.Draw(mask).polygon(corners(hole, lift), fill=1)
+    ImageDraw.Draw(mask).polygon(corners(size, lift), fill=1)
     layer.paste(before, mask=mask)
+
+
+def hole(shape: str, size: float) -> tuple[float, float]:
+    """Size of a hollow shape's hole, and how far below the shape's centre the hole's lies; scene pixels."""
+    inner = size - 2 * _STROKE * _SHARPNESS[shape]
+    return inner, 0.14 * (size - inner) if shape == "triangle" else 0.0

@@ -1,20 +1,15 @@
-//! The encoder of AutoencoderKL (Rombach et al. 2022, section 3.1): an image becomes the latent `z = s·E(x)`.
-
 use tch::{Device, Kind, Tensor};
 
+use super::blocks::{EPS, Middle, Resnet};
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Scope, VaeConfig};
-use crate::nn::{Conv2d, GroupNorm, Linear};
-use crate::torch::check_interrupt;
-
-/// Every norm of the autoencoder uses this, whatever the configuration says.
-const EPS: f64 = 1e-6;
+use crate::nn::{Conv2d, GroupNorm};
 
 /// Images in [−1, 1] `[B, 3, H, W]` to scaled latents `[B, C, h, w]`, the mean of the encoder's posterior.
 pub struct VaeEncoder {
     conv_in: Conv2d,
     down: Vec<DownBlock>,
-    mid: (Resnet, Option<Attention>, Resnet),
+    mid: Middle,
     norm_out: GroupNorm,
     conv_out: Conv2d,
     quant: Option<Conv2d>,
@@ -31,24 +26,14 @@ impl VaeEncoder {
         let root = weights.root();
         let encoder = &root / "encoder";
         let channels = &config.block_channels;
-        let last = *channels.last().expect("the configuration has at least one block");
-        let mid = &encoder / "mid_block";
-        let attention = if config.mid_attention {
-            Some(Attention::new(&(&mid / "attentions.0"), config.norm_groups, last)?)
-        } else {
-            None
-        };
+        let last = config.last_channels();
         let moments = 2 * config.latent_channels;
         let vae = VaeEncoder {
             conv_in: Conv2d::new(&(&encoder / "conv_in"), config.in_channels, channels[0], 3)?,
             down: (0..channels.len())
                 .map(|i| DownBlock::new(&(&(&encoder / "down_blocks") / i), config, i))
                 .collect::<Result<_>>()?,
-            mid: (
-                Resnet::new(&(&mid / "resnets.0"), config.norm_groups, last, last)?,
-                attention,
-                Resnet::new(&(&mid / "resnets.1"), config.norm_groups, last, last)?,
-            ),
+            mid: Middle::new(&(&encoder / "mid_block"), config)?,
             norm_out: GroupNorm::new(&(&encoder / "conv_norm_out"), config.norm_groups, last, EPS)?,
             conv_out: Conv2d::new(&(&encoder / "conv_out"), last, moments, 3)?,
             quant: if config.quant_conv {
@@ -71,11 +56,7 @@ impl VaeEncoder {
         for block in &self.down {
             x = block.forward(x)?;
         }
-        x = self.mid.0.forward(&x)?;
-        if let Some(attention) = &self.mid.1 {
-            x = attention.forward(&x);
-        }
-        x = self.mid.2.forward(&x)?;
+        x = self.mid.forward(&x)?;
         x = self.conv_out.forward(&self.norm_out.forward_silu(&x));
         if let Some(quant) = &self.quant {
             x = quant.forward(&x);
@@ -121,74 +102,5 @@ impl DownBlock {
             Some(down) => down.forward(&x.constant_pad_nd([0, 1, 0, 1])),
             None => x,
         })
-    }
-}
-
-struct Resnet {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    shortcut: Option<Conv2d>,
-}
-
-impl Resnet {
-    fn new(weights: &Scope, groups: i64, inputs: i64, outputs: i64) -> Result<Self> {
-        Ok(Resnet {
-            norm1: GroupNorm::new(&(weights / "norm1"), groups, inputs, EPS)?,
-            conv1: Conv2d::new(&(weights / "conv1"), inputs, outputs, 3)?,
-            norm2: GroupNorm::new(&(weights / "norm2"), groups, outputs, EPS)?,
-            conv2: Conv2d::new(&(weights / "conv2"), outputs, outputs, 3)?,
-            shortcut: if inputs == outputs {
-                None
-            } else {
-                Some(Conv2d::new(&(weights / "conv_shortcut"), inputs, outputs, 1)?)
-            },
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        check_interrupt()?;
-        let y = self.conv1.forward(&self.norm1.forward_silu(x));
-        let y = self.conv2.forward(&self.norm2.forward_silu(&y));
-        Ok(match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + y,
-            None => x + y,
-        })
-    }
-}
-
-/// Self-attention over all latent pixels, one head.
-struct Attention {
-    norm: GroupNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    out: Linear,
-}
-
-impl Attention {
-    fn new(weights: &Scope, groups: i64, channels: i64) -> Result<Self> {
-        // Files written before diffusers 0.16 use the second set of names.
-        let new_names = weights.has("to_q.weight");
-        let linear = |new: &str, old: &str| {
-            let name = if new_names { new } else { old };
-            Linear::new(&(weights / name), channels, channels, true)
-        };
-        Ok(Attention {
-            norm: GroupNorm::new(&(weights / "group_norm"), groups, channels, EPS)?,
-            q: linear("to_q", "query")?,
-            k: linear("to_k", "key")?,
-            v: linear("to_v", "value")?,
-            out: linear("to_out.0", "proj_attn")?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let y = self.norm.forward(x).flatten(2, 3).transpose(1, 2);
-        let heads = |linear: &Linear| linear.forward(&y).unsqueeze(1);
-        let (q, k, v) = (heads(&self.q), heads(&self.k), heads(&self.v));
-        let y = Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, false, None, false);
-        x + self.out.forward(&y.squeeze_dim(1)).transpose(1, 2).reshape_as(x)
     }
 }

@@ -1,0 +1,89 @@
+use ndarray::Array3;
+use numpy::{IntoPyArray, PyArray3, PyReadonlyArrayDyn};
+use pyo3::prelude::*;
+use serde_json::Value;
+
+use super::arrays::to_tensor;
+use super::door::enter;
+use super::pairs::tell;
+use super::scorer::{Scorer, strs};
+use crate::Error;
+use crate::config::GenerateConfig;
+use crate::generate::{Order, Resolved, Sampler};
+
+/// Options of generation, checked and completed with the model's own values, and the timesteps they lead to; a JSON
+/// object.
+#[pyfunction]
+pub fn generate_check(py: Python<'_>, scorer: &Scorer, options: &str) -> PyResult<String> {
+    enter(py, |_| {
+        let config = GenerateConfig::from_json(options)?;
+        let found = Resolved::new(scorer.model(), &config)?;
+        let whole = GenerateConfig {
+            steps: Some(found.steps),
+            guidance_scale: Some(found.guidance_scale),
+            height: Some(found.height),
+            width: Some(found.width),
+            ..config
+        };
+        let model = scorer.model();
+        let sampler = Sampler::new(&model.checkpoint().scheduler, model.schedule(), found.steps, config.eta)?;
+        let mut json: Value = serde_json::from_str(&whole.to_json()).map_err(|why| Error::Internal(why.into()))?;
+        json["timesteps"] = sampler.timesteps().into();
+        Ok(json.to_string())
+    })
+}
+
+/// Pictures uint8 [H, W, 3] of each prompt, those of one prompt together.
+#[pyfunction]
+#[pyo3(signature = (scorer, prompts, negatives, seeds, options, latents, noise, progress))]
+#[allow(clippy::too_many_arguments)]
+pub fn generate<'py>(
+    py: Python<'py>,
+    scorer: &Scorer,
+    prompts: Vec<String>,
+    negatives: Vec<String>,
+    seeds: Vec<u64>,
+    options: &str,
+    latents: Option<PyReadonlyArrayDyn<'py, f32>>,
+    noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Vec<Bound<'py, PyArray3<u8>>>> {
+    let texts: Vec<String> = prompts.iter().chain(&negatives).cloned().collect();
+    let config = enter(py, |_| GenerateConfig::from_json(options))?;
+    scorer.warn_of(py, &texts, config.truncate)?;
+    let (latents, noise) = (latents.as_ref().map(to_tensor), noise.as_ref().map(to_tensor));
+    let pictures = enter(py, |raised| {
+        let (prompts, negatives) = (strs(&prompts), strs(&negatives));
+        let order = Order { prompts: &prompts, negatives: &negatives, seeds: &seeds, latents, noise };
+        scorer.model().generate(&order, &config, |event| tell(event, progress.as_ref(), raised))
+    })?;
+    let array = |picture: crate::encode::image::Rgb| {
+        let shape = (picture.height, picture.width, 3);
+        Array3::from_shape_vec(shape, picture.data).expect("the data is as long as its shape says").into_pyarray(py)
+    };
+    Ok(pictures.into_iter().map(array).collect())
+}
+
+/// Latents float32 [n, C, h, w] to images in [−1, 1], float32 [n, 3, H, W].
+#[pyfunction]
+pub fn decode_latents<'py>(
+    py: Python<'py>,
+    scorer: &Scorer,
+    latents: PyReadonlyArrayDyn<'py, f32>,
+) -> PyResult<Bound<'py, numpy::PyArrayDyn<f32>>> {
+    let latents = to_tensor(&latents);
+    let images = enter(py, move |_| {
+        let model = scorer.model();
+        let channels = model.checkpoint().vae.latent_channels;
+        match latents.size()[..] {
+            [n, c, h, w] if c == channels && n.min(h).min(w) > 0 => (),
+            ref size => {
+                return Err(Error::Config(format!(
+                    "latents have the shape {size:?}; expected [n, C, h, w] with C = {channels}"
+                )));
+            }
+        }
+        Ok(super::arrays::Floats::new(&model.decode_latents(&latents.to_device(model.device()))?))
+    })?;
+    Ok(images.into_py(py))
+}

@@ -1,0 +1,106 @@
+use tch::{Device, Kind, Tensor};
+
+use super::blocks::{EPS, Middle, Resnet};
+use crate::checkpoint::{Checkpoint, Scope, VaeConfig};
+use crate::nn::{Conv2d, GroupNorm};
+use crate::{Error, Result};
+
+/// Scaled latents `z` `[B, C, h, w]` to images `D(z/s)` `[B, 3, H, W]`, about in [−1, 1].
+pub struct VaeDecoder {
+    post_quant: Option<Conv2d>,
+    conv_in: Conv2d,
+    mid: Middle,
+    up: Vec<UpBlock>,
+    norm_out: GroupNorm,
+    conv_out: Conv2d,
+    scaling_factor: f64,
+}
+
+impl VaeDecoder {
+    /// Reads the decoder's half of the part `vae`.
+    pub fn new(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Self> {
+        let config = &checkpoint.vae;
+        if config.out_channels != 3 {
+            return Err(Error::Checkpoint(format!(
+                "{}: the VAE gives {} channels (out_channels); an image has 3",
+                checkpoint.dir().display(),
+                config.out_channels
+            )));
+        }
+        let weights = checkpoint.weights("vae", device, kind)?;
+        let root = weights.root();
+        let decoder = &root / "decoder";
+        let (first, last) = (config.block_channels[0], config.last_channels());
+        let latent = config.latent_channels;
+        let vae = VaeDecoder {
+            post_quant: if config.post_quant_conv {
+                Some(Conv2d::new(&(&root / "post_quant_conv"), latent, latent, 1)?)
+            } else {
+                None
+            },
+            conv_in: Conv2d::new(&(&decoder / "conv_in"), latent, last, 3)?,
+            mid: Middle::new(&(&decoder / "mid_block"), config)?,
+            up: (0..config.block_channels.len())
+                .map(|i| UpBlock::new(&(&(&decoder / "up_blocks") / i), config, i))
+                .collect::<Result<_>>()?,
+            norm_out: GroupNorm::new(&(&decoder / "conv_norm_out"), config.norm_groups, first, EPS)?,
+            conv_out: Conv2d::new(&(&decoder / "conv_out"), first, config.out_channels, 3)?,
+            scaling_factor: config.scaling_factor,
+        };
+        // The other half is the encoder.
+        weights.finish(|key| key.starts_with("encoder.") || key.starts_with("quant_conv."))?;
+        Ok(vae)
+    }
+
+    /// `[B, C, h, w]`, scaled by `s` as the encoder gives them, to `[B, 3, h·f, w·f]`.
+    pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+        let mut x = latents / self.scaling_factor;
+        if let Some(post_quant) = &self.post_quant {
+            x = post_quant.forward(&x);
+        }
+        x = self.mid.forward(&self.conv_in.forward(&x))?;
+        for block in &self.up {
+            x = block.forward(x)?;
+        }
+        Ok(self.conv_out.forward(&self.norm_out.forward_silu(&x)))
+    }
+}
+
+struct UpBlock {
+    resnets: Vec<Resnet>,
+    up: Option<Conv2d>,
+}
+
+impl UpBlock {
+    fn new(weights: &Scope, config: &VaeConfig, index: usize) -> Result<Self> {
+        let levels = config.block_channels.len();
+        // The way up mirrors the way down.
+        let channels = |block: usize| config.block_channels[levels - 1 - block];
+        let (inputs, outputs) = (channels(index.saturating_sub(1)), channels(index));
+        let resnets = (0..=config.layers_per_block)
+            .map(|i| {
+                let inputs = if i == 0 { inputs } else { outputs };
+                Resnet::new(&(&(weights / "resnets") / i), config.norm_groups, inputs, outputs)
+            })
+            .collect::<Result<_>>()?;
+        let up = if index + 1 < levels {
+            Some(Conv2d::new(&(weights / "upsamplers.0.conv"), outputs, outputs, 3)?)
+        } else {
+            None
+        };
+        Ok(UpBlock { resnets, up })
+    }
+
+    fn forward(&self, mut x: Tensor) -> Result<Tensor> {
+        for resnet in &self.resnets {
+            x = resnet.forward(&x)?;
+        }
+        Ok(match &self.up {
+            Some(up) => {
+                let (_, _, height, width) = x.size4().expect("images are [B, c, h, w]");
+                up.forward(&x.upsample_nearest2d([2 * height, 2 * width], None, None))
+            }
+            None => x,
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! AutoencoderKL (Rombach et al. 2022, section 3.1), in two halves that are read apart: an image becomes the latent
+//! `z = s·E(x)`, and a latent an image again.
+
+mod blocks;
+mod decoder;
+mod encoder;
+
+pub use decoder::VaeDecoder;
+pub use encoder::VaeEncoder;

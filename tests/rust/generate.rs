@@ -1,0 +1,98 @@
+//! The samplers. Agreement with diffusers is tested from Python (`tests/parity`).
+
+use approx::assert_relative_eq;
+use discffusion::checkpoint::{BetaSchedule, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing};
+use discffusion::config::GenerateConfig;
+use discffusion::generate::Sampler;
+use discffusion::noise::{Schedule, draw};
+use tch::{Kind, Tensor};
+
+fn config(prediction: Prediction, sampler: SamplerKind) -> SchedulerConfig {
+    SchedulerConfig {
+        train_timesteps: 1000,
+        beta_start: 0.00085,
+        beta_end: 0.012,
+        betas: BetaSchedule::ScaledLinear,
+        prediction,
+        spacing: Spacing::Leading,
+        steps_offset: 1,
+        zero_terminal_snr: false,
+        sampling: SamplingConfig { sampler, ..SamplingConfig::default() },
+    }
+}
+
+/// How far the end is from the clean latent if the network always predicts what is true of the latents it sees.
+fn distance(config: &SchedulerConfig, steps: i64, eta: f64) -> f64 {
+    let schedule = Schedule::new(config);
+    let sampler = Sampler::new(config, &schedule, steps, eta).unwrap();
+    let shape = [4, 8, 8];
+    let clean = draw(1, 0, 0, shape).unsqueeze(0);
+    let mut x = schedule.add_noise(&clean, &draw(2, 0, 0, shape).unsqueeze(0), sampler.timesteps()[0]);
+    for (step, &timestep) in sampler.timesteps().iter().enumerate() {
+        let (signal, sigma) = schedule.factors(timestep);
+        let noise = (&x - &clean * signal) / sigma;
+        let predicted = match config.prediction {
+            Prediction::Epsilon => noise,
+            Prediction::Velocity => schedule.velocity(&clean, &noise, timestep),
+        };
+        x = sampler.step(step, &predicted, &x, || draw(3, timestep, 1, shape).unsqueeze(0));
+    }
+    (x - clean).abs().max().double_value(&[])
+}
+
+#[test]
+fn true_predictions_lead_to_the_clean_latent() {
+    for prediction in [Prediction::Epsilon, Prediction::Velocity] {
+        for steps in [1, 4, 50, 1000] {
+            for eta in [0.0, 0.5, 1.0] {
+                assert!(distance(&config(prediction, SamplerKind::Ddim), steps, eta) < 1e-3);
+            }
+        }
+        // Their last step keeps a share of the noised latent, see `c_skip`: next to none.
+        assert!(distance(&config(prediction, SamplerKind::LatentConsistency), 4, 0.0) < 1e-3);
+    }
+}
+
+#[test]
+fn the_last_step_ends_at_the_first_timestep_or_at_no_noise() {
+    let ends = |alpha_to_one: bool| {
+        let mut config = config(Prediction::Epsilon, SamplerKind::Ddim);
+        config.sampling.alpha_to_one = alpha_to_one;
+        distance(&config, 10, 0.0)
+    };
+    assert!(ends(true) < 1e-4);
+    // √(1 − ᾱ_0) = 0.029 of the noise is left, the largest of 256 numbers about three times that.
+    assert_relative_eq!(ends(false), 0.08, max_relative = 0.3);
+}
+
+#[test]
+fn consistency_models_add_noise_between_steps_alone() {
+    let config = config(Prediction::Epsilon, SamplerKind::LatentConsistency);
+    let schedule = Schedule::new(&config);
+    let sampler = Sampler::new(&config, &schedule, 4, 0.0).unwrap();
+    // 50 of 1,000 timesteps are 19, 39, …, 999; every twelfth and a half of them, from the noisiest.
+    assert_eq!(sampler.timesteps(), [999, 759, 499, 259]);
+    let zero = Tensor::zeros([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
+    let added = |step| {
+        let noise = || Tensor::ones([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
+        sampler.step(step, &zero, &zero, noise).max().double_value(&[])
+    };
+    assert_relative_eq!(added(0), schedule.factors(759).1, max_relative = 1e-6);
+    assert_eq!(added(3), 0.0);
+    let too_many = Sampler::new(&config, &schedule, 51, 0.0).err().unwrap().to_string();
+    assert!(too_many.contains("1 to 50"), "{too_many}");
+}
+
+#[test]
+fn options_are_checked_by_name() {
+    assert_eq!(GenerateConfig::from_json("{}").unwrap(), GenerateConfig::default());
+    let json = r#"{"steps": 4, "guidance_scale": 0.5, "eta": 1, "height": 64, "num_images": 2, "batch_size": "auto"}"#;
+    let config = GenerateConfig::from_json(json).unwrap();
+    assert_eq!((config.steps, config.guidance_scale, config.height), (Some(4), Some(0.5), Some(64)));
+    assert_eq!(GenerateConfig::from_json(&config.to_json()).unwrap(), config);
+    for bad in [r#"{"steps": 0}"#, r#"{"eta": 1.1}"#, r#"{"guidance_scale": "x"}"#, r#"{"width": 0}"#] {
+        let name = bad.split('"').nth(1).unwrap();
+        assert!(GenerateConfig::from_json(bad).unwrap_err().to_string().contains(name), "{bad}");
+    }
+    assert!(GenerateConfig::from_json(r#"{"stesp": 1}"#).unwrap_err().to_string().contains("num_images"));
+}
