@@ -12,7 +12,7 @@ from discffusion.data.tar import expand
 from discffusion.errors import ConfigError, DatasetError
 from discffusion.shards.places import file_system, is_remote
 
-__all__ = ["KINDS", "Shard", "shards_in"]
+__all__ = ["KINDS", "Shard", "printable", "shards_in"]
 
 #: the endings of shards
 KINDS = (".tar", ".parquet", ".jsonl", ".ndjson")
@@ -54,7 +54,9 @@ def shards_in(inputs: Any) -> list[Shard]:
             f"inputs is {inputs!r:.200}; expected a file, a folder, a pattern, an address, or a list"
         )
     addresses = [address for one in given for address in _addresses(str(os.fspath(one)))]
-    found = [Shard(name, address) for name, address in zip(_names(addresses), addresses, strict=True)]
+    found = [
+        Shard(printable(name), address) for name, address in zip(_names(addresses), addresses, strict=True)
+    ]
     outputs: dict[str, Shard] = {}
     for shard in found:
         if PurePosixPath(shard.name).suffix.lower() not in KINDS:
@@ -66,6 +68,11 @@ def shards_in(inputs: Any) -> list[Shard]:
                 "two folders"
             )
     return found
+
+
+def printable(text: str) -> str:
+    """Text as UTF-8 can have it: names in archives and on disks may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _addresses(text: str) -> list[str]:

@@ -20,7 +20,7 @@ __all__ = ["Folder", "fetched", "file_system", "is_remote", "read_bytes"]
 
 def is_remote(address: str) -> bool:
     """Whether it is an address rather than a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+::?//|[A-Za-z][A-Za-z0-9+.-]+::", address) is not None
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+(::.*)?://", address) is not None
 
 
 def file_system(address: str) -> tuple[Any, str]:
@@ -194,7 +194,7 @@ class Folder:
 def _inside(name: str) -> str:
     """A name that leads nowhere else."""
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name:
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
         raise DatasetError(f"the name {name!r} leads out of its folder; rename the shard")
     return name
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from discffusion import _native
 from discffusion.errors import ConfigError, ImageError
-from discffusion.shards.inputs import Shard
+from discffusion.shards.inputs import Shard, printable
 from discffusion.shards.layout import Layout
 from discffusion.shards.samples import Failure, Sample, samples
 
@@ -200,4 +200,4 @@ def _fail_all(rows: Sequence[dict[str, Any]], failure: Failure) -> None:
 
 
 def _fail(row: dict[str, Any], failure: Failure) -> None:
-    row["error"], row["message"] = failure.kind, failure.message[:500]
+    row["error"], row["message"] = failure.kind, printable(failure.message[:500])

@@ -13,7 +13,7 @@ from discffusion.data.tar import Member, members, read_member, samples_of
 from discffusion.data.webdataset import IMAGE_KEYS
 from discffusion.errors import DatasetError
 from discffusion.images import MAX_FILE_BYTES
-from discffusion.shards.inputs import Shard
+from discffusion.shards.inputs import Shard, printable
 from discffusion.shards.layout import Layout
 from discffusion.shards.places import is_remote, read_bytes
 
@@ -70,7 +70,7 @@ def _tar(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tuple[st
     parts, twice = samples_of(found)
     wanted = layout.text_key if layout.json_text_key is None else "json"
     for key, sample in parts.items():
-        name = key.encode(errors="backslashreplace").decode()
+        name = printable(key)
         image = next((sample[kind] for kind in IMAGE_KEYS if kind in sample), None)
         if image is None and wanted not in sample:
             continue  # a file beside the samples
@@ -190,7 +190,7 @@ def _row(
 ) -> Sample | tuple[str, Failure]:
     key = record.get(layout.key) if layout.key else None
     if key is not None:
-        key = str(key).encode(errors="backslashreplace").decode()
+        key = printable(str(key))
     value = record.get(layout.image)
     try:
         image = as_image(value, layout.image)

@@ -47,7 +47,7 @@ class Worker:
         try:
             with fetched(shard.address) as path:
                 rows = rows_of(self._scorer, shard, path, self._layout)
-        except DatasetError as error:
+        except (DatasetError, UnicodeError) as error:  # the latter of names that pyarrow cannot open
             self._output.write_text(
                 shard.failed, json.dumps({"shard": shard.name, "failed": str(error)}) + "\n"
             )

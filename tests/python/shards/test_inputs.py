@@ -63,7 +63,7 @@ def test_no_shards(given: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_names_lead_nowhere_else(tmp_path: Path) -> None:
     """Names come from files, which anybody may have made; members of archives name no file at all."""
     folder = Folder(tmp_path / "out")
-    for name in ("../a.parquet", "/a.parquet", "a/../../b.parquet", "", "a\0b", "..\\a"):
+    for name in ("../a.parquet", "/a.parquet", "a/../../b.parquet", "", "a\0b", ".."):
         with pytest.raises(DatasetError, match="leads out of its folder"):
             folder.write_text(name, "x")
     evil = shard(

@@ -166,6 +166,17 @@ def test_failures_are_rows(tmp_path: Path) -> None:
     assert sum(found.failures.values()) == 18 and found.failures["corrupt_image"] == 2
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """Any bytes may be in the names of files and members, and half a character in JSON."""
+    path = shard(tmp_path / "in" / "caf\udce9.tar", {"na\udcefve.png": PNG, "na\udcefve.txt": b"text"})
+    (tmp_path / "in" / "b.jsonl").write_text('{"image": "\\ud800.png", "text": "a", "id": "\\udfff"}\n')
+    found = score_shards(tmp_path / "in", tmp_path / "out", ByDigest(), key="id")
+    assert found.failures == {"missing_image": 1} and path.exists()
+    assert [(row["shard"], row["member"], row["key"]) for row in rows(tmp_path / "out")] == [
+        ("b.jsonl", "0", "\\udfff"), ("caf\\udce9.tar", "na\\udcefve", None),
+    ]  # fmt: skip
+
+
 def test_texts_that_are_too_long(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {"0.png": PNG, "0.txt": b"word " * 100, "1.png": PNG, "1.txt": b"short"})
     with Scorer(device="cpu", noise_levels=[0.5], layers=["down.0.0"], truncate="error") as scorer:
