@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.shards --pairs 20000 --shards 200 --actors 2 --kills 5
 
-Scenes of `shapes` in tars, scored by the pocket model at one timestep of its first layers. Each process has one thread:
+Scenes of `shapes` in tars, scored by the pocket model at one timestep of its first layer. Each process has one thread:
 one process as the command line starts it, one actor, several actors, and several of which one is killed by SIGKILL now
 and then. Rates are of all rows in the whole time, with the start of actors and the loading of models.
 """
@@ -30,7 +30,7 @@ import pyarrow.parquet
 
 from discffusion import Scorer, load_dataset, score_shards
 
-CONFIG: dict[str, Any] = {"noise_levels": [0.5], "layers": "down", "device": "cpu"}
+CONFIG: dict[str, Any] = {"noise_levels": [0.5], "layers": ["down.0.0"], "device": "cpu"}
 
 
 class Told(Scorer):
