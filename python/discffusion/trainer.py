@@ -113,7 +113,8 @@ class Trainer:
             distributed: whether all processes that ``torchrun`` or ``accelerate launch`` started train together, each
                 on a part of every batch; None for yes, if there are several. The deltas are those of one process but
                 for rounding, in every process; the first one alone writes `checkpoint_dir`, calls `callbacks` and
-                shows progress. A run may be taken up by another number of processes.
+                shows progress. A run may be taken up by another number of processes. On CUDA each needs a device of
+                its own, as ``cuda:$LOCAL_RANK``.
 
         Returns:
             The history, which is also :attr:`history`.

@@ -116,6 +116,34 @@ def test_torchrun_killed(tiny: Path, undisturbed: Any, tmp_path: Path) -> None:
     check(tmp_path / "out", 2, undisturbed)
 
 
+@pytest.mark.slow
+def test_command_line(tiny: Path, tmp_path: Path) -> None:
+    """Both commands by two processes: the first alone says and writes what one would, but for rounding."""
+    common = [
+        "--model",
+        str(tiny),
+        "--device",
+        "cpu",
+        "--json",
+        "--noise-levels",
+        "0.5",
+        "--truncate",
+        "silent",
+    ]
+    score = ["discffusion", "eval", "shapes", "--limit", "20", *common]
+    fit = ["discffusion", "train", "shapes", "--limit", "4", "--batch-size", "2", "--rank", "2", *common]
+    found = []
+    for count in (1, 2):
+        rows, folder = tmp_path / f"{count}.jsonl", tmp_path / str(count)
+        first, *others = finished(job([*score, "--output", str(rows)], count))
+        assert others == [""] * (count - 1) and len(rows.read_text().splitlines()) == 80
+        trained, *others = finished(job([*fit, "--output", str(folder)], count))
+        assert others == [""] * (count - 1) and json.loads(trained)["steps"] == 2
+        assert (folder / "deltas.safetensors").is_file() and (folder / "README.md").is_file()
+        found.append((json.loads(first)["values"], json.loads(trained)["loss"]))
+    assert found[0][0] == found[1][0] and found[1][1] == pytest.approx(found[0][1], rel=1e-5)
+
+
 def test_items_of_a_batch_that_are_compared_are_not_shared(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
