@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from discffusion.evaluation.run import evaluate
     from discffusion.explanation import Explanation
     from discffusion.scorer import Observation, Scorer
+    from discffusion.shards.run import score_shards
     from discffusion.trainer import Trainer
     from discffusion.training.history import History
 
@@ -42,6 +43,7 @@ _HOMES = {
     "compare": "discffusion.evaluation",
     "evaluate": "discffusion.evaluation",
     "load_dataset": "discffusion.data",
+    "score_shards": "discffusion.shards",
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "compare",
     "evaluate",
     "load_dataset",
+    "score_shards",
 ]
 __all__ += errors.__all__
 

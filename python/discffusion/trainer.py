@@ -17,6 +17,7 @@ from discffusion.scorer import Scorer
 from discffusion.training.bar import showing
 from discffusion.training.calls import Calls
 from discffusion.training.folder import Folder
+from discffusion.training.group import joined
 from discffusion.training.history import History
 from discffusion.training.items import Items
 from discffusion.training.options import TrainOptions, check, option_table
@@ -88,6 +89,7 @@ class Trainer:
         patience: int | None = None,
         max_steps: int | None = None,
         progress: Progress = None,
+        distributed: bool | None = None,
     ) -> History:
         """Trains, starting from the deltas of now with a new optimiser.
 
@@ -108,6 +110,11 @@ class Trainer:
             patience: stop after so many validations without a better one.
             max_steps: stop after so many steps, if that is before the last epoch ends.
             progress: True, False, or a function of ``(done, total)``; None shows a bar if somebody watches.
+            distributed: whether all processes that ``torchrun`` or ``accelerate launch`` started train together, each
+                on a part of every batch; None for yes, if there are several. The deltas are those of one process but
+                for rounding, in every process; the first one alone writes `checkpoint_dir`, calls `callbacks` and
+                shows progress. A run may be taken up by another number of processes. On CUDA each needs a device of
+                its own, as ``cuda:$LOCAL_RANK``.
 
         Returns:
             The history, which is also :attr:`history`.
@@ -117,6 +124,7 @@ class Trainer:
             DatasetError: an item has no matching pair, or nothing to compare it with.
             DeltasError: the folder holds states, and none can be read.
             TrainingError: the loss is not finite, or another process is at work in the folder.
+            DiscffusionError: the other processes of a distributed run are gone.
         """
         if validation is None and patience is not None:
             raise ConfigError("patience counts validations; give validation items, or leave it out")
@@ -150,12 +158,21 @@ class Trainer:
             "start_deltas": "" if checkpoint_dir is None else Deltas(core.deltas()).digest(),
         }
         with ExitStack() as stack:
-            folder = None if checkpoint_dir is None else stack.enter_context(Folder(checkpoint_dir))
-            run = Run(self, core, items, held_out, plan, settings, folder, calls)
+            group = stack.enter_context(joined(self._scorer.device, distributed))
+            if group.size > 1 and plan.in_batch:
+                raise ConfigError(
+                    "in_batch compares all items of a batch, which processes cannot share; train in one process, or "
+                    "without in_batch"
+                )
+            folder = None
+            if checkpoint_dir is not None and group.rank == 0:
+                folder = stack.enter_context(Folder(checkpoint_dir))
+            calls = calls if group.rank == 0 else Calls(())
+            run = Run(self, core, items, held_out, plan, settings, folder, calls, group)
             run.prepare(start, resume, lambda: {str(settings["start_deltas"]), self._first_digest()})
             self._core, self._run = core, run
             self._sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}
-            run.train(stack.enter_context(showing(progress)))
+            run.train(stack.enter_context(showing(progress if group.rank == 0 else False)))
         return run.history
 
     @property

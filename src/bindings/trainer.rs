@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use numpy::{PyArray2, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::door::enter;
 use super::images::{Image, decode_all};
 use super::scorer::Scorer;
 use crate::config::{ScoreConfig, TrainConfig, train_options as options};
-use crate::train::{Session, order};
+use crate::train::{Gradient, Session, Share, order};
 use crate::{Error, Result};
 
 /// Training under way; one call at a time.
@@ -97,6 +97,35 @@ impl Trainer {
         enter(py, |_| {
             let report = self.session().step(&indices, total_steps)?;
             serde_json::to_string(&report).map_err(|why| Error::Internal(why.into()))
+        })
+    }
+
+    /// The first half of a step that workers share: the gradient of these items, which stand from `first` on in a
+    /// batch of `of`, float32 `[parameters]`; and float64 numbers to be added up beside.
+    fn share<'py>(
+        &self,
+        py: Python<'py>,
+        indices: Vec<usize>,
+        first: usize,
+        of: usize,
+    ) -> PyResult<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>)> {
+        let found = enter(py, |_| self.session().share(&indices, Share { first, of }))?;
+        Ok((found.values.into_pyarray(py), found.statistics.into_pyarray(py)))
+    }
+
+    /// The second half, with the sums over all workers; a report as of `step`, or None if the first half is to be done
+    /// again.
+    fn apply(
+        &self,
+        py: Python<'_>,
+        gradient: PyReadonlyArray1<'_, f32>,
+        statistics: PyReadonlyArray1<'_, f64>,
+        total_steps: u64,
+    ) -> PyResult<Option<String>> {
+        let gradient = Gradient { values: gradient.as_array().to_vec(), statistics: statistics.as_array().to_vec() };
+        enter(py, |_| {
+            let report = self.session().apply(&gradient, total_steps)?;
+            report.map(|report| serde_json::to_string(&report).map_err(|why| Error::Internal(why.into()))).transpose()
         })
     }
 

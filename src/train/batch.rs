@@ -22,20 +22,26 @@ const FEW: f64 = 0.53;
 
 impl Session {
     /// One batch through the network, part by part, with the graph given or the cheapest.
-    pub(super) fn pass(&mut self, indices: &[usize], temperature: f64, graph: Option<Graph>) -> Result<Total> {
+    pub(super) fn pass(
+        &mut self,
+        indices: &[usize],
+        share: Share,
+        temperature: f64,
+        graph: Option<Graph>,
+    ) -> Result<Total> {
         self.trained.iter_mut().for_each(Tensor::zero_grad);
         let patch = tch::with_grad(|| {
             let base = |target| self.model.backbone().weight(target).shallow_clone();
             self.deltas.patch(base, self.model.kind() == Kind::Float)
         });
         let heads = RefCell::new(self.heads.clone());
-        let (groups, parts) = if self.options.in_batch { (1, 1) } else { (indices.len(), self.options.accumulate) };
+        let (groups, parts) = if self.options.in_batch { (1, 1) } else { (share.of, self.options.accumulate) };
         let size = indices.len().div_ceil(parts).max(1);
         let mut total = Total::default();
         for (number, part) in indices.chunks(size).enumerate() {
             let sets: Vec<&[usize]> = if self.options.in_batch { vec![part] } else { part.chunks(1).collect() };
             let scale = self.scale / groups as f64;
-            let at = Position { first: number * size, temperature, scale, graph };
+            let at = Position { first: share.first + number * size, temperature, scale, graph };
             self.part(&sets, at, &patch, &heads, &mut total)?;
         }
         total.loss /= groups as f64;
@@ -163,6 +169,20 @@ impl Session {
         }
         // A row on its own is dropped with its graph if nothing needs it.
         if self.needed < FEW && batch > 1 { Graph::OnlyNeeded } else { Graph::Kept }
+    }
+}
+
+/// Which items of a batch are worked on here: those from position `first` on, of `of` items in all.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    pub first: usize,
+    pub of: usize,
+}
+
+impl Share {
+    /// All of a batch.
+    pub fn whole(indices: &[usize]) -> Self {
+        Share { first: 0, of: indices.len() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use crate::checkpoint::Site;
 use crate::score::{Model, Unit};
 use crate::torch::to_vec64;
 
@@ -24,6 +25,39 @@ impl HeadStatistics {
             sum.iter_mut().zip(row).for_each(|(sum, weight)| *sum += weight);
             *count += 1;
         }
+    }
+
+    /// Takes what others have seen.
+    pub fn add(&mut self, other: &HeadStatistics) {
+        for (&site, (more, seen)) in &other.sums {
+            let (sum, count) = self.sums.entry(site).or_insert_with(|| (vec![0.0; more.len()], 0));
+            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            *count += seen;
+        }
+    }
+
+    /// As numbers in an order that depends on the model alone, so that those of several workers can be added: of each
+    /// site how many were seen, and the sum of each head.
+    pub fn flat(&self, sites: &[Site]) -> Vec<f64> {
+        let of = |(index, site): (usize, &Site)| match self.sums.get(&index) {
+            Some((sum, count)) => std::iter::once(*count as f64).chain(sum.iter().copied()).collect(),
+            None => vec![0.0; site.heads as usize + 1],
+        };
+        sites.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// The reverse of [`Self::flat`]; `numbers` is as long as that.
+    pub fn from_flat(sites: &[Site], numbers: &[f64]) -> Self {
+        let mut statistics = HeadStatistics::default();
+        let mut left = numbers;
+        for (index, site) in sites.iter().enumerate() {
+            let (own, rest) = left.split_at(site.heads as usize + 1);
+            left = rest;
+            if own[0] > 0.0 {
+                statistics.sums.insert(index, (own[1..].to_vec(), own[0] as u64));
+            }
+        }
+        statistics
     }
 
     /// Site name → weights of mean 1, if any were seen.

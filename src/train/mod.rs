@@ -11,13 +11,16 @@ mod item;
 pub mod loss;
 mod optimizer;
 mod pass;
+mod shared;
 mod start;
 mod state;
 
 use tch::{Kind, Tensor};
 
+pub use batch::Share;
 pub use draw::order;
 pub use item::{Comparison, Relation};
+pub use shared::Gradient;
 
 use self::batch::Total;
 use self::heads::HeadStatistics;
@@ -195,7 +198,7 @@ impl Session {
             return Ok(temperature);
         }
         let heads = self.heads.clone();
-        let total = self.pass(indices, 1.0, Some(Graph::None));
+        let total = self.pass(indices, Share::whole(indices), 1.0, Some(Graph::None));
         self.heads = heads;
         let differences = total?.differences;
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
@@ -211,45 +214,19 @@ impl Session {
     /// # Errors
     /// `Training` if the loss or the gradient is no finite number; nothing has changed then.
     pub fn step(&mut self, indices: &[usize], total: u64) -> Result<Report> {
-        let heads = self.heads.clone();
-        let (outcome, norm) = loop {
-            let outcome = self.backpropagate(indices)?;
-            let norm = self.gradient_norm();
-            if norm.is_finite() {
-                break (outcome, norm);
+        loop {
+            let outcome = self.backward(indices, Share::whole(indices))?;
+            if let Some(report) = self.finish(&outcome, total)? {
+                return Ok(report);
             }
-            self.heads = heads.clone();
-            if self.scale <= 1.0 {
-                return Err(Error::Training(format!(
-                    "the gradient of step {} is no finite number (items {indices:?}); nothing was changed. Try a smaller \
-                     learning_rate, gradient_clip, or dtype=\"float32\"",
-                    self.steps()
-                )));
-            }
-            // Too large for half precision: again, with less headroom.
-            self.scale /= 2.0;
-        };
-        let rate = self.options.rate(self.steps(), total);
-        let limit = self.options.gradient_clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
-        self.optimizer.step(&mut self.trained, rate, limit / self.scale);
-        self.needed = 0.9 * self.needed + 0.1 * outcome.needed_rows as f64 / outcome.rows.max(1) as f64;
-        Ok(Report {
-            step: self.steps(),
-            loss: outcome.loss,
-            temperature: self.temperature.unwrap_or(1.0),
-            learning_rate: rate,
-            gradient_norm: norm,
-            active: outcome.active,
-            rows: outcome.rows,
-            backward_rows: outcome.backward_rows,
-        })
+        }
     }
 
     /// What the next step would do, without doing it, but for a temperature that is still open: it is found here, and
     /// stays.
     pub fn gradients(&mut self, indices: &[usize]) -> Result<Gradients> {
         let heads = self.heads.clone();
-        let outcome = self.backpropagate(indices);
+        let outcome = self.backpropagate(indices, Share::whole(indices));
         self.heads = heads;
         let outcome = outcome?;
         let gradient = |(name, trained): (String, &Tensor)| {
@@ -263,10 +240,10 @@ impl Session {
         Ok(Gradients { loss: outcome.loss, gradients, timesteps, noise, scores: outcome.scores })
     }
 
-    /// Gradients of one batch, on the leaves.
-    fn backpropagate(&mut self, indices: &[usize]) -> Result<Total> {
+    /// Gradients of a share of one batch, on the leaves.
+    fn backpropagate(&mut self, indices: &[usize], share: Share) -> Result<Total> {
         let temperature = self.calibrate(indices)?;
-        let total = self.pass(indices, temperature, None)?;
+        let total = self.pass(indices, share, temperature, None)?;
         if !total.reached && total.backward_rows > 0 {
             return Err(Error::Config(
                 "no trained layer has any influence on this loss; train layers before the last one that is scored, or \

@@ -21,12 +21,13 @@ from discffusion.cli.options import option_rows, plain, scoring, training_rows
 from discffusion.cli.rank import rank
 from discffusion.cli.reproduce import reproduce
 from discffusion.cli.score import score
+from discffusion.cli.score_shards import score_shards
 from discffusion.cli.train import train
 
 __all__ = ["build_app", "main"]
 
 # commands that have the options of a score
-_SCORING = ("score", "rank", "explain", "train", "eval")
+_SCORING = ("score", "rank", "explain", "score-shards", "train", "eval")
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("score")(scoring(score, rows))
     app.command("rank")(scoring(rank, rows))
     app.command("explain")(scoring(explain, rows))
+    app.command("score-shards")(scoring(score_shards, rows))
     app.command("train")(scoring(train, rows, training_rows() if with_options else []))
     app.command("eval")(scoring(evaluate, rows))
     app.command("generate")(plain(generate))

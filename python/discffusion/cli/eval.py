@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discffusion._workers import rank
 from discffusion.cli.options import Setup
 from discffusion.cli.stages import Keep, Stages, staging
 from discffusion.errors import ConfigError
@@ -138,6 +139,8 @@ def evaluate(
     report = evaluation.evaluate(
         scorer, items, names, limit, output, resume, batch_items=batch_items, **how, verify=verify
     )
+    if rank().number > 0:
+        return  # the first of several processes that score together says what came out
     comparisons = {str(path): _compared(report, path, items, limit) for path in compare or ()}
     _show(setup, report, comparisons)
 

@@ -40,7 +40,8 @@ class Setup:
     training: dict[str, Any] = field(default_factory=dict)
 
     def scorer(self) -> Scorer:
-        """Loads the model. A wrong option is a usage error."""
+        """Loads the model, on a device of its own if there are several processes. A wrong option is a usage error."""
+        from discffusion._workers import local_device
         from discffusion.config import ScoreConfig
         from discffusion.scorer import Scorer
 
@@ -52,7 +53,7 @@ class Setup:
             self.model,
             revision=self.revision,
             variant=self.variant,
-            device=self.device,
+            device=local_device(self.device),
             dtype=self.dtype,
             config=config,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discffusion._workers import rank
 from discffusion.cli.options import Setup
 from discffusion.cli.score import describe
 from discffusion.errors import ConfigError
@@ -121,6 +122,8 @@ def train(
             patience=patience,
             max_steps=max_steps,
         )
+        if rank().number > 0:
+            return  # the first of several processes that train together says and writes what came out
         _write(trainer, history, output)
         found = {**describe(scorer), **_result(trainer, history, output)}
     if setup.json:

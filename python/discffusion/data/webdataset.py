@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
 from discffusion.data.options import chosen
 from discffusion.data.present import keep_present
-from discffusion.data.tar import Member, Shard, members, read_member, shards_of
+from discffusion.data.tar import Member, Shard, members, read_member, samples_of, shards_of
 from discffusion.errors import DatasetError
 
 __all__ = ["IMAGE_KEYS", "load"]
@@ -134,17 +134,9 @@ def _samples(
         if not allow_missing:
             raise DatasetError(f"{said}; make or fetch it again. To read what is there: allow_missing=True")
         notes.append(f"{shard.name} has no mark at its end, so files may be missing from it")
-    parts: dict[str, dict[str, Member]] = {}
-    for member in found:
-        path = PurePosixPath(member.name)
-        # the key ends at the first point of the last part, as the library webdataset has it
-        stem, _, extension = path.name.partition(".")
-        if not stem or not extension:
-            continue
-        sample = parts.setdefault((path.parent / stem).as_posix(), {})
-        if extension.lower() in sample:
-            raise DatasetError(f"{shard.path} holds {member.name!r} twice")
-        sample[extension.lower()] = member
+    parts, twice = samples_of(found)
+    if twice:
+        raise DatasetError(f"{shard.path} holds {next(iter(twice.values()))!r} twice")
     for key, sample in parts.items():
         image = next((sample[kind] for kind in IMAGE_KEYS if kind in sample and sample[kind].size), None)
         if wanted not in sample:

@@ -118,13 +118,21 @@ class Journal:
             os.fsync(self._file)
         if self._parquet and os.fstat(self._file).st_size > 0:
             rows = [row for row in (self.path, self._partial) if row.exists()]
-            parquet.write(self.path, distinct_rows(rows, self.found.duplicates()), self._settings)
+            try:
+                parquet.write(self.path, distinct_rows(rows, self.found.duplicates()), self._settings)
+            except DiscffusionError as error:
+                raise DiscffusionError(f"{error}; the rows are kept in {self._partial}") from None
             self._partial.unlink()
 
     @property
     def _partial(self) -> Path:
         assert self.path is not None
         return self.path.with_suffix(".partial.jsonl") if self._parquet else self.path
+
+    def also(self, paths: Iterable[Path]) -> None:
+        """Takes note of rows that other processes have written, or write."""
+        for path in paths:
+            self._gather(path)
 
     def _take_up(self, output: Path) -> None:
         assert self._file is not None

@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from discffusion._extras import need
 from discffusion.errors import DatasetError, DiscffusionError
+from discffusion.training.files import part_of
 
-__all__ = ["read", "settings_in", "write"]
+__all__ = ["notes_in", "read", "settings_in", "write"]
 
 _KINDS = {
     "key": "string",
@@ -40,7 +42,7 @@ _KINDS = {
     "seconds": "float64",
     "run": "string",
 }
-_SETTINGS = b"discffusion.settings"
+_OURS, _SETTINGS = b"discffusion.", "settings"
 _CHUNK = 8192
 
 
@@ -65,36 +67,63 @@ def read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def settings_in(path: Path) -> dict[str, Any] | None:
     """The settings that :func:`write` put into a file, or None."""
-    found = (_open(path).schema_arrow.metadata or {}).get(_SETTINGS)
-    try:
-        settings = json.loads(found) if found is not None else None
-    except ValueError:
-        return None
-    return settings if isinstance(settings, dict) else None
+    return notes_in(path).get(_SETTINGS)
 
 
-def write(path: Path, rows: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+def notes_in(path: Any) -> dict[str, dict[str, Any]]:
+    """The settings and other notes that :func:`write` put into a file, by name.
+
+    Args:
+        path: of the file, or the file itself, open.
+    """
+    found = {}
+    for name, data in (_open(path).schema_arrow.metadata or {}).items():
+        if not name.startswith(_OURS):
+            continue
+        try:
+            note = json.loads(data)
+        except ValueError:
+            continue
+        if isinstance(note, dict):
+            found[name[len(_OURS) :].decode(errors="replace")] = note
+    return found
+
+
+def write(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    columns: Mapping[str, str] = _KINDS,
+    notes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
     """Replaces the file at `path`, all or nothing.
+
+    Args:
+        columns: the columns and their types, as pyarrow names those.
+        notes: more to be kept with the rows, plain data.
 
     Raises:
         InstallationError: pyarrow is not installed.
     """
     arrow, parquet = need("pyarrow", "data"), need("pyarrow.parquet", "data")
-    kinds = {name: getattr(arrow, kind)() for name, kind in _KINDS.items()}
-    kinds["timesteps"] = arrow.list_(arrow.int32())
-    schema = arrow.schema(kinds.items(), metadata={_SETTINGS: json.dumps(settings).encode()})
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    kinds: dict[str, Any] = {name: getattr(arrow, kind)() for name, kind in columns.items()}
+    if "timesteps" in kinds:
+        kinds["timesteps"] = arrow.list_(arrow.int32())
+    told = {_SETTINGS: settings, **notes}
+    metadata = {_OURS + name.encode(): json.dumps(note).encode() for name, note in told.items()}
+    schema = arrow.schema(kinds.items(), metadata=metadata)
+    part = part_of(path)
     left = iter(rows)
     try:
         with parquet.ParquetWriter(part, schema, compression="zstd") as file:
             while chunk := list(islice(left, _CHUNK)):
-                columns = [_column(arrow, chunk, name, kind) for name, kind in kinds.items()]
-                file.write_table(arrow.Table.from_arrays(columns, schema=schema))
+                cells = [_column(arrow, chunk, name, kind) for name, kind in kinds.items()]
+                file.write_table(arrow.Table.from_arrays(cells, schema=schema))
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)
     except (arrow.ArrowException, OSError) as error:
-        raise DiscffusionError(f"{path} cannot be written: {error}; the rows are kept beside it") from None
+        raise DiscffusionError(f"{path} cannot be written: {error}") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -106,7 +135,7 @@ def _column(arrow: Any, rows: list[Mapping[str, Any]], name: str, kind: Any) -> 
     return arrow.array(values, type=kind)
 
 
-def _open(path: Path) -> Any:
+def _open(path: Any) -> Any:
     arrow, parquet = need("pyarrow", "data"), need("pyarrow.parquet", "data")
     try:
         return parquet.ParquetFile(path)

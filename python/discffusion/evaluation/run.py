@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from discffusion.evaluation.report import Report
 from discffusion.evaluation.rows import rows_of
 from discffusion.evaluation.scoring import Scoring
 from discffusion.evaluation.settings import digest, settings_of
+from discffusion.evaluation.shared import SharedRows
 from discffusion.scorer import Scorer
 from discffusion.staged import Staged
+from discffusion.training.group import Alone, joined
 from discffusion.training.plan import whole_number
 
 __all__ = ["evaluate", "reopen"]
@@ -45,6 +48,7 @@ def evaluate(
     stages: Sequence[int] | None = None,
     keep: float | Sequence[float] | None = None,
     verify: int = 0,
+    distributed: bool | None = None,
 ) -> Report:
     """Scores items and measures how well matching pairs are told from others.
 
@@ -69,6 +73,8 @@ def evaluate(
         stages, keep, verify: leave out candidates that have fallen behind, see :meth:`discffusion.Scorer.staged`. The
             report says what share of the work was done, and in how many of the first `verify` items the winner is
             that of all timesteps. Only what depends on the winner alone is then as without stages.
+        distributed: whether all processes that ``torchrun`` or ``accelerate launch`` started score together, each a
+            part of the items; None for yes, if there are several. All of them return the report of one process.
 
     Returns:
         The values with their 95 % intervals, and the scores as ``records``.
@@ -86,15 +92,29 @@ def evaluate(
     facts = described(scorer)
     settings = settings_of(facts, questions.name, questions.about)
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(output, settings, resume))
-        told = stack.enter_context(showing(progress, len(questions)))
+        group = stack.enter_context(joined(str(getattr(scorer, "device", "cpu")), distributed))
+        if group.size > 1 and isinstance(scorer, Staged):
+            raise ConfigError("stages are of one process; score without them, or with distributed=False")
+        shared = None
+        if output is not None and (group.size > 1 or SharedRows.begun(output)):
+            shared = SharedRows(output, settings, resume, group)
+        journal = stack.enter_context(
+            Journal(output if group.size == 1 else None, settings, resume)
+            if shared is None
+            else shared.journal()
+        )
+        told = stack.enter_context(showing(progress if group.rank == 0 else False, len(questions)))
         constant = {"dataset": questions.name, **columns(facts)}
         run = _Run(scoring, journal, constant, told)
-        for block in scoring.blocks(questions):
-            run.block(block)
+        for number, block in enumerate(scoring.blocks(questions)):
+            run.block(block, own=number % group.size == group.rank)
         journal.finish()
+        records = run.records if group.size == 1 else _together(run.records, group)
+        if shared is not None:
+            shared.merge({record.key: place for place, record in enumerate(records)})
     notes = scorer.notes() if isinstance(scorer, Staged) else []
-    return _report(questions, run.records, names, settings, constant["model"], run.cut, journal.path, notes)
+    path = journal.path if shared is None else shared.path
+    return _report(questions, records, names, settings, constant["model"], run.cut, path, notes)
 
 
 def reopen(
@@ -137,18 +157,25 @@ class _Run:
         self.cut: dict[str, int] = {}
         self._scoring, self._journal, self._constant, self._told = scoring, journal, constant, told
 
-    def block(self, block: list[Question]) -> None:
+    def block(self, block: list[Question], own: bool) -> None:
+        """Scores a block, if it is this process's `own`; in place of others' scores there are zeros."""
         where = str(self._journal.path)
+        tokens = self._scoring.tokens(text for question in block for text in question.texts)
+        if not own:
+            self._keep(block, [np.zeros(question.item.match.shape) for question in block], tokens)
+            return
         known = [self._journal.found.scores(question, where) for question in block]
         new = any(np.isnan(values).any() for values in known)
-        tokens = self._scoring.tokens(text for question in block for text in question.texts)
         scores = self._score(block, known, tokens) if new else known
         self._scoring.remember(block, scores)
+        self._keep(block, scores, tokens)
+        self._tell(0.0, new)
+
+    def _keep(self, block: list[Question], scores: list[NDArray[np.float64]], tokens: Any) -> None:
         for question, values in zip(block, scores, strict=True):
             self.records.append(_record(question, values))
             if tokens is not None:
                 self.cut.update({text: tokens[text][0] for text in question.texts if tokens[text][1]})
-        self._tell(0.0, new)
 
     def _score(
         self, block: list[Question], known: list[NDArray[np.float64]], tokens: Any
@@ -189,6 +216,15 @@ def _record(question: Question, scores: NDArray[np.float64]) -> Record:
     return Record(
         item.key, scores, item.match, item.group, question.references, question.texts, dict(item.meta or {})
     )
+
+
+def _together(records: list[Record], group: Alone) -> list[Record]:
+    """The records with the scores of all processes, each of which has zeros where others scored: the sum is exact."""
+    flat = np.concatenate([record.scores.ravel() for record in records]) if records else np.zeros(0)
+    ends = np.cumsum([record.scores.size for record in records])[:-1]
+    parts = np.split(group.sum(flat), ends)
+    pairs = zip(records, parts, strict=True)
+    return [replace(record, scores=part.reshape(record.scores.shape)) for record, part in pairs]
 
 
 def _check_finite(question: Question, scores: NDArray[np.float64]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 from pathlib import Path
+
+__all__ = ["host_and_process", "part_of", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -13,7 +17,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces the file at `path` by `data`, all or nothing, also when the machine stops meanwhile."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = part_of(path)
     try:
         with part.open("wb") as file:
             file.write(data)
@@ -22,3 +26,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """The name beside `path` that it is written under first; no two writers have the same, on any machine."""
+    host, process = host_and_process()
+    return path.with_name(f".{path.name}.{host}.{process}.{secrets.token_hex(4)}.tmp")
+
+
+def host_and_process() -> tuple[str, int]:
+    """What names begin with that :func:`part_of` makes."""
+    return socket.gethostname().replace("/", "-"), os.getpid()

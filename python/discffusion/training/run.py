@@ -12,6 +12,8 @@ from discffusion.images import prepare
 from discffusion.training.bar import Report
 from discffusion.training.calls import Calls
 from discffusion.training.folder import Folder
+from discffusion.training.follow import follow
+from discffusion.training.group import Alone, part_of
 from discffusion.training.history import History
 from discffusion.training.items import Items
 from discffusion.training.plan import Plan
@@ -35,6 +37,7 @@ class Run:
         trainer: whom it is for; it shows the run's deltas and history meanwhile.
         core: the core's trainer, which has not moved yet.
         settings: what must be the same when the run is taken up again.
+        folder: of the run; None in all processes of a group but the first, which alone writes.
     """
 
     def __init__(
@@ -47,11 +50,12 @@ class Run:
         settings: dict[str, Any],
         folder: Folder | None,
         calls: Calls,
+        group: Alone,
     ) -> None:
         self.history = History()
         self.plan, self.settings = plan, settings
         self._trainer, self._core, self._folder, self._calls = trainer, core, folder, calls
-        self._train, self._validation = train, validation
+        self._train, self._validation, self._group = train, validation, group
         self._order: tuple[int, list[int]] | None = None
         self._best: _core.Deltas | None = None
         self._first = 0  # steps done before
@@ -71,23 +75,36 @@ class Run:
             again: whether to go on from the last state there is.
             starts: digests of the deltas that the run may have started from.
         """
-        if self._folder is None:
-            return
-        self._folder.clean()
-        found = resume(self._folder, self._core, scorer, self.settings, starts) if again else None
+        if self._folder is not None:
+            self._take_up(self._folder, scorer, again, starts)
+        if self._group.size > 1:
+            told: dict[str, Any] = {
+                "first": self._first,
+                "settings": self.settings,
+                "rows": [dict(row) for row in self.history],
+            }
+            told, self._best = follow(self._group, self._core, scorer, told, self._best)
+            self._first, self.settings = told["first"], told["settings"]
+            self.history = History(told["rows"])
+
+    def _take_up(
+        self, folder: Folder, scorer: _core.Scorer, again: bool, starts: Callable[[], set[str]]
+    ) -> None:
+        folder.clean()
+        found = resume(folder, self._core, scorer, self.settings, starts) if again else None
         done = self._core.steps
         if done > self.plan.total:
             raise ConfigError(
-                f"the run in {str(self._folder.path)!r} has done {done} steps, and {self.plan.total} are asked for; "
+                f"the run in {str(folder.path)!r} has done {done} steps, and {self.plan.total} are asked for; "
                 "raise epochs or max_steps, give another checkpoint_dir, or start over with resume=False"
             )
         if found is None:
-            self._folder.prune((), ())
+            folder.prune((), ())
         else:
             self.settings, self._best = found.settings, found.best
             self._states = [(done, len(found.validations))]
         self._first = done
-        self.history = History(self._folder.rewind(done, found.validations if found else ()))
+        self.history = History(folder.rewind(done, found.validations if found else ()))
 
     def train(self, report: Report) -> None:
         """Runs to the end. What ends it before leaves the state of the last whole step in the folder."""
@@ -125,15 +142,30 @@ class Run:
         if core.steps == 0 and is_open and not plan.in_batch:
             self._calibrate(order[: max(plan.batch_size, _CALIBRATION)])
         indices = plan.batch(order, place)
-        self._gather(indices)
+        part = part_of(len(indices), self._group)
+        self._gather([indices[place] for place in part])
         try:
             # Ctrl-C may strike between the end of a call and the use of its value; within extend it cannot
-            self._done.extend(map(core.step, [indices], [plan.total]))
+            if self._group.size == 1:
+                self._done.extend(map(core.step, [indices], [plan.total]))
+            else:
+                self._done.extend(map(self._shared_step, [indices], [part]))
         except DatasetError as error:
             keys = ", ".join(repr(self._train[index].key) for index in indices)
             raise DatasetError(f"in a batch of {keys}: {error}") from None
         self._note()
         self._calls.step(self._trainer, self.history[-1])
+
+    def _shared_step(self, indices: list[int], part: range) -> str:
+        """A step whose gradient is the sum of what each process finds for its part of the batch."""
+        while True:
+            gradient, statistics = self._core.share(
+                [indices[place] for place in part], part.start, len(indices)
+            )
+            gradient, statistics = self._group.sum(gradient), self._group.sum(statistics)
+            report = self._core.apply(gradient, statistics, self.plan.total)
+            if report is not None:
+                return report
 
     def _note(self) -> None:
         """Puts what is done into the history, once, also if it was cut off when it was called before."""
@@ -180,7 +212,7 @@ class Run:
 
     def _validate(self, items: Items) -> None:
         step, best = self._core.steps, self.history.best
-        figures = measure(self._trainer.scorer, items)
+        figures = measure(self._trainer.scorer, items, self._group)
         if best is None or figures["accuracy"] > best["accuracy"]:
             self._best = self._core.deltas()
             if self._folder is not None:  # before the state that tells of them

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.errors import DatasetError, DiscffusionError
+from discffusion.training.group import Alone, part_of
 from discffusion.training.history import History
 from discffusion.training.items import Items, comparable
 
@@ -33,10 +34,10 @@ def compare(scores: NDArray[np.float64], match: NDArray[np.bool_]) -> tuple[int,
     return won, ties, total
 
 
-def measure(scorer: Scorer, items: Items) -> dict[str, Any]:
-    """The share of comparisons that `scorer` wins; a tie is not won."""
+def measure(scorer: Scorer, items: Items, group: Alone) -> dict[str, Any]:
+    """The share of comparisons that `scorer` wins; a tie is not won. Each process of `group` scores a part of them."""
     won = ties = total = 0
-    for index in range(len(items)):
+    for index in part_of(len(items), group):
         item = items[index]
         if not any(comparable(item.match)):
             continue
@@ -46,6 +47,7 @@ def measure(scorer: Scorer, items: Items) -> dict[str, Any]:
             raise type(error)(f"validation item {item.key!r}: {error}") from error
         found = compare(scores, item.match)
         won, ties, total = won + found[0], ties + found[1], total + found[2]
+    won, ties, total = group.sum(np.array([won, ties, total], np.int64)).tolist()
     if total == 0:
         raise DatasetError(
             "validation compares nothing: no item holds a matching pair beside one that does not match"

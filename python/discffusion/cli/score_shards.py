@@ -1,0 +1,160 @@
+"""``discffusion score-shards``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from discffusion.cli.options import Setup
+from discffusion.errors import DatasetError
+
+if TYPE_CHECKING:
+    from discffusion.scorer import Scorer
+
+_SHARDS = "Shards"
+_WORKERS = "Workers"
+
+
+def score_shards(
+    setup: Setup,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN... OUT",
+            help="Shards (.tar, .parquet, .jsonl), folders, patterns or addresses of them, and the folder for rows.",
+            show_default=False,
+        ),
+    ],
+    text_key: Annotated[
+        str, typer.Option(help="In tars, the extension of captions.", rich_help_panel=_SHARDS)
+    ] = "txt",
+    json_text_key: Annotated[
+        str | None,
+        typer.Option(help="In tars, the field of .json with the caption.", rich_help_panel=_SHARDS),
+    ] = None,
+    caption_lines: Annotated[
+        bool,
+        typer.Option("--caption-lines", help="In tars, each line is a caption.", rich_help_panel=_SHARDS),
+    ] = False,
+    image: Annotated[
+        str, typer.Option(help="In tables, the column of images.", rich_help_panel=_SHARDS)
+    ] = "image",
+    text: Annotated[
+        str, typer.Option(help="In tables, the column of texts.", rich_help_panel=_SHARDS)
+    ] = "text",
+    key: Annotated[
+        str | None,
+        typer.Option(help="In tables, a column that is copied to the rows.", rich_help_panel=_SHARDS),
+    ] = None,
+    image_root: Annotated[
+        str | None,
+        typer.Option(
+            help="Where relative paths of images start from.",
+            show_default="beside the shard",
+            rich_help_panel=_SHARDS,
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing",
+            help="Read tars without the mark of their end too.",
+            rich_help_panel=_SHARDS,
+        ),
+    ] = False,
+    shard_index: Annotated[
+        int | None,
+        typer.Option(
+            help="Score every num-shards-th shard from this one on.",
+            show_default="from torchrun or SLURM",
+            rich_help_panel=_WORKERS,
+        ),
+    ] = None,
+    num_shards: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of such shares.", show_default="from torchrun or SLURM", rich_help_panel=_WORKERS
+        ),
+    ] = None,
+    launcher: Annotated[
+        Literal["process", "ray"],
+        typer.Option(help="This process, or actors of Ray Data.", rich_help_panel=_WORKERS),
+    ] = "process",
+    actors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N or N,N",
+            help="On Ray, how many actors, or the fewest and the most.",
+            show_default="one a device",
+            rich_help_panel=_WORKERS,
+        ),
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Say how far the work of all workers is; score nothing.")
+    ] = False,
+    deltas: Annotated[
+        str | None, typer.Option(help="File of deltas to score with.", rich_help_panel="Model")
+    ] = None,
+) -> None:
+    """Score many shards of images with texts, one parquet file a shard, with any number of workers.
+
+    Finished shards are skipped, so workers may die and be started again. What is wrong with an image or a text is told
+    in its row; a shard that cannot be read is reported, and the exit status is 1 when the others are done.
+
+    Examples: `discffusion score-shards "laion/{00000..00999}.tar" rows --shard-index 3 --num-shards 8`,
+    `srun -n 8 discffusion score-shards s3://bucket/laion s3://bucket/rows` and
+    `discffusion score-shards laion rows --launcher ray`
+    """
+    if len(paths) < 2:
+        raise typer.BadParameter("give shards and a folder for the rows: score-shards IN... OUT")
+    *inputs, output = paths
+    from discffusion import shards
+
+    if summary:
+        found = shards.summarize(inputs, output)
+    else:
+        found = shards.score_shards(
+            inputs,
+            output,
+            partial(_scorer, setup, deltas),
+            shard_index=shard_index,
+            num_shards=num_shards,
+            launcher=launcher,
+            actors=_actors(actors),
+            text_key=text_key,
+            json_text_key=json_text_key,
+            caption_lines=caption_lines,
+            image=image,
+            text=text,
+            key=key,
+            image_root=image_root,
+            allow_missing=allow_missing,
+        )
+    typer.echo(found.to_json() if setup.json else str(found))
+    if found.failed:
+        name, message = next(iter(sorted(found.failed.items())))
+        more = f" (and {len(found.failed) - 1} more)" if len(found.failed) > 1 else ""
+        raise DatasetError(f"shard {name} could not be read{more}: {message}")
+
+
+def _scorer(setup: Setup, deltas: str | None) -> Scorer:
+    scorer = setup.scorer()
+    if deltas is not None:
+        scorer.load_deltas(deltas)
+    return scorer
+
+
+def _actors(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    raise typer.BadParameter(f"--actors is {text!r}; expected a number, or the fewest and the most, as 2,8")

@@ -1,0 +1,129 @@
+"""Processes that do one piece of work together, as ``torchrun`` or ``accelerate launch`` starts them.
+
+They talk through ``torch.distributed``: gloo on CPUs, NCCL on CUDA devices. What goes between them are numbers and
+bytes, never pickled objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion._workers import local_index, rank
+from discffusion.errors import ConfigError, DiscffusionError
+
+__all__ = ["Alone", "Group", "joined", "part_of"]
+
+Array = TypeVar("Array", NDArray[np.float32], NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8])
+
+
+class Alone:
+    """One process that does everything."""
+
+    rank, size = 0, 1
+
+    def sum(self, values: Array) -> Array:
+        """The sum over all processes, the same to the last bit in each."""
+        return values
+
+    def tell(self, data: bytes | None) -> bytes:
+        """What the first process says, in all of them."""
+        assert data is not None
+        return data
+
+
+class Group(Alone):
+    """Several processes.
+
+    Args:
+        device: where numbers must be to be sent, as torch names it.
+    """
+
+    def __init__(self, device: str) -> None:
+        import torch
+        import torch.distributed as dist
+
+        self._torch, self._dist, self._device = torch, dist, device
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    def sum(self, values: Array) -> Array:
+        """The sum over all processes, the same to the last bit in each."""
+        tensor = self._torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+        self._sent(self._dist.all_reduce, tensor)
+        found: Array = tensor.cpu().numpy()
+        return found
+
+    def tell(self, data: bytes | None) -> bytes:
+        """What the first process says, in all of them."""
+        first = data if self.rank == 0 and data is not None else b""
+        length = int(self._first(np.array([len(first)], np.int64))[0])
+        content = np.frombuffer(first, np.uint8) if self.rank == 0 else np.zeros(length, np.uint8)
+        return self._first(content).tobytes() if length else b""
+
+    def _first(self, values: Array) -> Array:
+        tensor = self._torch.from_numpy(values.copy()).to(self._device)
+        self._sent(self._dist.broadcast, tensor, 0)
+        found: Array = tensor.cpu().numpy()
+        return found
+
+    def _sent(self, send: Any, *arguments: Any) -> None:
+        try:
+            send(*arguments)
+        except RuntimeError as error:  # of gloo and NCCL alike
+            raise DiscffusionError(
+                f"process {self.rank} of {self.size} lost the others ({error}); start all of them again"
+            ) from None
+
+
+@contextmanager
+def joined(device: str, together: bool | None) -> Iterator[Alone]:
+    """The processes that were started beside this one, or this one alone.
+
+    Args:
+        device: of the model, as ``"cpu"`` or ``"cuda:0"``.
+        together: whether they share the work; None for yes, if a launcher told of several (``RANK``, ``WORLD_SIZE``).
+
+    Raises:
+        ConfigError: they are to, and no launcher told of them.
+    """
+    if together is not None and not isinstance(together, bool):
+        raise ConfigError(f"distributed is {together!r}; expected True, False or None")
+    told = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if together and not told:
+        raise ConfigError(
+            "distributed=True needs processes that a launcher starts: torchrun --nproc-per-node 4 script.py"
+        )
+    if together is False or rank().of == 1:
+        yield Alone()
+        return
+    import torch
+    import torch.distributed as dist
+
+    own = not dist.is_initialized()
+    if own:
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
+        # without it, the address of a single machine is what torchrun uses too
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29500")
+        # one process may be at work for hours before the others hear of it; that it died they hear at once
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(days=1))
+    on_gpu = dist.get_backend() == "nccl"
+    try:
+        yield Group(
+            (device if device.startswith("cuda") else f"cuda:{local_index() or 0}") if on_gpu else "cpu"
+        )
+    finally:
+        if own:
+            dist.destroy_process_group()
+
+
+def part_of(count: int, group: Alone) -> range:
+    """This process's places among `count`: next to each other, in the order of ranks, as even as can be."""
+    return range(count * group.rank // group.size, count * (group.rank + 1) // group.size)

@@ -1,0 +1,146 @@
+//! A step in two halves, between which workers that share a batch add up what they found.
+
+use tch::{Kind, Tensor};
+
+use super::batch::{Share, Total};
+use super::heads::HeadStatistics;
+use super::{Report, Session};
+use crate::torch::to_vec;
+use crate::{Error, Result};
+
+/// What a share of a batch gave beside the gradients on the leaves. Shares add up to the batch.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    loss: f64,
+    active: f64,
+    rows: usize,
+    needed_rows: usize,
+    backward_rows: usize,
+    heads: HeadStatistics,
+}
+
+/// The gradient of a share, and what else of it is to be added up.
+#[derive(Debug, Clone)]
+pub struct Gradient {
+    /// All trained tensors' one after the other.
+    pub values: Vec<f32>,
+    /// Loss, shares and counts, in an order that depends on the model alone.
+    pub statistics: Vec<f64>,
+}
+
+/// How many statistics there are before those of heads.
+const COUNTS: usize = 5;
+
+impl Session {
+    /// The first half of a step: the gradient of some items of a batch. `indices` may be empty.
+    ///
+    /// # Errors
+    /// `Config` if the items of a batch are compared with each other, which takes all of them; as
+    /// [`Session::step`] besides.
+    pub fn share(&mut self, indices: &[usize], share: Share) -> Result<Gradient> {
+        if self.options().in_batch && share.of != indices.len() {
+            return Err(Error::Config(
+                "in_batch compares all items of a batch, so that workers cannot share it; train on one, or without \
+                 in_batch"
+                    .into(),
+            ));
+        }
+        if self.temperature.is_none() {
+            return Err(Error::Internal(anyhow::anyhow!("a shared step needs a temperature that all workers have")));
+        }
+        let outcome = self.backward(indices, share)?;
+        let mut values = Vec::with_capacity(self.parameters());
+        for tensor in &self.trained {
+            let gradient = tensor.grad();
+            values.extend(if gradient.defined() { to_vec(&gradient) } else { vec![0.0; tensor.numel()] });
+        }
+        let counts = [outcome.rows, outcome.needed_rows, outcome.backward_rows].map(|count| count as f64);
+        let mut statistics = vec![outcome.loss, outcome.active];
+        statistics.extend(counts);
+        statistics.extend(outcome.heads.flat(self.model.sites()));
+        Ok(Gradient { values, statistics })
+    }
+
+    /// The second half of a step, with what all workers' shares add up to; None if the gradient was too large for half
+    /// precision, and the first half is to be done again.
+    ///
+    /// # Errors
+    /// `Internal` if the numbers are of another model; `Training` as [`Session::step`].
+    pub fn apply(&mut self, gradient: &Gradient, total: u64) -> Result<Option<Report>> {
+        let sites = self.model.sites();
+        let heads = sites.iter().map(|site| site.heads as usize + 1).sum::<usize>();
+        if gradient.values.len() != self.parameters() || gradient.statistics.len() != COUNTS + heads {
+            return Err(Error::Internal(anyhow::anyhow!("a gradient of another model")));
+        }
+        let counts = &gradient.statistics;
+        let outcome = Outcome {
+            loss: counts[0],
+            active: counts[1],
+            rows: counts[2] as usize,
+            needed_rows: counts[3] as usize,
+            backward_rows: counts[4] as usize,
+            heads: HeadStatistics::from_flat(sites, &counts[COUNTS..]),
+        };
+        let mut left = gradient.values.as_slice();
+        for tensor in &self.trained {
+            let (own, rest) = left.split_at(tensor.numel());
+            left = rest;
+            let own = Tensor::from_slice(own).view(tensor.size().as_slice());
+            let own = own.to_device(tensor.device()).to_kind(Kind::Float);
+            write_gradient(tensor, &own);
+        }
+        self.finish(&outcome, total)
+    }
+
+    /// Gradients of a share of a batch on the leaves, and what they come with.
+    pub(super) fn backward(&mut self, indices: &[usize], share: Share) -> Result<Outcome> {
+        let before = std::mem::take(&mut self.heads);
+        let found = self.backpropagate(indices, share);
+        let heads = std::mem::replace(&mut self.heads, before);
+        let Total { loss, active, rows, needed_rows, backward_rows, .. } = found?;
+        Ok(Outcome { loss, active, rows, needed_rows, backward_rows, heads })
+    }
+
+    /// The optimiser's step with the gradients on the leaves; None if they were too large for half precision.
+    pub(super) fn finish(&mut self, outcome: &Outcome, total: u64) -> Result<Option<Report>> {
+        let norm = self.gradient_norm();
+        if !norm.is_finite() {
+            if self.scale <= 1.0 {
+                return Err(Error::Training(format!(
+                    "the gradient of step {} is no finite number; nothing was changed. Try a smaller learning_rate, \
+                     gradient_clip, or dtype=\"float32\"",
+                    self.steps()
+                )));
+            }
+            // Too large for half precision: again, with less headroom.
+            self.scale /= 2.0;
+            return Ok(None);
+        }
+        let rate = self.options.rate(self.steps(), total);
+        let limit = self.options.gradient_clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
+        self.optimizer.step(&mut self.trained, rate, limit / self.scale);
+        self.heads.add(&outcome.heads);
+        self.needed = 0.9 * self.needed + 0.1 * outcome.needed_rows as f64 / outcome.rows.max(1) as f64;
+        Ok(Some(Report {
+            step: self.steps(),
+            loss: outcome.loss,
+            temperature: self.temperature.unwrap_or(1.0),
+            learning_rate: rate,
+            gradient_norm: norm,
+            active: outcome.active,
+            rows: outcome.rows,
+            backward_rows: outcome.backward_rows,
+        }))
+    }
+}
+
+/// Puts numbers where autograd keeps the gradient of a leaf.
+fn write_gradient(leaf: &Tensor, values: &Tensor) {
+    let mut gradient = leaf.grad();
+    if !gradient.defined() {
+        // tch has no way to set it, but a backward pass of `leaf · values` leaves just that there
+        tch::with_grad(|| (leaf * values).sum(Kind::Float).backward());
+        return;
+    }
+    tch::no_grad(|| gradient.copy_(values));
+}
