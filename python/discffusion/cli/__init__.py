@@ -13,6 +13,7 @@ import typer
 
 import discffusion
 from discffusion.cli.bench import bench
+from discffusion.cli.demo import demo
 from discffusion.cli.eval import evaluate
 from discffusion.cli.explain import explain
 from discffusion.cli.generate import generate
@@ -27,7 +28,7 @@ from discffusion.cli.train import train
 __all__ = ["build_app", "main"]
 
 # commands that have the options of a score
-_SCORING = ("score", "rank", "explain", "score-shards", "train", "eval")
+_SCORING = ("score", "rank", "explain", "score-shards", "train", "eval", "demo")
 
 
 def main() -> None:
@@ -58,6 +59,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("generate")(plain(generate))
     app.command("reproduce")(plain(reproduce))
     app.command("bench")(plain(bench))
+    app.command("demo")(scoring(demo, rows))
     app.command("info")(plain(info))
     return app
 
