@@ -21,6 +21,7 @@ mod _core {
     use super::deltas::Deltas;
     #[pymodule_export]
     use super::explain::explain;
+    #[pymodule_export]
     use super::generate::{decode_latents, generate, generate_check};
     #[pymodule_export]
     use super::images::{decode_image, preprocess_image};

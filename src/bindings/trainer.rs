@@ -15,6 +15,9 @@ use crate::config::{ScoreConfig, TrainConfig, train_options as options};
 use crate::train::{Gradient, Session, Share, order};
 use crate::{Error, Result};
 
+/// A gradient, float32 `[parameters]`, and what is added up beside it, float64.
+type Shared<'py> = (Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>);
+
 /// Training under way; one call at a time.
 #[pyclass(frozen, module = "discffusion._core")]
 pub struct Trainer(Mutex<Session>);
@@ -102,13 +105,7 @@ impl Trainer {
 
     /// The first half of a step that workers share: the gradient of these items, which stand from `first` on in a
     /// batch of `of`, float32 `[parameters]`; and float64 numbers to be added up beside.
-    fn share<'py>(
-        &self,
-        py: Python<'py>,
-        indices: Vec<usize>,
-        first: usize,
-        of: usize,
-    ) -> PyResult<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>)> {
+    fn share<'py>(&self, py: Python<'py>, indices: Vec<usize>, first: usize, of: usize) -> PyResult<Shared<'py>> {
         let found = enter(py, |_| self.session().share(&indices, Share { first, of }))?;
         Ok((found.values.into_pyarray(py), found.statistics.into_pyarray(py)))
     }

@@ -119,6 +119,7 @@ impl Model {
             sites: &vec![false; self.sites().len()],
             map: MapKind::Probs,
             keep: &|_, map| map.shallow_clone(),
+            digest: None,
             alter: None,
             prediction: true,
         };

@@ -82,7 +82,8 @@ impl Model {
         let apart = maps.kind != config.map && config.method != Method::Denoising;
         let total = plan.units.len() + if apart { with_text.len() } else { 0 };
         // Shares are float64 and as large as a map: fewer evaluations at a time than for a score alone.
-        let size = config.batch_size.unwrap_or_else(|| self.auto_batch(scene.latents.size()[2..].iter().product()).min(8));
+        let size =
+            config.batch_size.unwrap_or_else(|| self.auto_batch(scene.latents.size()[2..].iter().product()).min(8));
         let mut batches = Batches::new(size, total, told);
         let nothing = vec![false; shown.len()];
         if apart {

@@ -61,9 +61,12 @@ pub fn launch(
     loaded((program, kind, index))?.launch(function, grid, stream, arguments.collect())
 }
 
+/// A program on its device, or why there is none.
+type Loaded = Result<Arc<Module>, String>;
+
 /// The program on its device; compiled once, about 0.1 s, and never again if that failed.
-fn loaded(key: Key) -> Result<Arc<Module>, String> {
-    static LOADED: Mutex<Option<HashMap<Key, Result<Arc<Module>, String>>>> = Mutex::new(None);
+fn loaded(key: Key) -> Loaded {
+    static LOADED: Mutex<Option<HashMap<Key, Loaded>>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let make = || {
         let (program, kind, index) = key;
