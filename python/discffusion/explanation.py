@@ -135,7 +135,7 @@ class Explanation:
     @cached_property
     def per_timestep(self) -> NDArray[np.float64]:
         """What each timestep adds to the score, the denoising term included: float64 ``[steps]``."""
-        found = self.denoising_per_timestep.copy()
+        found: NDArray[np.float64] = self.denoising_per_timestep.copy()
         for of_layer in self.contributions.values():
             found += of_layer.sum(axis=(1, 2))
         return found

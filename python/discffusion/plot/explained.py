@@ -103,7 +103,7 @@ def _word_grid(
 def _row_height(explanation: Explanation) -> float:
     """Of the grid of words, inches: a picture of the image's ratio, within reason, and two lines above it."""
     height, width = explanation.image.shape[:2]
-    return 1.7 * min(max(height / width, 0.3), 2.0) + 0.45
+    return 1.7 * min(max(float(height / width), 0.3), 2.0) + 0.45
 
 
 def _bars(axes: Any, explanation: Explanation) -> None:
