@@ -28,7 +28,6 @@ def train(
     )
     history = trainer.fit(
         Drawn(7),
-        Drawn(3, first=20),
         epochs=3,
         batch_size=3,
         checkpoint_dir=folder,
