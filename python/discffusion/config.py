@@ -169,6 +169,11 @@ def option_table() -> list[dict[str, Any]]:
     return table
 
 
+def preset_names() -> list[str]:
+    """The names that :meth:`ScoreConfig.preset` takes, the default first."""
+    return list(_presets())
+
+
 def _presets() -> dict[str, dict[str, Any]]:
     presets: dict[str, dict[str, Any]] = json.loads(_native.core().config_presets())
     return presets

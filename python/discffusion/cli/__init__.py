@@ -13,6 +13,7 @@ import typer
 
 import discffusion
 from discffusion.cli.bench import bench
+from discffusion.cli.demo import demo
 from discffusion.cli.eval import evaluate
 from discffusion.cli.info import info
 from discffusion.cli.options import option_rows, plain, scoring, training_rows
@@ -24,7 +25,7 @@ from discffusion.cli.train import train
 __all__ = ["build_app", "main"]
 
 # commands that have the options of a score
-_SCORING = ("score", "rank", "train", "eval")
+_SCORING = ("score", "rank", "train", "eval", "demo")
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("eval")(scoring(evaluate, rows))
     app.command("reproduce")(plain(reproduce))
     app.command("bench")(plain(bench))
+    app.command("demo")(scoring(demo, rows))
     app.command("info")(plain(info))
     return app
 

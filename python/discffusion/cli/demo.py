@@ -1,0 +1,63 @@
+"""``discffusion demo``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from discffusion.cli.options import Setup
+from discffusion.errors import ConfigError
+
+_SERVER = "Server"
+
+
+def demo(
+    setup: Setup,
+    deltas: Annotated[
+        list[str] | None,
+        typer.Option(help="A file of deltas that can be chosen; give it again for more.", show_default=False),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; 0.0.0.0 for everybody.", rich_help_panel=_SERVER)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.", rich_help_panel=_SERVER)
+    ] = 7860,
+    max_megabytes: Annotated[
+        int, typer.Option(min=1, help="Largest image file taken, in MB.", rich_help_panel=_SERVER)
+    ] = 20,
+    max_megapixels: Annotated[
+        int,
+        typer.Option(min=1, max=178, help="Largest image taken, in million pixels.", rich_help_panel=_SERVER),
+    ] = 40,
+) -> None:
+    """Serve a page to this machine's browser: scores, ranking and word maps of an image and several texts.
+
+    Presets and deltas can be switched on the page; options of a score are set on top of each preset. Nothing is sent to
+    any other machine. Needs `pip install "discffusion[demo]"`. Ctrl-C ends it.
+
+    Example: `discffusion demo --deltas few-shot/deltas.safetensors`
+    """
+    from discffusion._extras import need
+    from discffusion.demo import Desk, Limits, serve
+
+    need("gradio", "demo")  # before the model is loaded
+    limits = Limits(bytes=max_megabytes * 1024**2, pixels=max_megapixels * 1_000_000)
+    with setup.scorer() as scorer:
+        try:
+            desk = Desk(scorer, setup.fields, tuple(deltas or ()), limits)
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from None
+        serve(
+            desk, host=host, port=port, preset=setup.config, ready=lambda url: _ready(url, host, setup.json)
+        )
+
+
+def _ready(url: str, host: str, as_json: bool) -> None:
+    typer.echo(json.dumps({"url": url}) if as_json else url)
+    sys.stdout.flush()
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        print(f"discffusion: whoever reaches {host} of this machine can use the page", file=sys.stderr)
