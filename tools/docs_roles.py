@@ -1,4 +1,4 @@
-"""Docstrings name others by roles (a colon, the role, a colon, the name in backticks); the site shows the name as code."""
+"""For the docs: docstrings name others by roles (``:class:`Name```); the site shows the name as code."""
 
 from __future__ import annotations
 
