@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from discffusion.plot.figure import picture
 from discffusion.reproduce.bench import Bench
-from discffusion.reproduce.drawing import picture
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.pictures import STEPS, asked, pictures
 from discffusion.reproduce.result import Result
