@@ -223,10 +223,10 @@ pub fn from_tch(error: &tch::TchError) -> Error {
 fn from_text(text: &str) -> Error {
     // libtorch appends a C++ stack trace; the first line says what happened.
     let first = text.lines().next().unwrap_or(text);
-    if ["out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc"]
-        .iter()
-        .any(|sign| text.contains(sign))
-    {
+    let starved = ["out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc"];
+    // oneDNN does not say why; but a kernel that it had described and then cannot make is one that it has no room for.
+    let (made, described) = ("could not create a primitive", "could not create a primitive descriptor");
+    if starved.iter().any(|sign| text.contains(sign)) || text.contains(made) && !text.contains(described) {
         return Error::OutOfMemory(format!("{first}; use a smaller batch_size or resolution"));
     }
     Error::Internal(anyhow::anyhow!("{first}"))

@@ -1,6 +1,6 @@
 //! The door: panics, interruption, devices.
 
-use discffusion::torch::{ahead, check_interrupt, guarded, parse_device, parse_dtype};
+use discffusion::torch::{ahead, check_interrupt, from_tch, guarded, parse_device, parse_dtype};
 use discffusion::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -22,6 +22,13 @@ fn a_libtorch_exception_becomes_an_error_of_one_line() {
 fn an_impossible_allocation_is_out_of_memory() {
     let outcome: Result<Tensor> = guarded(|| false, || Ok(Tensor::ones([1 << 46], (Kind::Float, Device::Cpu))));
     assert_eq!(outcome.unwrap_err().kind(), "OutOfMemoryError");
+}
+
+#[test]
+fn a_kernel_without_room_is_out_of_memory_and_one_that_does_not_exist_is_not() {
+    let kind = |text: &str| from_tch(&tch::TchError::Torch(text.into())).kind();
+    assert_eq!(kind("could not create a primitive"), "OutOfMemoryError");
+    assert_ne!(kind("could not create a primitive descriptor for a convolution forward primitive"), "OutOfMemoryError");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,5 +25,6 @@ def note(event: str, arguments: tuple[Any, ...]) -> None:
         file.write(f"{host if isinstance(host, str) else (host or b'').decode()}\n")
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts deaf to it
 sys.addaudithook(note)
 main()

@@ -41,13 +41,14 @@ def test_mcnemar_of_many_trials() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=12))
 def test_sign_flips_of_few_groups_are_scipys_exact_test(parts: list[int]) -> None:
-    values = np.array(parts, float) / 7
-    held = [value for value in values if value != 0] or [0.0]
+    values = np.array(parts, float) / 7  # sums that are equal but for rounding
+    # The p-value is that of the whole numbers, whose sums scipy takes without rounding.
+    held = [part for part in parts if part != 0] or [0]
     if len(held) == 1:  # scipy wants two
         assert sign_flip(values) == 1
         return
     expected = stats.permutation_test(
-        (np.array(held),), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+        (np.array(held, float),), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
     )
     # scipy doubles the smaller tail, which is the same as both tails of a symmetric distribution
     assert sign_flip(values) == pytest.approx(min(1, expected.pvalue))
