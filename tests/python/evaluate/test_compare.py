@@ -48,7 +48,11 @@ def test_sign_flips_of_few_groups_are_scipys_exact_test(parts: list[int]) -> Non
         assert sign_flip(values) == 1
         return
     expected = stats.permutation_test(
-        (np.array(held, float),), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+        (np.array(held, float),),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=np.inf,
+        alternative="two-sided",
     )
     # scipy doubles the smaller tail, which is the same as both tails of a symmetric distribution
     assert sign_flip(values) == pytest.approx(min(1, expected.pvalue))
