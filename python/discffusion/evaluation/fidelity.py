@@ -53,9 +53,11 @@ def fidelity(
     with TemporaryDirectory(prefix="discffusion-") as folder:
         safe = Path(folder) / "inception.pth"
         _copy_tensors(torch, path, safe)
+        made = _dataset(torch, pictures)
         options: dict[str, Any] = {
-            "input1": _dataset(torch, pictures),
+            "input1": made,
             "isc": True,
+            "isc_splits": min(10, len(made)),  # ten as published; an empty one has no score
             "cuda": device != "cpu",
             "batch_size": batch_size,
             "feature_extractor_weights_path": str(safe),
