@@ -1,12 +1,14 @@
 //! Multi-head attention: fused where nobody looks, explicit where a map is wanted.
 
+use std::sync::OnceLock;
+
 use tch::{Kind, Tensor};
 
 use super::{Batch, MapKind, Taps};
 use crate::Result;
 use crate::checkpoint::Scope;
 use crate::deltas::{Change, Changes, Projection};
-use crate::nn::{self, Heads, Linear, Of};
+use crate::nn::{self, Heads, Linear, Of, unit};
 
 /// `to_q`, `to_k`, `to_v` without bias and `to_out` with, the attention of Stable Diffusion's transformers.
 pub struct Attention {
@@ -16,6 +18,8 @@ pub struct Attention {
     out: Linear,
     heads: i64,
     upcast: bool,
+    /// The weights of q, k and v as one, where they are used so.
+    joined: OnceLock<Tensor>,
 }
 
 impl Attention {
@@ -28,6 +32,7 @@ impl Attention {
             out: Linear::new(&(weights / "to_out.0"), width, width, true)?,
             heads,
             upcast,
+            joined: OnceLock::new(),
         })
     }
 
@@ -38,8 +43,16 @@ impl Attention {
 
     /// Attention of `x` `[B, n, c]` to itself, output `[B, n, c]`.
     pub fn to_itself(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
-        let [q, k, v] = [Projection::Query, Projection::Key, Projection::Value]
-            .map(|projection| self.split(&self.project(projection, x, changes)));
+        let each = [Projection::Query, Projection::Key, Projection::Value];
+        let [q, k, v] = if changes.is_none() && nn::on_cuda_in_half(x) {
+            // One product that reads x once; a GPU is kept waiting by memory where there are few channels.
+            let weights = || Tensor::cat(&each.map(|projection| self.weight(projection)), 0);
+            let all = x.linear::<Tensor>(self.joined.get_or_init(weights), None);
+            let width = all.size()[2] / 3;
+            [0, 1, 2].map(|i| self.split(&all.narrow(2, i * width, width)))
+        } else {
+            each.map(|projection| self.split(&self.project(projection, x, changes)))
+        };
         self.fused(&q, &k, &v, changes)
     }
 
@@ -63,12 +76,13 @@ impl Attention {
             return Some(self.fused(&q, &k, &of_text(Projection::Value), changes));
         };
         if let Some(how) = taps.digests() {
-            let v = (!taps.ends_here() && map != MapKind::Cosine).then(|| of_text(Projection::Value));
-            let heads = |v| Heads { q: &q, k: &k, v };
+            let v = (!taps.ends_here()).then(|| of_text(Projection::Value));
+            let attend = |v, of| nn::attend(Heads { q: &q, k: &k, v }, scale(&q), of, &how);
             let digested = match map {
-                MapKind::Logits => nn::attend(heads(v.as_ref()), scale(&q), Of::Scores, &how),
-                MapKind::Probs => nn::attend(heads(v.as_ref()), scale(&q), Of::Probabilities, &how),
-                MapKind::Cosine => nn::attend(Heads { q: &unit(&q), k: &unit(&k), v: None }, 1.0, Of::Scores, &how),
+                MapKind::Logits => attend(v.as_ref(), Of::Scores),
+                MapKind::Probs => attend(v.as_ref(), Of::Probabilities),
+                // Not every kernel forms scores for the output beside cosines for the map.
+                MapKind::Cosine => attend(v.as_ref(), Of::Cosines).or_else(|| attend(None, Of::Cosines)),
             };
             if let Some((digest, output)) = digested {
                 taps.take_digest(site, &digest);
@@ -144,12 +158,5 @@ fn scale(q: &Tensor) -> f64 {
 
 /// `S = QKᵀ/√d` `[B, H, n, m]` in float32.
 fn scores(q: &Tensor, k: &Tensor) -> Tensor {
-    (q.to_kind(Kind::Float) * scale(q)).matmul(&k.to_kind(Kind::Float).transpose(-1, -2))
-}
-
-/// Vectors `[…, d]` of length 1 in float32, whose products are cosines; 0 where a vector is null.
-fn unit(x: &Tensor) -> Tensor {
-    let x = x.to_kind(Kind::Float);
-    // Clamped before the root, whose gradient at 0 is infinite.
-    &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(1e-24).sqrt()
+    nn::scores(q, k, scale(q))
 }

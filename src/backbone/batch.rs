@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use tch::Tensor;
 
 use crate::deltas::Projection;
-use crate::torch::Shared;
+use crate::torch::{Shared, upload};
 
 /// The input of one evaluation: distinct latents, distinct texts, and the rows that pair them.
 ///
@@ -128,7 +128,7 @@ impl Pick {
             return Pick::One(index[0] as i64, index.len() as i64);
         }
         let index: Vec<i64> = index.iter().map(|&entry| entry as i64).collect();
-        Pick::Index(Tensor::from_slice(&index).to_device(of.device()))
+        Pick::Index(upload(&Tensor::from_slice(&index), of.device()))
     }
 
     fn apply(&self, x: &Tensor) -> Tensor {
@@ -138,6 +138,10 @@ impl Pick {
                 let mut size = x.size();
                 size[0] = *rows;
                 x.narrow(0, *entry, 1).expand(size, false)
+            }
+            // Where channels lie side by side they shall stay so, which libtorch would change.
+            Pick::Index(index) if x.dim() == 4 && x.stride()[1] == 1 => {
+                x.permute([0, 2, 3, 1]).index_select(0, index).permute([0, 3, 1, 2])
             }
             Pick::Index(index) => x.index_select(0, index),
         }

@@ -47,12 +47,15 @@ impl TextEncoder {
     /// int64 `[B, m]` to `[B, m, D]`.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         let positions = Tensor::arange(self.max_tokens, (Kind::Int64, ids.device()));
-        let mut x = self.tokens.forward(ids) + self.positions.forward(&positions);
+        let tokens = self.tokens.forward(ids);
+        let positions = self.positions.forward(&positions).expand_as(&tokens);
+        // Two parts of a sum: who takes it next normalises it in the same pass.
+        let mut x = (tokens, positions);
         for layer in &self.layers {
             check_interrupt()?;
-            x = layer.forward(&x);
+            x = layer.forward(&x.0, &x.1);
         }
-        Ok(self.final_norm.forward(&x))
+        Ok(self.final_norm.forward_of_sum(&x.0, &x.1).1)
     }
 
     /// Number of parameters.
@@ -93,14 +96,16 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    /// Of `x + added`; the two parts of a sum again.
+    fn forward(&self, x: &Tensor, added: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, width) = x.size3().expect("text vectors are [B, m, D]");
         let split = |x: Tensor| x.view([batch, tokens, self.heads, width / self.heads]).transpose(1, 2);
-        let y = self.norm1.forward(x);
+        let (x, y) = self.norm1.forward_of_sum(x, added);
         let (q, k, v) = (split(self.q.forward(&y)), split(self.k.forward(&y)), split(self.v.forward(&y)));
         let y = Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, true, None, false);
-        let x = x + self.out.forward(&y.transpose(1, 2).reshape([batch, tokens, width]));
-        let y = self.activation.forward(&self.fc1.forward(&self.norm2.forward(&x)));
-        x + self.fc2.forward(&y)
+        let y = self.out.forward(&y.transpose(1, 2).reshape([batch, tokens, width]));
+        let (x, y) = self.norm2.forward_of_sum(&x, &y);
+        let y = self.fc2.forward(&self.activation.forward(&self.fc1.forward(&y)));
+        (x, y)
     }
 }

@@ -1,7 +1,8 @@
 use std::sync::OnceLock;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::bias::{Biased, can_wait};
 use super::packs;
 use crate::Result;
 use crate::checkpoint::{Scope, Weight};
@@ -41,6 +42,40 @@ impl Conv2d {
             let packed = self.packed.get_or_init(|| self.weight.packed(pack));
             return shim::conv2d(x, packed, &self.bias, self.stride, self.padding);
         }
-        x.conv2d(self.weight.plain(), Some(&self.bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+        self.unbiased(x).whole()
+    }
+
+    /// The same, perhaps without its bias yet.
+    pub fn forward_biased(&self, x: &Tensor) -> Biased<'_> {
+        if packs(&self.weight) { Biased::from(&self.forward(x)) } else { self.unbiased(x) }
+    }
+
+    fn unbiased(&self, x: &Tensor) -> Biased<'_> {
+        let (stride, padding, one) = ([self.stride; 2], [self.padding; 2], [1, 1]);
+        let conv = |bias: Option<&Tensor>| {
+            let weight = self.weight.plain();
+            if x.device().is_cuda() && x.kind() == Kind::Float {
+                // Who asks for float32 wants its digits; by default libtorch's would be those of TF32.
+                return x.internal_convolution(
+                    weight,
+                    bias,
+                    stride,
+                    padding,
+                    one,
+                    false,
+                    [0, 0],
+                    1,
+                    false,
+                    false,
+                    true,
+                    false,
+                );
+            }
+            x.conv2d(weight, bias, stride, padding, one, 1)
+        };
+        if can_wait(x, &self.bias) {
+            return Biased { y: conv(None), bias: Some(&self.bias) };
+        }
+        Biased { y: conv(Some(&self.bias)), bias: None }
     }
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::{fused, trial};
-use crate::torch::{cuda, shim};
+use crate::torch::cuda::programs::{self, OfRows, Pooled, Pooling};
+use crate::torch::{shim, upload};
 
 /// How a map is to be pooled.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ pub enum Of {
     Scores,
     /// Its softmax over the keys.
     Probabilities,
+    /// The cosines of queries and keys.
+    Cosines,
 }
 
 /// What attends: `q` `[B, H, n, d]`, `k` and, where an output is wanted, `v` `[B, H, m, d]`.
@@ -50,87 +53,153 @@ type Attended = (Digest, Option<Tensor>);
 /// The digest of the map, and the output `[B, H, n, d]` of the attention where there is a `v`. `None` where the map has to
 /// be formed: for what is differentiated, and where there is no kernel that can be trusted.
 ///
-/// On the CPU in one pass in float32, whatever the inputs' type. On CUDA from libtorch's fused attention, if the sums of
-/// its softmax are all that is asked for, and otherwise in one pass over the scores.
+/// On the CPU in one pass in float32, whatever the inputs' type. On CUDA in one pass by tensor cores, where the text fits
+/// in its tile; from libtorch's fused attention, if the sums of its softmax are all that is asked for; and otherwise in one
+/// pass over the products of queries and keys.
 pub fn attend(heads: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
     if !fused::allowed() {
         return None;
     }
     match heads.q.device() {
         Device::Cpu => on_cpu(heads, scale, of, how),
-        device if cuda::programs::takes(device, heads.q.kind()) => on_cuda(heads, scale, of, how),
+        device if programs::takes(device, heads.q.kind()) => on_cuda(heads, scale, of, how),
         _ => None,
     }
 }
 
 fn on_cpu(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
+    if of == Of::Cosines {
+        // The output goes by other numbers than the map.
+        if v.is_some() {
+            return None;
+        }
+        let heads = Heads { q: &unit(q), k: &unit(k), v };
+        return on_cpu(heads, 1.0, Of::Scores, how);
+    }
     let probabilities = of == Of::Probabilities;
     let [pooled, strength, output] = shim::attend_pooled(q, k, v, scale, probabilities, how.lambda, how.tokens)?;
     Some((Digest { pooled: pooled?, strength }, output))
 }
 
+type Way = fn(Heads, f64, Of, &Digesting) -> Option<Attended>;
+
 fn on_cuda(heads: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
     let (q, k) = (heads.q, heads.k);
     let (device, kind) = (q.device(), q.kind());
-    let (rows, keys, width) = (q.size()[2], k.size()[2], q.size()[3]);
+    let (keys, width) = (k.size()[2], q.size()[3]);
     // Fewer rows are as good to try with.
-    let tried = rows.min(130);
-    let numbers = |tokens, salt| trial::numbers(&[2, 3, tokens, width], kind, device, salt);
-    let compare = |run: &dyn Fn(Heads, f64, Of, &Digesting) -> Option<Attended>, how: &Digesting, of| {
+    let tried = q.size()[2].min(130);
+    let compare = |way: Way, how: &Digesting| {
+        // With heads side by side, as projections leave them.
+        let numbers = |tokens, salt| trial::numbers(&[2, tokens, 3, width], kind, device, salt).transpose(1, 2);
         let (q, k, v) = (numbers(tried, 0.1), numbers(keys, 0.7), numbers(keys, 1.9));
-        let heads = Heads { q: &q, k: &k, v: Some(&v) };
+        let heads = Heads { q: &q, k: &k, v: heads.v.is_some().then_some(&v) };
         let scale = (width as f64).powf(-0.5);
         let failed = || crate::Error::Internal(anyhow::anyhow!("it made nothing"));
-        let ours = run(heads, scale, of, how).ok_or_else(failed)?;
-        Ok(pairs(ours, plain(heads, scale, of, how)))
+        Ok(pairs(way(heads, scale, of, how).ok_or_else(failed)?, plain(heads, scale, of, how)))
     };
-    if let Some(v) = heads.v.filter(|_| fused_gives(of, how, scale, width)) {
+    let own = [0..keys as usize, (keys as usize / 3)..(keys as usize / 3 + 1)];
+    let own = Digesting { tokens: how.tokens.map(|_| own.as_slice()), ..*how };
+    let options = vec![keys, width, of as i64, i64::from(how.tokens.is_some()), i64::from(heads.v.is_some())];
+    let attends = programs::attends(q, k, heads.v);
+    if attends && trial::passed(("attend", device, kind, options.clone()), || compare(by_tile, &own)) {
+        return by_tile(heads, scale, of, how);
+    }
+    if fused_gives(heads, of, how, scale) {
+        let all = Digesting { lambda: 1.0, tokens: None, strength: false };
         let case = ("of fused attention", device, kind, vec![tried, keys, width]);
-        let run = |Heads { q, k, v }: Heads, _: f64, _: Of, _: &Digesting| by_fused(q, k, v?);
-        let how = Digesting { lambda: 1.0, tokens: None, strength: false };
-        if trial::passed(case, || compare(&run, &how, Of::Scores)) {
-            return by_fused(q, k, v);
+        if trial::passed(case, || compare(by_fused, &all)) {
+            return by_fused(heads, scale, of, how);
         }
     }
-    let case =
-        ("pool_rows", device, kind, vec![keys, i64::from(of == Of::Probabilities), i64::from(how.tokens.is_some())]);
-    let own = [0..keys as usize, (keys as usize / 3)..(keys as usize / 3 + 1)];
-    let tokens = how.tokens.map(|_| own.as_slice());
-    if trial::passed(case, || compare(&by_rows, &Digesting { tokens, ..*how }, of)) {
+    // That kernel's probabilities are of the map it pools.
+    let one_map = of != Of::Cosines || heads.v.is_none();
+    if one_map && trial::passed(("pool_rows", device, kind, options), || compare(by_rows, &own)) {
         return by_rows(heads, scale, of, how);
     }
     None
 }
 
 /// Whether the sums of a fused attention's softmax are all that is asked for.
-fn fused_gives(of: Of, how: &Digesting, scale: f64, width: i64) -> bool {
-    let own_scale = (scale - (width as f64).powf(-0.5)).abs() < 1e-12;
-    of == Of::Scores && how.lambda == 1.0 && how.tokens.is_none() && !how.strength && own_scale
+fn fused_gives(Heads { q, v, .. }: Heads, of: Of, how: &Digesting, scale: f64) -> bool {
+    let own_scale = (scale - (q.size()[3] as f64).powf(-0.5)).abs() < 1e-12;
+    let sums = of == Of::Scores && how.lambda == 1.0 && how.tokens.is_none() && !how.strength;
+    sums && own_scale && v.is_some()
 }
 
-fn by_fused(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<Attended> {
-    let (output, lse) = shim::attend_lse(q, k, v)?;
+fn by_fused(Heads { q, k, v }: Heads, _: f64, _: Of, _: &Digesting) -> Option<Attended> {
+    let (output, lse) = shim::attend_lse(q, k, v?)?;
     Some((Digest { pooled: lse.mean_dim(-1, false, Kind::Float), strength: None }, Some(output)))
 }
 
-/// By the kernel of one pass over the scores.
-fn by_rows(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
-    let scores = scores(q, k, scale);
-    let ranges = how.tokens.map(|tokens| {
-        let ranges: Vec<i64> = tokens.iter().flat_map(|own| [own.start as i64, own.len() as i64]).collect();
-        Tensor::from_slice(&ranges).view([-1, 2]).to_device(q.device())
-    });
-    let probabilities = v.map(Tensor::kind);
-    let of_probabilities = of == Of::Probabilities;
-    let (lse, strength, probabilities) =
-        cuda::programs::pool(&scores, ranges.as_ref(), of_probabilities, how.lambda, probabilities).ok()?;
-    let mean = |rows: &Tensor| rows.mean_dim(-1, false, Kind::Float);
-    let output = v.zip(probabilities).map(|(v, probabilities)| probabilities.matmul(v));
-    Some((Digest { pooled: mean(&lse), strength: Some(mean(&strength)) }, output))
+/// By the kernel that has all keys in one tile.
+fn by_tile(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
+    let ranges = ranges(how, q.device());
+    let (sums, output) = programs::attend(q, k, v, &pooling(of, scale, how, ranges.as_ref())).ok()?;
+    let rows = q.size()[2] as f64;
+    Some((digest(&sums, |parts| parts.sum_dim_intlist(-1, false, Kind::Float) / rows), output))
 }
 
+/// By the kernel of one pass over the products of queries and keys.
+fn by_rows(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
+    let ranges = ranges(how, q.device());
+    let lengths = (of == Of::Cosines).then(|| [inverse_length(q), inverse_length(k)]);
+    let lengths = lengths.as_ref().map(|[rows, columns]| [rows, columns]);
+    // Cosines have the lengths for a scale.
+    let scale = if of == Of::Cosines { 1.0 } else { scale };
+    let how = pooling(of, scale, how, ranges.as_ref());
+    let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, v.map(Tensor::kind)).ok()?;
+    let output = v.zip(probabilities).map(|(v, probabilities)| probabilities.matmul(v));
+    Some((digest(&rows, |rows| rows.mean_dim(-1, false, Kind::Float)), output))
+}
+
+fn pooling<'a>(of: Of, scale: f64, how: &Digesting, ranges: Option<&'a Tensor>) -> Pooling<'a> {
+    let of = match of {
+        Of::Scores => Pooled::Scores,
+        Of::Probabilities => Pooled::Probabilities,
+        Of::Cosines => Pooled::Cosines,
+    };
+    Pooling { of, scale, lambda: how.lambda, ranges }
+}
+
+/// `[B, 2]` on the device, first and number of the tokens that count.
+fn ranges(how: &Digesting, device: Device) -> Option<Tensor> {
+    let tokens = how.tokens?;
+    let ranges: Vec<i64> = tokens.iter().flat_map(|own| [own.start as i64, own.len() as i64]).collect();
+    Some(upload(&Tensor::from_slice(&ranges).view([-1, 2]), device))
+}
+
+fn digest(of_rows: &OfRows, mean: impl Fn(&Tensor) -> Tensor) -> Digest {
+    Digest { pooled: mean(&of_rows.lse), strength: Some(mean(&of_rows.strength)) }
+}
+
+/// `QKᵀ` `[B, H, n, m]` in float32. Products of half precision are exact in it, so tensor cores may form them.
+fn products(q: &Tensor, k: &Tensor) -> Tensor {
+    if q.kind() == Kind::Float {
+        return q.matmul(&k.transpose(-1, -2));
+    }
+    let (samples, heads, _, _) = q.size4().expect("queries are [B, H, n, d]");
+    let products = q.flatten(0, 1).bmm_dtype(&k.flatten(0, 1).transpose(1, 2), Kind::Float);
+    products.unflatten(0, [samples, heads])
+}
+
+/// Of vectors `[…, d]`, `[…]` in float32.
+fn inverse_length(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Float).square().sum_dim_intlist(-1, false, Kind::Float).clamp_min(LEAST_SQUARE).rsqrt()
+}
+
+/// Vectors `[…, d]` of length 1 in float32, whose products are cosines; 0 where a vector is null.
+pub fn unit(x: &Tensor) -> Tensor {
+    let x = x.to_kind(Kind::Float);
+    // Clamped before the root, whose gradient at 0 is infinite.
+    &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(LEAST_SQUARE).sqrt()
+}
+
+/// What the square of a length is taken for at least.
+const LEAST_SQUARE: f64 = 1e-24;
+
 /// `scale · QKᵀ` `[B, H, n, m]` in float32.
-fn scores(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
+pub fn scores(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
     (q.to_kind(Kind::Float) * scale).matmul(&k.to_kind(Kind::Float).transpose(-1, -2))
 }
 
@@ -138,7 +207,12 @@ fn scores(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
 fn plain(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Attended {
     let scores = scores(q, k, scale);
     let probabilities = scores.softmax(-1, None);
-    let map = if of == Of::Scores { &scores } else { &probabilities };
+    let cosines = (of == Of::Cosines).then(|| unit(q).matmul(&unit(k).transpose(-1, -2)));
+    let map = match of {
+        Of::Scores => &scores,
+        Of::Probabilities => &probabilities,
+        Of::Cosines => cosines.as_ref().expect("they were made above"),
+    };
     let of_sample = |sample: usize| {
         let map = map.get(sample as i64);
         let map = match how.tokens {

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use tch::{Kind, Tensor};
+
 use crate::torch::{fast_paths, shim};
 
 thread_local! {
@@ -29,4 +31,9 @@ pub fn free() -> bool {
 /// Whether kernels of this crate may run: where nothing is to be differentiated, and they are not switched off.
 pub fn allowed() -> bool {
     free() && fast_paths()
+}
+
+/// Whether what is computed from `x` may be computed as suits a GPU's tensor cores.
+pub fn on_cuda_in_half(x: &Tensor) -> bool {
+    x.device().is_cuda() && matches!(x.kind(), Kind::Half | Kind::BFloat16) && allowed()
 }

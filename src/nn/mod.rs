@@ -2,6 +2,7 @@
 //! checkpoint's own key names, in checkpoint order.
 
 mod activation;
+mod bias;
 mod conv;
 mod digest;
 mod fused;
@@ -9,14 +10,17 @@ mod gate;
 mod linear;
 mod norm;
 pub mod trial;
+mod upsample;
 
 pub use activation::Activation;
+pub use bias::Biased;
 pub use conv::Conv2d;
-pub use digest::{Digest, Digesting, Heads, Of, attend};
-pub use fused::to_repeat;
+pub use digest::{Digest, Digesting, Heads, Of, attend, scores, unit};
+pub use fused::{on_cuda_in_half, to_repeat};
 pub use gate::geglu;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
+pub use upsample::upsample;
 
 use tch::{Device, Kind};
 

@@ -1,6 +1,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::{BetaSchedule, SchedulerConfig, Spacing};
+use crate::torch::upload;
 use crate::{Error, Result};
 
 /// `ᾱ_t` for every training timestep, and the DDIM timesteps of a run of `N` steps (Song et al. 2021, section 4).
@@ -66,16 +67,27 @@ impl Schedule {
         (f64::from(alpha.sqrt()), f64::from((1.0 - alpha).sqrt()))
     }
 
-    /// Eq. 3 for one timestep: `z_t` from `z` and `ε`, both `[…, C, h, w]`.
-    pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, timestep: i64) -> Tensor {
-        let (signal, sigma) = self.factors(timestep);
+    /// Eq. 3: `z_t` `[I, C, h, w]` from `z` and `ε`, of the same shape, and as many timesteps.
+    pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, timesteps: &[i64]) -> Tensor {
+        let (signal, sigma) = self.factors_of(timesteps, clean.device());
         clean * signal + noise * sigma
     }
 
-    /// `v = √ᾱ ε − √(1−ᾱ) z` (Salimans & Ho 2022), what a velocity model predicts.
-    pub fn velocity(&self, clean: &Tensor, noise: &Tensor, timestep: i64) -> Tensor {
-        let (signal, sigma) = self.factors(timestep);
+    /// `v = √ᾱ ε − √(1−ᾱ) z` (Salimans & Ho 2022), what a velocity model predicts; shapes as in [`Self::add_noise`].
+    pub fn velocity(&self, clean: &Tensor, noise: &Tensor, timesteps: &[i64]) -> Tensor {
+        let (signal, sigma) = self.factors_of(timesteps, clean.device());
         noise * signal - clean * sigma
+    }
+
+    /// The factors of some timesteps, both `[I, 1, 1, 1]`.
+    fn factors_of(&self, timesteps: &[i64], device: Device) -> (Tensor, Tensor) {
+        let factors: Vec<f32> = timesteps
+            .iter()
+            .map(|&t| self.factors(t))
+            .flat_map(|(signal, sigma)| [signal as f32, sigma as f32])
+            .collect();
+        let factors = upload(&Tensor::from_slice(&factors).view([-1, 2, 1, 1, 1]), device);
+        (factors.select(1, 0), factors.select(1, 1))
     }
 }
 

@@ -259,11 +259,11 @@ impl Model {
         Ok((bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 127.5 - 1.0).to_kind(self.base.kind))
     }
 
-    /// What the UNet should predict at a timestep, from `z` and `ε`: `ε` itself, or the velocity.
-    pub fn target(&self, clean: &Tensor, noise: &Tensor, timestep: i64) -> Tensor {
+    /// What the UNet should predict at timesteps, from `z` and `ε` `[I, C, h, w]`: `ε` itself, or the velocity.
+    pub fn target(&self, clean: &Tensor, noise: &Tensor, timesteps: &[i64]) -> Tensor {
         match self.base.checkpoint.scheduler.prediction {
             Prediction::Epsilon => noise.shallow_clone(),
-            Prediction::Velocity => self.base.schedule.velocity(clean, noise, timestep),
+            Prediction::Velocity => self.base.schedule.velocity(clean, noise, timesteps),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Model {
         let noise = self.noise_or_given(&config, look.noise.as_ref().map(|noise| noise.unsqueeze(0)).as_ref())?;
         let clean = self.encode_images(std::slice::from_ref(look.image), &config)?;
         let texts = self.encode_texts(&[look.text], config.truncate)?;
-        let noised = self.schedule().add_noise(&clean, &noise, look.timestep);
+        let noised = self.schedule().add_noise(&clean, &noise, &[look.timestep]);
         let wanted = Wanted {
             sites: &sites,
             map: look.map,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::Model;
 use super::batches::{Batches, Event};
@@ -10,7 +10,7 @@ use super::plan::{Plan, Unit};
 use super::scene::{Rows, Scene};
 use crate::Result;
 use crate::config::Method;
-use crate::torch::{shim, to_vec64};
+use crate::torch::{Coming, shim};
 
 impl Scene<'_> {
     /// The scores of pairs of images and texts at some timesteps, `[pairs][steps]`; `steps` are indices into the
@@ -27,13 +27,20 @@ impl Scene<'_> {
         let size = config.batch_size.unwrap_or_else(|| self.model.auto_batch(pixels));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
         let mut batches = Batches::new(size, plan.units.len(), told);
+        let mut read = |(units, numbers): (Vec<Unit>, Numbers)| {
+            let found = numbers.read(units.len());
+            values.extend(units.into_iter().zip(found));
+        };
+        // A batch is read when the next one is under way, so that a GPU need not wait for that.
+        let mut last: Option<(Vec<Unit>, Numbers)> = None;
         for part in plan.parts() {
             batches.run(part, |units| {
                 let rows = self.evaluate(units, config.method != Method::Attention)?;
-                values.extend(units.iter().copied().zip(Value::of(&rows, units.len())));
+                last.replace((units.to_vec(), Numbers::new(&rows))).map(&mut read);
                 Ok(())
             })?;
         }
+        last.map(&mut read);
         let score = |&(image, text): &(usize, usize), step: usize| {
             let unit = values[&Unit { image, text, step }];
             let empty = || values[&Unit { image, text: self.empty_text, step }].error;
@@ -72,13 +79,21 @@ struct Value {
     error: f64,
 }
 
-impl Value {
-    fn of(rows: &Rows, count: usize) -> impl Iterator<Item = Value> {
-        let numbers = |tensor: &Option<Tensor>| match tensor {
-            Some(tensor) => to_vec64(tensor),
-            None => vec![0.0; count],
-        };
-        let (attention, error) = (numbers(&rows.attention), numbers(&rows.error));
+/// What a batch gives, perhaps still being computed.
+struct Numbers {
+    attention: Option<Coming>,
+    error: Option<Coming>,
+}
+
+impl Numbers {
+    fn new(rows: &Rows) -> Self {
+        let [attention, error] = [&rows.attention, &rows.error].map(|tensor| tensor.as_ref().map(Coming::new));
+        Numbers { attention, error }
+    }
+
+    fn read(self, count: usize) -> impl Iterator<Item = Value> {
+        let [attention, error] =
+            [self.attention, self.error].map(|numbers| numbers.map_or_else(|| vec![0.0; count], Coming::read));
         attention.into_iter().zip(error).map(|(attention, error)| Value { attention, error })
     }
 }

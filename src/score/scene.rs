@@ -14,6 +14,7 @@ use crate::backbone::{Batch, Boundaries, Digested, Observation, TextCache, Wante
 use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
 use crate::deltas::Patch;
 use crate::nn::{Digest, to_repeat};
+use crate::torch::upload;
 use crate::{Error, Result};
 
 /// Somebody who wants to know the head weights of a site.
@@ -137,25 +138,19 @@ impl Scene<'_> {
         let (latents, latent_of) = distinct(units.iter().map(|unit| (unit.image, unit.step)));
         let (texts, text_of) = distinct(units.iter().map(|unit| unit.text));
         let times: Vec<i64> = latents.iter().map(|&(_, step)| schedule.clamp(self.timesteps[step])).collect();
-        let stack = |f: &dyn Fn(&Tensor, &Tensor, i64) -> Tensor| {
-            let one = |(&(image, step), &t): (&(usize, usize), &i64)| {
-                f(&self.latents.get(image as i64), &self.noise.get(step as i64), t)
-            };
-            Tensor::stack(&latents.iter().zip(&times).map(one).collect::<Vec<_>>(), 0)
-        };
         let index = |of: &[usize]| {
             let of: Vec<i64> = of.iter().map(|&i| i as i64).collect();
-            Tensor::from_slice(&of).to_device(device)
+            upload(&Tensor::from_slice(&of), device)
         };
+        let of_latents = |part: fn(&(usize, usize)) -> usize| index(&latents.iter().map(part).collect::<Vec<_>>());
+        let clean = self.latents.index_select(0, &of_latents(|&(image, _)| image));
+        let noise = self.noise.index_select(0, &of_latents(|&(_, step)| step));
         Ok(Inputs {
-            noised: stack(&|clean, noise, t| schedule.add_noise(clean, noise, t)).to_kind(self.model.kind()),
-            timesteps: Tensor::from_slice(&times).to_device(device),
+            noised: schedule.add_noise(&clean, &noise, &times).to_kind(self.model.kind()),
+            timesteps: upload(&Tensor::from_slice(&times), device),
             text: self.texts.index_select(0, &index(&texts)),
             content: units.iter().map(|unit| self.content[unit.text].clone()).collect(),
-            target: prediction.then(|| {
-                let targets = stack(&|clean, noise, t| self.model.target(clean, noise, t));
-                targets.index_select(0, &index(&latent_of))
-            }),
+            target: prediction.then(|| self.model.target(&clean, &noise, &times).index_select(0, &index(&latent_of))),
             sites: if attention { self.chosen.clone() } else { vec![false; self.chosen.len()] },
             latent_of,
             text_of,

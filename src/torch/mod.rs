@@ -88,6 +88,28 @@ pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
     }
 }
 
+/// Numbers that are asked for now and read later, so that a device can be given more to do in between.
+pub enum Coming {
+    Here(Tensor),
+    Sent(shim::Arrival),
+}
+
+impl Coming {
+    /// The numbers of a tensor, as far as they are computed when it is their turn.
+    pub fn new(tensor: &Tensor) -> Self {
+        let sent = if tensor.device().is_cuda() && fast_paths() { shim::send(&tensor.detach()).ok() } else { None };
+        sent.map_or_else(|| Coming::Here(tensor.detach()), Coming::Sent)
+    }
+
+    /// Waits for them: float64, row-major.
+    pub fn read(self) -> Vec<f64> {
+        match self {
+            Coming::Here(tensor) => to_vec64(&tensor),
+            Coming::Sent(arrival) => to_vec64(&arrival.receive()),
+        }
+    }
+}
+
 /// The name that users give a device.
 pub fn device_name(device: Device) -> String {
     match device {

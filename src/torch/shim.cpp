@@ -10,10 +10,12 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <tuple>
 
@@ -187,6 +189,36 @@ at::Tensor* discffusion_upload(const at::Tensor* tensor, int index) {
   });
 }
 
+// A tensor on its way from a CUDA device, and the moment at which it has come.
+struct discffusion_arrival {
+  at::Tensor tensor;
+  c10::Event event{c10::DeviceType::CUDA};
+};
+
+// Begins to copy a tensor from the device that holds it into the CPU's memory, and returns at once.
+discffusion_arrival* discffusion_send(const at::Tensor* tensor) {
+  try {
+    auto arrival = std::make_unique<discffusion_arrival>();
+    // Memory that the device writes by itself.
+    arrival->tensor = at::empty(tensor->sizes(), tensor->options().device(at::kCPU).pinned_memory(true));
+    arrival->tensor.copy_(*tensor, /*non_blocking=*/true);
+    arrival->event.record(c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(tensor->device()));
+    return arrival.release();
+  } catch (...) {
+    keep_error();
+  }
+  return nullptr;
+}
+
+// Waits for the tensor to come.
+at::Tensor* discffusion_receive(discffusion_arrival* arrival) {
+  return guarded([&] {
+    const std::unique_ptr<discffusion_arrival> own(arrival);
+    own->event.synchronize();
+    return std::move(own->tensor);
+  });
+}
+
 // The stream of a CUDA device that this thread computes on, as the driver knows it. False where there is none.
 bool discffusion_cuda_stream(int index, void** stream) {
   try {
@@ -206,8 +238,10 @@ bool discffusion_cuda_memory(int index, std::size_t* bytes) {
     if (!allocator->initialized()) return false;
     const auto device = static_cast<c10::DeviceIndex>(index);
     const auto [free, total] = allocator->getMemoryInfo(device);
-    const auto allocated = allocator->getDeviceStats(device).allocated_bytes[0];
-    bytes[0] = free;
+    const auto stats = allocator->getDeviceStats(device);
+    const auto allocated = stats.allocated_bytes[0];
+    // What the allocator keeps for later tensors is as good as free.
+    bytes[0] = free + static_cast<std::size_t>(stats.reserved_bytes[0].current - allocated.current);
     bytes[1] = total;
     bytes[2] = static_cast<std::size_t>(allocated.current);
     bytes[3] = static_cast<std::size_t>(allocated.peak);

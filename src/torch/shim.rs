@@ -47,6 +47,8 @@ unsafe extern "C" {
         outputs: *mut *mut C_tensor,
     ) -> bool;
     fn discffusion_upload(tensor: *const C_tensor, index: c_int) -> *mut C_tensor;
+    fn discffusion_send(tensor: *const C_tensor) -> *mut c_void;
+    fn discffusion_receive(arrival: *mut c_void) -> *mut C_tensor;
     fn discffusion_cuda_stream(index: c_int, stream: *mut *mut c_void) -> bool;
     fn discffusion_cuda_memory(index: c_int, bytes: *mut usize) -> bool;
     fn discffusion_empty_cuda_cache();
@@ -156,6 +158,39 @@ pub fn upload(tensor: &Tensor, index: usize) -> Result<Tensor> {
     let index = c_int::try_from(index).map_err(|why| from_text(&why.to_string()))?;
     // SAFETY: the pointer is valid for the call.
     checked(unsafe { discffusion_upload(tensor.as_ptr(), index) })
+}
+
+/// A tensor on its way from a CUDA device to the CPU.
+pub struct Arrival(*mut c_void);
+
+/// Begins to copy a tensor from its CUDA device, while the device goes on.
+///
+/// # Errors
+/// `Internal` where memory for that is not to be had.
+pub fn send(tensor: &Tensor) -> Result<Arrival> {
+    // SAFETY: the pointer is valid for the call.
+    let arrival = unsafe { discffusion_send(tensor.as_ptr()) };
+    if arrival.is_null() { Err(from_text(&last_error())) } else { Ok(Arrival(arrival)) }
+}
+
+impl Arrival {
+    /// Waits for the tensor.
+    pub fn receive(mut self) -> Tensor {
+        self.take().expect("it is received once")
+    }
+
+    fn take(&mut self) -> Option<Tensor> {
+        let arrival = std::mem::replace(&mut self.0, std::ptr::null_mut());
+        // SAFETY: it was sent and not received yet.
+        (!arrival.is_null()).then(|| owned(unsafe { discffusion_receive(arrival) }))
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        // Its memory is written until it has come.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take()));
+    }
 }
 
 /// The stream of a CUDA device that libtorch computes on in this thread, as the driver knows it.

@@ -27,13 +27,13 @@ fn distance(config: &SchedulerConfig, steps: i64, eta: f64) -> f64 {
     let sampler = Sampler::new(config, &schedule, steps, eta).unwrap();
     let shape = [4, 8, 8];
     let clean = draw(1, 0, 0, shape).unsqueeze(0);
-    let mut x = schedule.add_noise(&clean, &draw(2, 0, 0, shape).unsqueeze(0), sampler.timesteps()[0]);
+    let mut x = schedule.add_noise(&clean, &draw(2, 0, 0, shape).unsqueeze(0), &sampler.timesteps()[..1]);
     for (step, &timestep) in sampler.timesteps().iter().enumerate() {
         let (signal, sigma) = schedule.factors(timestep);
         let noise = (&x - &clean * signal) / sigma;
         let predicted = match config.prediction {
             Prediction::Epsilon => noise,
-            Prediction::Velocity => schedule.velocity(&clean, &noise, timestep),
+            Prediction::Velocity => schedule.velocity(&clean, &noise, &[timestep]),
         };
         x = sampler.step(step, &predicted, &x, || draw(3, timestep, 1, shape).unsqueeze(0));
     }

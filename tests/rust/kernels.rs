@@ -22,9 +22,19 @@ fn every_kernel_compiles_for_every_type() {
     if !has_nvrtc() {
         return;
     }
-    let programs = [Program::Geglu, Program::GroupNorm, Program::Pool { values: 3 }];
-    for program in programs {
-        for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+    let all = [Kind::Float, Kind::Half, Kind::BFloat16];
+    let of_all = [
+        Program::Geglu,
+        Program::GroupNorm,
+        Program::Add,
+        Program::Upsample,
+        Program::LayerNorm { packs: 2 },
+        Program::Pool { values: 3 },
+    ];
+    // Those of Stable Diffusion 1 and 2.
+    let of_halves = [48, 64, 80, 128].map(|depth| (Program::Attend { depth }, &all[1..]));
+    for (program, kinds) in of_all.map(|program| (program, &all[..])).into_iter().chain(of_halves) {
+        for &kind in kinds {
             for capability in [(8, 0), (9, 0)] {
                 let binary = compile(&source(program, kind), &architecture(capability))
                     .unwrap_or_else(|why| panic!("{program:?} {kind:?} {capability:?}: {why}"));

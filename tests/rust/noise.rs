@@ -35,9 +35,11 @@ fn zero_terminal_snr_ends_in_noise_alone() {
     let schedule = Schedule::new(&config);
     assert_eq!(schedule.alphas_cumprod()[999], 0.0);
     assert_relative_eq!(schedule.alphas_cumprod()[0], 0.99915, max_relative = 1e-5);
-    let (clean, noise) = (Tensor::from_slice(&[1f32, 2.0]), Tensor::from_slice(&[3f32, -4.0]));
-    assert_eq!(Vec::<f32>::try_from(schedule.add_noise(&clean, &noise, 999)).unwrap(), [3.0, -4.0]);
-    assert_eq!(Vec::<f32>::try_from(schedule.velocity(&clean, &noise, 999)).unwrap(), [-1.0, -2.0]);
+    let latent = |numbers: [f32; 2]| Tensor::from_slice(&numbers).view([1, 2, 1, 1]);
+    let numbers = |x: Tensor| Vec::<f32>::try_from(x.view([-1])).unwrap();
+    let (clean, noise) = (latent([1.0, 2.0]), latent([3.0, -4.0]));
+    assert_eq!(numbers(schedule.add_noise(&clean, &noise, &[999])), [3.0, -4.0]);
+    assert_eq!(numbers(schedule.velocity(&clean, &noise, &[999])), [-1.0, -2.0]);
 }
 
 #[test]

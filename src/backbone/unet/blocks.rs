@@ -8,7 +8,7 @@ use super::resnet::Resnet;
 use super::transformer::Transformer;
 use crate::Result;
 use crate::checkpoint::{BlockKind, Scope, UNetConfig};
-use crate::nn::Conv2d;
+use crate::nn::{Conv2d, upsample};
 
 /// Residual blocks, each with a transformer where the block has cross-attention.
 struct Layers {
@@ -192,7 +192,7 @@ impl UpBlock {
             // To the size of the hidden state it will meet: latents need not be divisible by 2 at every level.
             let (_, _, height, width) =
                 hidden.skips.last().expect("a level above has hidden states left").size4().expect("4-d");
-            hidden.x = up.forward(&hidden.x.upsample_nearest2d([height, width], None, None));
+            hidden.x = up.forward(&upsample(&hidden.x, [height, width]));
         }
         Ok(true)
     }

@@ -3,7 +3,7 @@ use tch::Tensor;
 use super::super::Batch;
 use crate::Result;
 use crate::checkpoint::{Scope, UNetConfig};
-use crate::nn::{Conv2d, GroupNorm, Linear};
+use crate::nn::{Biased, Conv2d, GroupNorm, Linear};
 use crate::torch::check_interrupt;
 
 /// A residual block (He et al. 2016) with the time added between its two convolutions.
@@ -39,13 +39,11 @@ impl Resnet {
     /// `x` `[I or B, in, h, w]` and time `[I, 4c]` to `[I or B, out, h, w]`.
     pub fn forward(&self, x: &Tensor, time: &Tensor, batch: &Batch) -> Result<Tensor> {
         check_interrupt()?;
-        let y = self.conv1.forward(&self.norm1.forward_silu(x));
+        let y = self.conv1.forward_biased(&self.norm1.forward_silu(x));
         let time = batch.beside(&self.time.forward(&time.silu()), x);
-        let y = self.conv2.forward(&self.norm2.forward_silu_of_sum(&y, &time));
-        let sum = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + y,
-            None => x + y,
-        };
+        let y = self.conv2.forward_biased(&self.norm2.forward_silu_of_sum(y, Some(&time)));
+        let x = self.shortcut.as_ref().map_or_else(|| Biased::from(x), |shortcut| shortcut.forward_biased(x));
+        let sum = x.plus(y);
         Ok(if self.scale == 1.0 { sum } else { sum / self.scale })
     }
 }

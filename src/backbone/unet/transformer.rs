@@ -82,13 +82,13 @@ impl Transformer {
             Projection::Conv(conv) => tokens(&conv.forward(&y)),
             Projection::Linear(linear) => linear.forward(&tokens(&y)),
         };
-        let y = &y + self.self_attention.to_itself(&self.norm1.forward(&y), changes(Which::Itself));
-        let z = self.norm2.forward(&y);
+        let z = self.self_attention.to_itself(&self.norm1.forward(&y), changes(Which::Itself));
+        let (y, z) = self.norm2.forward_of_sum(&y, &z);
         let Some(z) = self.cross_attention.to_text(&z, pass.batch, changes(Which::Cross), self.site, taps) else {
             return Ok(None);
         };
-        let y = pass.batch.by_row(&y) + z;
-        let y = &y + self.feed.forward(&geglu(&self.gate.forward(&self.norm3.forward(&y))));
+        let (y, z) = self.norm3.forward_of_sum(&pass.batch.by_row(&y), &z);
+        let y = y + self.feed.forward(&geglu(&self.gate.forward(&z)));
         let x = pass.batch.by_row(x);
         let grid = |y: &Tensor| y.transpose(1, 2).reshape_as(&x);
         Ok(Some(match &self.proj_out {

@@ -2,7 +2,7 @@ use tch::Tensor;
 
 use crate::Result;
 use crate::checkpoint::{Scope, VaeConfig};
-use crate::nn::{Conv2d, GroupNorm, Linear};
+use crate::nn::{Biased, Conv2d, GroupNorm, Linear};
 use crate::torch::check_interrupt;
 
 /// Every norm of the autoencoder uses this, whatever the configuration says.
@@ -66,12 +66,10 @@ impl Resnet {
     /// `[B, in, h, w]` to `[B, out, h, w]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check_interrupt()?;
-        let y = self.conv1.forward(&self.norm1.forward_silu(x));
-        let y = self.conv2.forward(&self.norm2.forward_silu(&y));
-        Ok(match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + y,
-            None => x + y,
-        })
+        let y = self.conv1.forward_biased(&self.norm1.forward_silu(x));
+        let y = self.conv2.forward_biased(&self.norm2.forward_silu_of_sum(y, None));
+        let x = self.shortcut.as_ref().map_or_else(|| Biased::from(x), |shortcut| shortcut.forward_biased(x));
+        Ok(x.plus(y))
     }
 }
 

@@ -2,7 +2,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::blocks::{EPS, Middle, Resnet};
 use crate::checkpoint::{Checkpoint, Scope, VaeConfig};
-use crate::nn::{Conv2d, GroupNorm};
+use crate::nn::{Conv2d, GroupNorm, upsample};
 use crate::{Error, Result};
 
 /// Scaled latents `z` `[B, C, h, w]` to images `D(z/s)` `[B, 3, H, W]`, about in [−1, 1].
@@ -98,7 +98,7 @@ impl UpBlock {
         Ok(match &self.up {
             Some(up) => {
                 let (_, _, height, width) = x.size4().expect("images are [B, c, h, w]");
-                up.forward(&x.upsample_nearest2d([2 * height, 2 * width], None, None))
+                up.forward(&upsample(&x, [2 * height, 2 * width]))
             }
             None => x,
         })

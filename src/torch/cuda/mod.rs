@@ -29,6 +29,8 @@ pub enum Pass<'a> {
     Optional(Option<&'a Tensor>),
     Long(i64),
     Int(i32),
+    /// Of 32 bits, without a sign.
+    Count(i64),
     Float(f32),
 }
 
@@ -56,6 +58,8 @@ pub fn launch(
         Pass::Optional(None) => Argument::Pointer(0),
         Pass::Long(value) => Argument::Long(*value),
         Pass::Int(value) => Argument::Int(*value),
+        // Of the same size, and the callers keep below 2³².
+        Pass::Count(value) => Argument::Int(*value as u32 as i32),
         Pass::Float(value) => Argument::Float(*value),
     });
     loaded((program, kind, index))?.launch(function, grid, stream, arguments.collect())

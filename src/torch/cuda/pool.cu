@@ -28,10 +28,12 @@ __device__ inline void pool(const Row& row, int lane, int first, int last, float
   *strength = weighted / total;
 }
 
-// scores [rows, tokens]; probabilities of the same shape or null; lse and strength [rows]; ranges [samples, 2] (first
-// token, number) or null for all. The pooled map is the scores, or their softmax.
-extern "C" __global__ void pool_rows(const float* scores, number* probabilities, float* lse, float* strength,
-                                     const int64* ranges, int64 rows, int64 rows_of_sample, int tokens, float lambda,
+// products [rows, tokens], of queries with keys, which times scale are the scores; probabilities of the same shape or
+// null; lse and strength [rows]; ranges [samples, 2] (first token, number) or null for all. What is pooled is the scores,
+// their softmax, or the products times of_rows [rows] and of_columns [heads, tokens].
+extern "C" __global__ void pool_rows(const float* products, number* probabilities, float* lse, float* strength,
+                                     const int64* ranges, const float* of_rows, const float* of_columns, int64 rows,
+                                     int64 rows_of_sample, int64 rows_of_head, int tokens, float scale, float lambda,
                                      int of_probabilities) {
   const int lane = threadIdx.x % 32;
   const int64 at = static_cast<int64>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
@@ -44,7 +46,14 @@ extern "C" __global__ void pool_rows(const float* scores, number* probabilities,
   Row row;
   for (int i = 0; i < VALUES; ++i) {
     const int j = lane + 32 * i;
-    row.values[i] = j < tokens ? scores[at * tokens + j] : -INFINITY;
+    row.values[i] = j < tokens ? products[at * tokens + j] * scale : -INFINITY;
+  }
+  if (of_rows != nullptr) {
+    const float* own = of_columns + at / rows_of_head * tokens;
+    for (int i = 0; i < VALUES; ++i) {
+      const int j = lane + 32 * i;
+      if (j < tokens) row.values[i] *= of_rows[at] * own[j];
+    }
   }
   if (!of_probabilities) pool(row, lane, first, last, lambda, lse + at, strength + at);
   if (!of_probabilities && probabilities == nullptr) return;

@@ -33,6 +33,29 @@ __device__ inline number written(float x) { return {float_to_half(x)}; }
 #endif
 #endif
 
+// As many numbers as a thread reads at once, 16 bytes.
+#if TYPE == 0
+#define WIDTH 4
+#else
+#define WIDTH 8
+#endif
+
+// Numbers that lie side by side and are read and written together.
+template <int N>
+struct alignas(N * sizeof(number)) Pack {
+  number values[N];
+};
+
+template <int N>
+__device__ inline Pack<N> read_pack(const number* from) {
+  return *reinterpret_cast<const Pack<N>*>(from);
+}
+
+template <int N>
+__device__ inline void write_pack(number* to, const Pack<N>& pack) {
+  *reinterpret_cast<Pack<N>*>(to) = pack;
+}
+
 // Over the 32 threads of a warp, for each of them.
 __device__ inline float warp_sum(float x) {
   for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);

@@ -18,6 +18,8 @@ static Place threadIdx, blockIdx, blockDim, gridDim;
 
 #define __device__
 #define __global__
+#define __launch_bounds__(threads)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 // Blocks run one after another, so they can share the memory that threads share.
 #define __shared__ static
 
@@ -30,6 +32,7 @@ struct Thread {
   std::vector<char> stack = std::vector<char>(64 << 10);
   State state = State::ready;
   float shown = 0;
+  unsigned fragments[6] = {};
 };
 
 static ucontext_t scheduler;
@@ -143,7 +146,40 @@ To same_bits(From from) {
   return to;
 }
 
+using std::min;
+
 inline float __uint_as_float(unsigned x) { return same_bits<float>(x); }
 inline unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
 inline float half_to_float(unsigned short bits) { return static_cast<float>(same_bits<_Float16>(bits)); }
 inline unsigned short float_to_half(float x) { return same_bits<unsigned short>(static_cast<_Float16>(x)); }
+
+inline float fast_exp(float x) { return std::exp(x); }
+inline float fast_divide(float x, float y) { return x / y; }
+
+// One of the two numbers in a fragment.
+template <int type>
+float in_fragment(unsigned fragment, unsigned which) {
+  const unsigned bits = fragment >> 16 * which & 0xffff;
+  return type == 1 ? half_to_float(static_cast<unsigned short>(bits)) : __uint_as_float(bits << 16);
+}
+
+// c [16, 8] += a [16, 16] b [16, 8], laid out over a warp as the PTX manual has it for mma.m16n8k16.
+template <int type>
+void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  const unsigned self = host::current, lane = self % 32, warp = self - lane;
+  unsigned* shown = host::threads[self].fragments;
+  std::memcpy(shown, a, sizeof a);
+  shown[4] = b0;
+  shown[5] = b1;
+  host::wait(host::State::at_shuffle);
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned late = k / 8, quarter = k % 8 / 2;
+      const unsigned* of_a = host::threads[warp + row % 8 * 4 + quarter].fragments;
+      const unsigned* of_b = host::threads[warp + column * 4 + quarter].fragments;
+      c[i] += in_fragment<type>(of_a[row / 8 + 2 * late], k % 2) * in_fragment<type>(of_b[4 + late], k % 2);
+    }
+  }
+  host::wait(host::State::at_shuffle);
+}
