@@ -66,9 +66,12 @@ def test_scores_are_those_of_the_cpu(
     with caplog.at_level(logging.WARNING, logger="discffusion"):
         found = matrices(Scorer(model, device="cuda", dtype=dtype))
     expected = matrices(Scorer(model, device="cpu"))
-    for config, ours, plain in zip(CONFIGS, found, expected, strict=True):
-        off = np.abs(ours - plain).max() / np.abs(plain).mean()
-        assert off < TOLERANCES[dtype][config.get("method") == "denoising"], config
+    # Eight bits are few: what they cost is asked of the CPU.
+    same = matrices(Scorer(model, device="cpu", dtype="bfloat16")) if dtype == "bfloat16" else expected
+    for config, ours, theirs, plain in zip(CONFIGS, found, same, expected, strict=True):
+        off, usual = (np.abs(scores - plain).max() / np.abs(plain).mean() for scores in (ours, theirs))
+        limit = TOLERANCES[dtype][config.get("method") == "denoising"]
+        assert off < max(limit, 2 * usual), config
     assert not caplog.records, "a kernel was found wrong on this device"
 
 

@@ -44,12 +44,14 @@ def bench(
     device: str = "auto",
     dtype: str = "auto",
     say: Callable[[str], None] = lambda _: None,
+    keep: Callable[[Report], object] = lambda _: None,
 ) -> Report:
     """Measures this package against the released algorithm and against diffusers, in one process, in turns.
 
     Args:
         model, revision, variant, device, dtype: as of :class:`discffusion.Scorer`.
         say: told what is being measured, in a line.
+        keep: given the report as far as it is, whenever something was added.
 
     Raises:
         DisagreementError: a side computes other scores.
@@ -59,22 +61,30 @@ def bench(
     options = Options() if options is None else options
     folder, name = hub.resolve(model, revision=revision, variant=variant)
     say(f"loading {name}")
-    run = _Run(Place(folder, variant, device, dtype), options, say)
+
+    def keep_timed(report: Report) -> None:
+        report.seconds = time.perf_counter() - started
+        keep(report)
+
+    run = _Run(Place(folder, variant, device, dtype), options, say, keep_timed)
     report = Report(run.about(name))
     warning = busy(run.machine)
     report.warnings += [] if warning is None else [warning]
     for part in options.all_parts():
         getattr(run, part)(report)
-    report.seconds = time.perf_counter() - started
+        keep_timed(report)
     return report
 
 
 class _Run:
     """The sides, loaded once, and what is measured on them: a method for each part of the options."""
 
-    def __init__(self, place: Place, options: Options, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, place: Place, options: Options, say: Callable[[str], None], keep: Callable[[Report], None]
+    ) -> None:
         import torch
 
+        self.keep = keep
         self.options, self.say, self.repeats = options, say, options.timing()
         self.threads = options.threads or torch.get_num_threads()
         torch.set_num_threads(self.threads)
@@ -113,6 +123,7 @@ class _Run:
                 before=self._same_threads,
             )
             report.comparisons.append(found)
+            self.keep(report)
 
     def stages(self, report: Report) -> None:
         from discffusion.bench.stages import measure_operators, measure_stages

@@ -121,6 +121,8 @@ def bench(
         device=setup.device,
         dtype=setup.dtype,
         say=lambda line: print(line, file=sys.stderr, flush=True),
+        # Hours may have passed when somebody stops it.
+        keep=lambda report: None if output is None else report.write(output),
     )
     if output is not None:
         for file in report.write(output):

@@ -139,9 +139,15 @@ def test_all_parts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         parts=["requests", "stages", "peak", "growth"],
     )  # fmt: skip
     said: list[str] = []
-    found = bench(tiny, options, device="cpu", say=said.append)
+    kept: list[dict[str, Any]] = []
+    found = bench(
+        tiny, options, device="cpu", say=said.append, keep=lambda report: kept.append(report.to_dict())
+    )
     data: dict[str, Any] = found.to_dict()
     assert json.loads(json.dumps(data)) == data
+    # As it grew: the one workload, then part by part.
+    assert len(kept) == 1 + 4 and kept[-1] == data
+    assert kept[0]["comparisons"] == data["comparisons"] and kept[0]["stages"] is None
     (comparison,) = data["comparisons"]
     assert comparison["workload"] == "1x2"
     assert comparison["sides"]["diffusers-batched"]["apart"] < 1e-5
