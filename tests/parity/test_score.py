@@ -10,8 +10,8 @@ from tests.parity.case import SCORE_TOLERANCE, Case
 
 MAPS = ("probs", "logits", "cosine")
 POOLINGS = ("lse", "max_row", "max_col", "mean")
-# Head 1 alone and not head 0, whose signed logits of one text cancel to a hundredth of their size: of so little, a relative
-# error tells which machine it is.
+# Head 1 alone and not head 0, whose signed logits of one text cancel to a hundredth of their size: of so little, the
+# relative error tells one machine from another.
 HEADS: tuple[dict[str, Any], ...] = (
     {"heads": "mean"},
     {"heads": [1]},
