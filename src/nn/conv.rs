@@ -42,15 +42,15 @@ impl Conv2d {
             let packed = self.packed.get_or_init(|| self.weight.packed(pack));
             return shim::conv2d(x, packed, &self.bias, self.stride, self.padding);
         }
-        self.unbiased(x).whole()
+        self.plain(x).whole()
     }
 
     /// The same, perhaps without its bias yet.
     pub fn forward_biased(&self, x: &Tensor) -> Biased<'_> {
-        if packs(&self.weight) { Biased::from(&self.forward(x)) } else { self.unbiased(x) }
+        if packs(&self.weight) { Biased::from(&self.forward(x)) } else { self.plain(x) }
     }
 
-    fn unbiased(&self, x: &Tensor) -> Biased<'_> {
+    fn plain(&self, x: &Tensor) -> Biased<'_> {
         let (stride, padding, one) = ([self.stride; 2], [self.padding; 2], [1, 1]);
         let conv = |bias: Option<&Tensor>| {
             let weight = self.weight.plain();

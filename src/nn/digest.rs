@@ -5,7 +5,8 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::{fused, trial};
-use crate::torch::cuda::programs::{self, OfRows, Pooled, Pooling};
+pub use crate::torch::cuda::programs::Of;
+use crate::torch::cuda::programs::{self, OfRows, Pooling};
 use crate::torch::{shim, upload};
 
 /// How a map is to be pooled.
@@ -27,17 +28,6 @@ pub struct Digest {
     /// `1/n Σ_i Σ_j |A_ij| softmax_j(λ A_i)` `[B, H]`: what Eq. 7 attributes to a head by the local gradient, but for a
     /// factor that all heads share. Where it was asked for.
     pub strength: Option<Tensor>,
-}
-
-/// Which map of an attention is pooled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Of {
-    /// `scale · QKᵀ`.
-    Scores,
-    /// Its softmax over the keys.
-    Probabilities,
-    /// The cosines of queries and keys.
-    Cosines,
 }
 
 /// What attends: `q` `[B, H, n, d]`, `k` and, where an output is wanted, `v` `[B, H, m, d]`.
@@ -135,7 +125,8 @@ fn by_fused(Heads { q, k, v }: Heads, _: f64, _: Of, _: &Digesting) -> Option<At
 /// By the kernel that has all keys in one tile.
 fn by_tile(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
     let ranges = ranges(how, q.device());
-    let (sums, output) = programs::attend(q, k, v, &pooling(of, scale, how, ranges.as_ref())).ok()?;
+    let (sums, output) =
+        programs::attend(q, k, v, &Pooling { of, scale, lambda: how.lambda, ranges: ranges.as_ref() }).ok()?;
     let rows = q.size()[2] as f64;
     Some((digest(&sums, |parts| parts.sum_dim_intlist(-1, false, Kind::Float) / rows), output))
 }
@@ -147,19 +138,10 @@ fn by_rows(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Opt
     let lengths = lengths.as_ref().map(|[rows, columns]| [rows, columns]);
     // Cosines have the lengths for a scale.
     let scale = if of == Of::Cosines { 1.0 } else { scale };
-    let how = pooling(of, scale, how, ranges.as_ref());
+    let how = Pooling { of, scale, lambda: how.lambda, ranges: ranges.as_ref() };
     let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, v.map(Tensor::kind)).ok()?;
     let output = v.zip(probabilities).map(|(v, probabilities)| probabilities.matmul(v));
     Some((digest(&rows, |rows| rows.mean_dim(-1, false, Kind::Float)), output))
-}
-
-fn pooling<'a>(of: Of, scale: f64, how: &Digesting, ranges: Option<&'a Tensor>) -> Pooling<'a> {
-    let of = match of {
-        Of::Scores => Pooled::Scores,
-        Of::Probabilities => Pooled::Probabilities,
-        Of::Cosines => Pooled::Cosines,
-    };
-    Pooling { of, scale, lambda: how.lambda, ranges }
 }
 
 /// `[B, 2]` on the device, first and number of the tokens that count.

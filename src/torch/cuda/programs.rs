@@ -64,18 +64,21 @@ pub fn source(program: Program, kind: Kind) -> String {
     .concat()
 }
 
-/// Which map a kernel pools: the number that its source has for it.
+/// Which map of an attention is pooled: the number that the kernels' sources have for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooled {
+pub enum Of {
+    /// `scale · QKᵀ`.
     Scores = 0,
+    /// Its softmax over the keys.
     Probabilities = 1,
+    /// The cosines of queries and keys.
     Cosines = 2,
 }
 
 /// How the rows of a map are pooled.
 #[derive(Debug, Clone, Copy)]
 pub struct Pooling<'a> {
-    pub of: Pooled,
+    pub of: Of,
     /// What products of queries and keys are multiplied with to become scores.
     pub scale: f64,
     pub lambda: f64,
@@ -128,7 +131,7 @@ pub fn pool(
         Pass::Int(tokens as i32),
         Pass::Float(how.scale as f32),
         Pass::Float(how.lambda as f32),
-        Pass::Int(i32::from(how.of == Pooled::Probabilities)),
+        Pass::Int(i32::from(how.of == Of::Probabilities)),
     ];
     let program = Program::Pool { values: (tokens as u32).div_ceil(32) };
     launch(program, "pool_rows", kind, products.device(), Grid { blocks, threads: 32 * warps as u32 }, &arguments)?;
