@@ -223,11 +223,17 @@ class Explanation:
 
         return explained.overlay(self, word, nth, normalise=normalise, **where)
 
-    def plot_words(self, *, normalise: Normalise | None = DEFAULT_NORMALISE) -> Any:
-        """The maps of all words side by side, as a matplotlib Figure."""
+    def plot_words(self, *, columns: int = 5, normalise: Normalise | None = DEFAULT_NORMALISE) -> Any:
+        """The maps of all words side by side, at most `columns` in a row, as a matplotlib Figure.
+
+        Raises:
+            ConfigError: `columns` is less than 1.
+        """
         from discffusion.plot import explained
 
-        return explained.words(self, normalise=normalise)
+        if columns < 1:
+            raise ConfigError(f"columns is {columns}; expected at least 1")
+        return explained.words(self, columns, normalise)
 
     def plot_layers(self) -> Any:
         """What layers add at each timestep, and their heads in all, as heat maps on a matplotlib Figure."""

@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--dsd-dtype",
         default="auto",
         metavar="DTYPE",
-        help="auto, float32, float16 or bfloat16 (default: auto)",
+        help="auto, fastest, float32, float16 or bfloat16 (default: auto)",
     )
     group.addoption(
         "--dsd-config",

@@ -5,6 +5,7 @@
 
 mod ahead;
 pub mod cuda;
+mod fastest;
 pub mod notes;
 pub mod shim;
 mod signals;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use tch::{Cuda, Device, Kind, Tensor};
 
 pub use ahead::ahead;
+pub use fastest::{faster, fastest};
 
 use crate::{Error, Result};
 
@@ -50,13 +52,15 @@ pub fn parse_device(name: &str) -> Result<Device> {
     }
 }
 
-/// Reads `auto`, `float32`, `float16` or `bfloat16`.
+/// Reads `auto`, `fastest`, `float32`, `float16` or `bfloat16`.
 ///
-/// `auto` is float16 on CUDA and float32 on the CPU, where half precision is emulated or slower on most machines.
+/// `auto` is float16 on CUDA and float32 on the CPU, so that scores do not depend on the processor; `fastest` is what
+/// [`fastest`] finds.
 pub fn parse_dtype(name: &str, device: Device) -> Result<Kind> {
     match name {
         "auto" if device.is_cuda() => Ok(Kind::Half),
         "auto" | "float32" => Ok(Kind::Float),
+        "fastest" => Ok(fastest(device)),
         "bfloat16" => Ok(Kind::BFloat16),
         "float16" if device == Device::Cpu => Err(Error::Device(
             "dtype \"float16\" on the CPU would be emulated; use dtype=\"float32\", or \"bfloat16\" to save memory"
@@ -64,7 +68,7 @@ pub fn parse_dtype(name: &str, device: Device) -> Result<Kind> {
         )),
         "float16" => Ok(Kind::Half),
         _ => Err(Error::Device(format!(
-            "unknown dtype {name:?}; expected \"auto\", \"float32\", \"float16\" or \"bfloat16\""
+            "unknown dtype {name:?}; expected \"auto\", \"fastest\", \"float32\", \"float16\" or \"bfloat16\""
         ))),
     }
 }

@@ -1,6 +1,8 @@
 //! The door: panics, interruption, devices.
 
-use discffusion::torch::{ahead, check_interrupt, from_tch, guarded, parse_device, parse_dtype};
+use std::time::Duration;
+
+use discffusion::torch::{ahead, check_interrupt, faster, from_tch, guarded, parse_device, parse_dtype};
 use discffusion::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -116,4 +118,17 @@ fn an_error_on_either_side_ends_the_work_ahead() {
     assert_eq!(ahead(0..50, prepare, Ok).unwrap_err().to_string(), "broken");
     let prepare = |i: usize| if i == 3 { panic!("a bug") } else { Ok(i) };
     assert!(matches!(ahead(0..50, prepare, Ok), Err(Error::Internal(why)) if why.to_string() == "a bug"));
+}
+
+#[test]
+fn half_precision_on_the_cpu_has_to_pay() {
+    let given = |single: Option<u64>, half: Option<u64>| {
+        faster(|kind| if kind == Kind::Float { single } else { half }.map(Duration::from_millis))
+    };
+    assert_eq!(given(Some(100), Some(80)), Kind::BFloat16);
+    assert_eq!(given(Some(100), Some(81)), Kind::Float);
+    assert_eq!(given(Some(100), None), Kind::Float);
+    let found = parse_dtype("fastest", Device::Cpu).unwrap();
+    assert!(matches!(found, Kind::Float | Kind::BFloat16));
+    assert_eq!(parse_dtype("fastest", Device::Cpu).unwrap(), found);
 }

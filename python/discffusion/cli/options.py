@@ -78,7 +78,7 @@ def _common(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Model")] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel="Model")
+        str, typer.Option(help="auto, fastest, float32, float16 or bfloat16.", rich_help_panel="Model")
     ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,

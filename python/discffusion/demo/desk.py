@@ -142,7 +142,8 @@ class Desk:
 
         from discffusion.plot.figure import png
 
-        figure = self.explain(image, text, preset, deltas, progress).plot_words()
+        # as many in a row as leave their names legible in half a page's width
+        figure = self.explain(image, text, preset, deltas, progress).plot_words(columns=3)
         return PIL.Image.open(io.BytesIO(png(figure)))
 
     def _scorer(self, preset: str, deltas: str) -> Scorer:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["layers", "overlay", "overview", "words"]
 
-#: pictures in a row of the grid of words
+#: pictures in a row of the overview's grid of words
 _COLUMNS = 5
 #: as many words are shown in the overview, those that add most
 _MOST = 9
@@ -36,11 +36,11 @@ def overlay(
     return figure
 
 
-def words(explanation: Explanation, normalise: Normalise | None) -> Any:
+def words(explanation: Explanation, columns: int, normalise: Normalise | None) -> Any:
     """The image, and the map of every word with what it adds to the score."""
     known = [place for place, word in enumerate(explanation.words) if word.tokens]
-    rows = -(-(len(known) + 1) // _COLUMNS)
-    columns = min(_COLUMNS, len(known) + 1)
+    columns = min(columns, len(known) + 1)
+    rows = -(-(len(known) + 1) // columns)
     figure = new_figure((1.7 * columns + 0.8, _row_height(explanation) * rows + 0.3))
     _word_grid(figure, explanation, known, rows, columns, normalise)
     return figure

@@ -51,6 +51,12 @@ def test_pictures_show_words_layers_and_terms(explained: Explanation) -> None:
     words = texts(explained.plot_words())
     for word, value in zip(explained.words, explained.per_word, strict=True):
         assert f"{word.text}\n{value:+.3g}" in words
+    narrow = [axes for axes in explained.plot_words(columns=2).get_axes() if axes.get_title()]
+    assert {axes.get_title() for axes in narrow} < set(words)
+    assert len(narrow) == len(explained.words) + 1
+    assert len({axes.get_subplotspec().colspan.start for axes in narrow}) == 2
+    with pytest.raises(ConfigError, match="columns is 0"):
+        explained.plot_words(columns=0)
     layers = explained.plot_layers()
     heats = [axes for axes in layers.get_axes() if axes.get_images()]
     np.testing.assert_allclose(
@@ -73,6 +79,7 @@ def test_nothing_is_clipped(explained: Explanation) -> None:
     for figure in (
         explained.plot(),
         explained.plot_words(),
+        explained.plot_words(columns=1),
         explained.plot_layers(),
         explained.overlay("dog"),
     ):

@@ -67,6 +67,8 @@ def run(bench: Bench) -> Result:
             for column in REFERRING
         }
         curves(axes, points, "timesteps", "accuracy (%)")
+        # Above the axes: inside, the curve of the second scale would run through it.
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(points), frameon=False)
         axes.set_xscale("log")
         axes.set_xticks(xs, [str(x) for x in xs])
         beside = axes.twinx()
