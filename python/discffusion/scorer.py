@@ -206,8 +206,9 @@ class Scorer:
         Args:
             images: several images with one text, or one image with several texts.
             top_k: how many to return; all if None.
-            stages: as ``(4, 8, 16, 32, 50)``: all candidates are scored at 4 timesteps, the best of them at 8, and so
-                on; the last at all 50. Only they are returned, at least `top_k`; their scores are the same as ever.
+            stages: as ``(4, 8, 12, 16, 24, 32, 40, 50)``: all candidates are scored at 4 timesteps, the best of them
+                at 8, and so on; the last at all 50. Only they are returned, at least `top_k`; their scores are the
+                same as ever.
             keep: the share of candidates that each stage but the last keeps, or one share for each of them. None keeps
                 those that may yet turn out to be the best: whose score so far is not below the best by more than
                 three standard errors of the difference.

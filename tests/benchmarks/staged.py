@@ -25,6 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "denoising": {"method": "denoising", "steps": 50},
 }
 STAGES = [
+    ((4, 8, 12, 16, 24, 32, 40, 50), None),
     ((4, 8, 16, 32, 50), None),
     ((4, 12, 50), None),
     ((4, 12, 50), 0.4),
