@@ -19,8 +19,8 @@ from discffusion.training.plan import whole_number
 __all__ = ["SURE", "check_stages", "eliminate", "spread"]
 
 #: Standard errors that a candidate may be behind the best, unless shares are given. Chosen, as the way to estimate the
-#: error, on the split `eval` of `shapes`: there the stages (4, 8, 12, 16, 24, 32, 40, 50) lost 15 winners in 10,000 with
-#: 3 and 31 with 2.5; with errors of each candidate's own differences alone they lost 74 with 3.
+#: error, on the split `eval` of `shapes`: there the stages (4, 8, 12, 16, 24, 32, 40, 50) lost 15 winners in 10,000
+#: with 3 and 31 with 2.5; with errors of each candidate's own differences alone they lost 74 with 3.
 SURE = 3.0
 
 #: scores ``[n, len(steps)]`` of pairs ``[n, 2]`` at steps

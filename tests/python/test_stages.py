@@ -100,8 +100,8 @@ def test_what_stays_has_its_whole_score_and_the_rest_is_below(data: st.DataObjec
 
 
 def test_without_shares_whoever_may_be_best_stays() -> None:
-    # seen at the steps 1, 3, 5, 7 of 8: the third is behind by 1 on average, which says little beside a spread of 4. The
-    # second is behind by 3 each time: by more than three errors, its variance being half of the rivals' mean, 64/3/2
+    # seen at the steps 1, 3, 5, 7 of 8: the third is behind by 1 on average, which says little beside a spread of 4;
+    # the second by 3 each time: more than three errors, its variance being half of the rivals' mean, 64/3/2
     leader = np.full(8, 5.0)
     third = leader - 1
     third[[1, 3, 5, 7]] = leader[[1, 3, 5, 7]] - [5, -3, 5, -3]
