@@ -40,6 +40,8 @@ Prepared: TypeAlias = bytes | NDArray[np.uint8]
 
 # Larger than any photograph; stops a mistyped name from filling the memory.
 MAX_FILE_BYTES = 1 << 30
+# what is asked of an open file at once, which need not have an end
+_PIECE = 1 << 20
 _CHANNELS = (1, 3, 4)
 _ACCEPTED = "a path, bytes, an open file, a PIL image, a numpy array [H, W, C] or a torch tensor [C, H, W]"
 
@@ -135,14 +137,22 @@ def _read_path(path: str | os.PathLike[str]) -> bytes:
 
 
 def _read_file(file: Any) -> bytes:
+    data = bytearray()
     try:
-        data = file.read()
+        while len(data) <= MAX_FILE_BYTES and (part := file.read(_PIECE)):
+            if isinstance(part, str):
+                raise ImageError("the file is open in text mode; open it in binary mode: open(path, 'rb')")
+            if not isinstance(part, bytes | bytearray | memoryview):
+                raise ImageError(
+                    f"read() of {type(file).__name__} gave {type(part).__name__}; expected bytes"
+                )
+            data += part
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:
         raise ImageError(f"the open file cannot be read: {error}") from error
-    if isinstance(data, str):
-        raise ImageError("the file is open in text mode; open it in binary mode: open(path, 'rb')")
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise ImageError(f"read() of {type(file).__name__} gave {type(data).__name__}; expected bytes")
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"the open file has more than {MAX_FILE_BYTES} bytes, the most for an image file")
     return bytes(data)
 
 

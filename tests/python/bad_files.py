@@ -22,15 +22,25 @@ def encoded(kind: str, side: int = 16) -> bytes:
     return buffer.getvalue()
 
 
+def _png(width: int, height: int, *more: tuple[bytes, bytes], pixels: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
 def png_bomb(width: int, height: int) -> bytes:
     """A well-formed PNG header that promises `width` x `height` pixels, in a few dozen bytes."""
+    return _png(width, height, pixels=b"\0" * 1000)
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+def png_profile(size: int) -> bytes:
+    """A black PNG of one pixel with a colour profile of `size` bytes, compressed."""
+    packer = zlib.compressobj(1)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
+    return _png(1, 1, (b"iCCP", b"x\0\0" + packed), pixels=bytes(4))
 
 
 def flipped(data: bytes, start: int) -> bytes:

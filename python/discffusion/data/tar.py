@@ -56,9 +56,13 @@ def members(path: Path) -> tuple[list[Member], bool]:
         with path.open("rb") as file:
             file.seek(end)
             rest = file.read(_BLOCK)
-    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
+        # a header that promises a name of a terabyte is the last
+        reason = str(error) or "more memory is asked for than there is"
         last = f" after {found[-1].name!r}" if found else ""
-        raise DatasetError(f"{path} is not a tar file that can be read{last}: {error}{_hint(path)}") from None
+        raise DatasetError(
+            f"{path} is not a tar file that can be read{last}: {reason}{_hint(path)}"
+        ) from None
     if rest and rest != bytes(_BLOCK):
         raise DatasetError(
             f"{path} is damaged at byte {end}, after {len(found)} files: no header of a file stands there"

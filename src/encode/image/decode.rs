@@ -15,6 +15,9 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 const MAX_LENGTH: u32 = 1 << 20;
 /// The memory that a decoder may take, in bytes: [`MAX_PIXELS`] at 16 bit with alpha.
 const MAX_BYTES: u64 = MAX_PIXELS * 8;
+/// The memory that a decoder may take before the size of the image is known, in bytes. A compressed colour profile can
+/// be a thousand times as large as the file.
+const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Decodes the first picture of a BMP, GIF, JPEG, PNG, TIFF or WebP file (told apart by content) to 8-bit sRGB.
 ///
@@ -26,9 +29,10 @@ const MAX_BYTES: u64 = MAX_PIXELS * 8;
 /// [`Error::Image`] if the bytes are of none of these formats, of a kind that is not supported, damaged or truncated,
 /// if the image has no pixels or more than [`MAX_PIXELS`], or if a side is longer than 1,048,576 pixels.
 pub fn decode(bytes: &[u8]) -> Result<Rgb> {
-    let reader = ImageReader::new(Cursor::new(bytes))
+    let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|error| Error::Image(format!("the image cannot be read: {error}")))?;
+    reader.limits(memory(MAX_HEADER_BYTES));
     let Some(format) = reader.format() else {
         return Err(Error::Image(format!(
             "{} bytes were given that are no image known here; expected BMP, GIF, JPEG, PNG, TIFF or WebP",
@@ -44,9 +48,7 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb> {
     let mut decoder = reader.into_decoder().map_err(fail)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes())?;
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_BYTES);
-    decoder.set_limits(limits).map_err(fail)?;
+    decoder.set_limits(memory(MAX_BYTES)).map_err(fail)?;
     if !is_complete(format, bytes) {
         return Err(Error::Image(format!(
             "the {} image is truncated after {} bytes; fetch the file again",
@@ -60,6 +62,12 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(fail)?;
     image.apply_orientation(orientation);
     Ok(to_rgb(image))
+}
+
+fn memory(bytes: u64) -> Limits {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(bytes);
+    limits
 }
 
 fn name(format: ImageFormat) -> String {
