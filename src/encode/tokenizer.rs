@@ -86,6 +86,13 @@ impl Tokenizer {
         let mut files = Files::read(dir)?;
         let limit = files.limit(m)?;
         let source = take(&mut files.source);
+        if !files.vocab.contains_key(&files.unknown) {
+            // An added token is found in texts, but does not stand for what the vocabulary lacks.
+            return Err(Error::Checkpoint(format!(
+                "{source} lacks the token for what is unknown, {:?}; fetch the model again",
+                files.unknown
+            )));
+        }
         let fail = |error: tokenizers::Error| {
             Error::Checkpoint(format!("no tokenizer can be made of {source}: {error}; fetch the model again"))
         };

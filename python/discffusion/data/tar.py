@@ -15,6 +15,17 @@ __all__ = ["Member", "Shard", "expand", "members", "read_member", "samples_of", 
 
 _MOST_SHARDS = 1_000_000
 _BLOCK = 512
+# Damaged headers lead tarfile to mistakes of its own; one that promises a name of a terabyte, out of memory.
+_UNREADABLE = (
+    tarfile.TarError,
+    OSError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+)
 
 
 class Shard(NamedTuple):
@@ -56,8 +67,7 @@ def members(path: Path) -> tuple[list[Member], bool]:
         with path.open("rb") as file:
             file.seek(end)
             rest = file.read(_BLOCK)
-    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
-        # a header that promises a name of a terabyte is the last
+    except _UNREADABLE as error:
         reason = str(error) or "more memory is asked for than there is"
         last = f" after {found[-1].name!r}" if found else ""
         raise DatasetError(

@@ -163,3 +163,33 @@ def test_lines_at_random(lines: list[bytes], tmp_path: Path) -> None:
     assert summary.done + len(summary.failed) == 1
     for file in (tmp_path / "out").iterdir():
         file.unlink()
+
+
+def header(kind: bytes, **bytes_at: int) -> bytes:
+    """A tar header of an empty member, with single bytes changed before its checksum is made."""
+    info = tarfile.TarInfo("x")
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    for place, value in bytes_at.items():
+        block[int(place.removeprefix("at_"))] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(
+            header(tarfile.GNUTYPE_SPARSE, at_482=1), id="a sparse file whose map goes on after the end"
+        ),
+        pytest.param(
+            header(tarfile.GNUTYPE_LONGNAME) * 3000, id="a long name for a long name for a long name"
+        ),
+    ],
+)
+def test_mistakes_of_the_reader_are_the_archives(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "0.tar"
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"0\.tar is not a tar file that can be read"):
+        members(path)

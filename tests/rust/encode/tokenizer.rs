@@ -178,3 +178,13 @@ fn missing_and_damaged_files_are_named() {
     put(dir.path(), "vocab.json", &Value::Object(vocabulary));
     assert!(refusal(dir.path(), 8).contains("vocab.json"));
 }
+
+#[test]
+fn what_stands_for_the_unknown_has_to_be_in_the_vocabulary() {
+    let dir = sd1();
+    let mut vocabulary = vocabulary();
+    vocabulary.remove(END); // it is added all the same, as a special token, and is found where it is written
+    put(dir.path(), "vocab.json", &Value::Object(vocabulary));
+    let Err(Error::Checkpoint(why)) = Tokenizer::open(dir.path(), 8) else { panic!("it was opened") };
+    assert!(why.contains("vocab.json") && why.contains("unknown, \"<|endoftext|>\""), "{why}");
+}
