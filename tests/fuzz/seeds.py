@@ -1,11 +1,16 @@
 """What fuzzing starts from: `python -m tests.fuzz.seeds` writes `tiny`, the files beside a fuzzed one, and `seeds`, a
-folder of inputs for each target."""
+folder of inputs for each target of Rust, with those that earlier runs found, which `corpus` keeps.
+
+`python -m tests.fuzz.seeds --keep FOLDER` puts the inputs in FOLDER/TARGET into `corpus`.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
+import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -54,6 +59,24 @@ def main() -> None:
         _put("seeds/lora", name, text.encode())
     for name, data in _images().items():
         _put("seeds/image", name, data)
+    for kept_inputs in (HERE / "corpus").glob("*.tar.xz"):
+        target = kept_inputs.name.removesuffix(".tar.xz")
+        with tarfile.open(kept_inputs) as archive:
+            for member in archive:
+                _put(f"seeds/{target}", member.name, archive.extractfile(member).read())
+
+
+def keep(folder: Path) -> None:
+    for target in (each for each in sorted(folder.iterdir()) if any(each.iterdir())):
+        (HERE / "corpus").mkdir(exist_ok=True)
+        with tarfile.open(HERE / "corpus" / f"{target.name}.tar.xz", "w:xz") as archive:
+            # by size, and without the names, which are hashes: a tenth of the bytes
+            for number, file in enumerate(
+                sorted(target.iterdir(), key=lambda file: (file.stat().st_size, file.name))
+            ):
+                member = tarfile.TarInfo(f"kept {number}")
+                member.size = file.stat().st_size
+                archive.addfile(member, io.BytesIO(file.read_bytes()))
 
 
 def _put(folder: str, name: str, data: bytes) -> None:
@@ -137,4 +160,7 @@ def _images() -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--keep"]:
+        keep(Path(sys.argv[2]))
+    else:
+        main()
