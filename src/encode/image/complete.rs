@@ -2,16 +2,22 @@
 
 use image::ImageFormat;
 
-/// Whether all of a file seems to be there.
+/// Whether all of a file of an image of so many pixels seems to be there.
 ///
 /// JPEG: the decoder fills up what is missing with grey. WebP: it stops at the end of the first picture. The
 /// other decoders notice.
-pub(super) fn is_complete(format: ImageFormat, bytes: &[u8]) -> bool {
+pub(super) fn is_complete(format: ImageFormat, bytes: &[u8], pixels: u64) -> bool {
     match format {
-        ImageFormat::Jpeg => has_end_marker(bytes),
+        ImageFormat::Jpeg => has_bits_for(bytes, pixels) && has_end_marker(bytes),
         ImageFormat::WebP => has_riff_length(bytes),
         _ => true,
     }
+}
+
+/// Whether a JPEG file may hold so many pixels: the mean of each block of 8 × 8 takes a bit at least. Otherwise some
+/// hundred bytes that promise the largest image would keep the decoder busy for seconds.
+fn has_bits_for(bytes: &[u8], pixels: u64) -> bool {
+    8 * bytes.len() as u64 >= pixels / 64
 }
 
 /// Whether the file is as long as its RIFF header (`RIFF`, length of what follows, little-endian) says.

@@ -49,7 +49,7 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb> {
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes())?;
     decoder.set_limits(memory(MAX_BYTES)).map_err(fail)?;
-    if !is_complete(format, bytes) {
+    if !is_complete(format, bytes, u64::from(width) * u64::from(height)) {
         return Err(Error::Image(format!(
             "the {} image is truncated after {} bytes; fetch the file again",
             name(format),

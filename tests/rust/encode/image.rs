@@ -103,6 +103,11 @@ fn truncated_images_are_refused() {
     let jpeg = encode(picture(), ImageFormat::Jpeg);
     let message = refusal(decode(&jpeg[..jpeg.len() - 2]));
     assert!(message.contains("truncated"), "{message}");
+    // More blocks are promised than there are bits: refused before any of them is decoded.
+    let mut promising = jpeg;
+    let frame = promising.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    promising[frame + 5..frame + 9].copy_from_slice(&[0x10, 0, 0x10, 0]);
+    assert!(refusal(decode(&promising)).contains("truncated"));
     assert!(refusal(decode(b"not an image")).contains("expected BMP"));
 }
 
