@@ -131,11 +131,11 @@ def test_bytes_as_deltas(data: bytes, scorer: Scorer, tmp_path: Path) -> None:
 @quick
 @given(path=st.text(st.characters(exclude_categories=[]), max_size=50))
 def test_paths_of_deltas_and_images(path: str, scorer: Scorer, tmp_path: Path) -> None:
-    given = f"{tmp_path}/none/{path}"
+    nowhere = f"{tmp_path}/none/{path}"
     with pytest.raises(DeltasError):
-        Deltas.load(given, scorer)
+        Deltas.load(nowhere, scorer)
     with pytest.raises(ImageError):
-        prepare(given)
+        prepare(nowhere)
 
 
 class Endless(io.RawIOBase):
