@@ -111,10 +111,12 @@ class Trainer:
             max_steps: stop after so many steps, if that is before the last epoch ends.
             progress: True, False, or a function of ``(done, total)``; None shows a bar if somebody watches.
             distributed: whether all processes that ``torchrun`` or ``accelerate launch`` started train together, each
-                on a part of every batch; None for yes, if there are several. The deltas are those of one process but
-                for rounding, in every process; the first one alone writes `checkpoint_dir`, calls `callbacks` and
-                shows progress. A run may be taken up by another number of processes. On CUDA each needs a device of
-                its own, as ``cuda:$LOCAL_RANK``.
+                on a part of every batch; None for yes, if there are several. Every process ends with the same deltas,
+                which depend neither on the number of processes, one included, nor on which items each had: an item's
+                gradient is computed on its own and added in double precision. Without a launcher, items go through
+                the network together, which is faster where they are small, and rounds otherwise. The first process
+                alone writes `checkpoint_dir`, calls `callbacks` and shows progress. A run may be taken up by another
+                number of processes. On CUDA each needs a device of its own, as ``cuda:$LOCAL_RANK``.
 
         Returns:
             The history, which is also :attr:`history`.

@@ -15,8 +15,8 @@ use crate::config::{ScoreConfig, TrainConfig, train_options as options};
 use crate::train::{Gradient, Session, Share, order};
 use crate::{Error, Result};
 
-/// A gradient, float32 `[parameters]`, and what is added up beside it, float64.
-type Shared<'py> = (Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f64>>);
+/// A gradient, `[parameters]`, and what is added up beside it.
+type Shared<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
 
 /// Training under way; one call at a time.
 #[pyclass(frozen, module = "discffusion._core")]
@@ -104,7 +104,7 @@ impl Trainer {
     }
 
     /// The first half of a step that workers share: the gradient of these items, which stand from `first` on in a
-    /// batch of `of`, float32 `[parameters]`; and float64 numbers to be added up beside.
+    /// batch of `of`, float64 `[parameters]`; and float64 numbers to be added up beside.
     fn share<'py>(&self, py: Python<'py>, indices: Vec<usize>, first: usize, of: usize) -> PyResult<Shared<'py>> {
         let found = enter(py, |_| self.session().share(&indices, Share { first, of }))?;
         Ok((found.values.into_pyarray(py), found.statistics.into_pyarray(py)))
@@ -115,7 +115,7 @@ impl Trainer {
     fn apply(
         &self,
         py: Python<'_>,
-        gradient: PyReadonlyArray1<'_, f32>,
+        gradient: PyReadonlyArray1<'_, f64>,
         statistics: PyReadonlyArray1<'_, f64>,
         total_steps: u64,
     ) -> PyResult<Option<String>> {

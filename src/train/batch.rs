@@ -99,6 +99,7 @@ impl Session {
             scene: &scene,
             options: &self.options,
             groups: &gathered.groups,
+            first: at.first,
             temperature: at.temperature,
             scale: at.scale,
             batch,

@@ -55,6 +55,8 @@ pub struct Pass<'a> {
     pub scene: &'a Scene<'a>,
     pub options: &'a TrainConfig,
     pub groups: &'a [Group],
+    /// Where in the batch the first of them stands.
+    pub first: usize,
     /// What scores are divided by.
     pub temperature: f64,
     /// What the gradient is multiplied by.
@@ -248,7 +250,7 @@ impl Pass<'_> {
             "the loss is {} for item {} of the batch (timesteps {times:?}); nothing was changed. Try a smaller \
              learning_rate, gradient_clip, or dtype=\"float32\"",
             loss.value,
-            outcome.scores.len() - 1
+            self.first + outcome.scores.len() - 1
         )))
     }
 

@@ -5,11 +5,11 @@ use tch::{Kind, Tensor};
 use super::batch::{Share, Total};
 use super::heads::HeadStatistics;
 use super::{Report, Session};
-use crate::torch::to_vec;
+use crate::torch::to_vec64;
 use crate::{Error, Result};
 
 /// What a share of a batch gave beside the gradients on the leaves. Shares add up to the batch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     loss: f64,
     active: f64,
@@ -22,8 +22,8 @@ pub struct Outcome {
 /// The gradient of a share, and what else of it is to be added up.
 #[derive(Debug, Clone)]
 pub struct Gradient {
-    /// All trained tensors' one after the other.
-    pub values: Vec<f32>,
+    /// All trained tensors' one after the other, in double precision: then the order of addition cannot be seen.
+    pub values: Vec<f64>,
     /// Loss, shares and counts, in an order that depends on the model alone.
     pub statistics: Vec<f64>,
 }
@@ -34,11 +34,14 @@ const COUNTS: usize = 5;
 impl Session {
     /// The first half of a step: the gradient of some items of a batch. `indices` may be empty.
     ///
+    /// Each item goes through the network on its own, so that its gradient is the same to the last bit whatever other
+    /// items its worker has. Adam divides a gradient by its size, which would show in the deltas where terms cancel.
+    ///
     /// # Errors
     /// `Config` if the items of a batch are compared with each other, which takes all of them; as
     /// [`Session::step`] besides.
     pub fn share(&mut self, indices: &[usize], share: Share) -> Result<Gradient> {
-        if self.options().in_batch && share.of != indices.len() {
+        if self.options().in_batch && share.of > 1 {
             return Err(Error::Config(
                 "in_batch compares all items of a batch, so that workers cannot share it; train on one, or without \
                  in_batch"
@@ -48,12 +51,18 @@ impl Session {
         if self.temperature.is_none() {
             return Err(Error::Internal(anyhow::anyhow!("a shared step needs a temperature that all workers have")));
         }
-        let outcome = self.backward(indices, share)?;
-        let mut values = Vec::with_capacity(self.parameters());
-        for tensor in &self.trained {
-            let gradient = tensor.grad();
-            values.extend(if gradient.defined() { to_vec(&gradient) } else { vec![0.0; tensor.numel()] });
+        let mut sums: Vec<Tensor> =
+            self.trained.iter().map(|tensor| tensor.zeros_like().to_kind(Kind::Double)).collect();
+        let mut outcome = Outcome::default();
+        for (place, &index) in indices.iter().enumerate() {
+            outcome.add(&self.backward(&[index], Share { first: share.first + place, ..share })?);
+            for (sum, gradient) in sums.iter_mut().zip(self.trained.iter().map(Tensor::grad)) {
+                if gradient.defined() {
+                    let _ = sum.g_add_(&gradient);
+                }
+            }
         }
+        let values = sums.iter().flat_map(to_vec64).collect();
         let counts = [outcome.rows, outcome.needed_rows, outcome.backward_rows].map(|count| count as f64);
         let mut statistics = vec![outcome.loss, outcome.active];
         statistics.extend(counts);
@@ -86,7 +95,7 @@ impl Session {
             let (own, rest) = left.split_at(tensor.numel());
             left = rest;
             let own = Tensor::from_slice(own).view(tensor.size().as_slice());
-            let own = own.to_device(tensor.device()).to_kind(Kind::Float);
+            let own = own.to_kind(Kind::Float).to_device(tensor.device());
             write_gradient(tensor, &own);
         }
         self.finish(&outcome, total)
@@ -131,6 +140,17 @@ impl Session {
             rows: outcome.rows,
             backward_rows: outcome.backward_rows,
         }))
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, other: &Outcome) {
+        self.loss += other.loss;
+        self.active += other.active;
+        self.rows += other.rows;
+        self.needed_rows += other.needed_rows;
+        self.backward_rows += other.backward_rows;
+        self.heads.add(&other.heads);
     }
 }
 

@@ -24,7 +24,7 @@ def train(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Deltas, with the head weights that were learned, and history."""
     trainer = trainer_of(
-        scorer, learning_rate=1e-3, rank=2, schedule="cosine", temperature=None, gradient_clip=0.5
+        scorer, learning_rate=1e-2, rank=2, schedule="cosine", temperature=None, gradient_clip=0.5
     )
     history = trainer.fit(
         Drawn(7),

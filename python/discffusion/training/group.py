@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,13 +22,24 @@ from discffusion.errors import ConfigError, DiscffusionError
 
 __all__ = ["Alone", "Group", "joined", "part_of"]
 
+# One process may be at work for hours before the others hear of it; that it died they hear at once.
+_PATIENCE = timedelta(days=1)
+_groups = count()
+
 Array = TypeVar("Array", NDArray[np.float32], NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8])
 
 
 class Alone:
-    """One process that does everything."""
+    """One process that does everything.
+
+    Args:
+        launched: whether a launcher started it, which may start several the next time.
+    """
 
     rank, size = 0, 1
+
+    def __init__(self, launched: bool = False) -> None:
+        self.launched = launched
 
     def sum(self, values: Array) -> Array:
         """The sum over all processes, the same to the last bit in each."""
@@ -49,6 +62,7 @@ class Group(Alone):
         import torch
         import torch.distributed as dist
 
+        super().__init__(launched=True)
         self._torch, self._dist, self._device = torch, dist, device
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
@@ -100,7 +114,7 @@ def joined(device: str, together: bool | None) -> Iterator[Alone]:
             "distributed=True needs processes that a launcher starts: torchrun --nproc-per-node 4 script.py"
         )
     if together is False or rank().of == 1:
-        yield Alone()
+        yield Alone(launched=told and together is not False)
         return
     import torch
     import torch.distributed as dist
@@ -109,11 +123,14 @@ def joined(device: str, together: bool | None) -> Iterator[Alone]:
     if own:
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
-        # without it, the address of a single machine is what torchrun uses too
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", "29500")
-        # one process may be at work for hours before the others hear of it; that it died they hear at once
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(days=1))
+        dist.init_process_group(
+            "nccl" if device.startswith("cuda") else "gloo",
+            # a name of its own: under one that was used before, a process may find where another one was then
+            store=dist.PrefixStore(f"discffusion {next(_groups)}", _store()),
+            rank=rank().number,
+            world_size=rank().of,
+            timeout=_PATIENCE,
+        )
     on_gpu = dist.get_backend() == "nccl"
     try:
         yield Group(
@@ -124,6 +141,19 @@ def joined(device: str, together: bool | None) -> Iterator[Alone]:
             dist.destroy_process_group()
 
 
-def part_of(count: int, group: Alone) -> range:
-    """This process's places among `count`: next to each other, in the order of ranks, as even as can be."""
-    return range(count * group.rank // group.size, count * (group.rank + 1) // group.size)
+@cache
+def _store() -> Any:
+    """Where processes find each other, which the first one, or the launcher, keeps until it ends."""
+    import torch.distributed as dist
+
+    # without it, the address of a single machine is what torchrun uses too
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", "29500")
+    store, _, _ = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    store.set_timeout(_PATIENCE)
+    return store
+
+
+def part_of(total: int, group: Alone) -> range:
+    """This process's places among `total`: next to each other, in the order of ranks, as even as can be."""
+    return range(total * group.rank // group.size, total * (group.rank + 1) // group.size)

@@ -146,10 +146,10 @@ class Run:
         self._gather([indices[place] for place in part])
         try:
             # Ctrl-C may strike between the end of a call and the use of its value; within extend it cannot
-            if self._group.size == 1:
-                self._done.extend(map(core.step, [indices], [plan.total]))
-            else:
+            if self._group.launched and not plan.in_batch:
                 self._done.extend(map(self._shared_step, [indices], [part]))
+            else:
+                self._done.extend(map(core.step, [indices], [plan.total]))
         except DatasetError as error:
             keys = ", ".join(repr(self._train[index].key) for index in indices)
             raise DatasetError(f"in a batch of {keys}: {error}") from None
