@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
+import os
 import re
 import sys
 import threading
@@ -74,7 +75,11 @@ def core() -> ModuleType:
             )
         _open("c10", required=True)
         _open("torch_cpu", required=True)
-        return _import_core()
+        found = _import_core()
+        if hasattr(os, "register_at_fork"):
+            # threads of OpenMP do not come along, and it would wait for them forever
+            os.register_at_fork(after_in_child=found.one_thread)
+        return found
 
 
 def load_cuda(device: str) -> None:

@@ -253,6 +253,7 @@ class Explanation:
 
         Raises:
             InstallationError: matplotlib is not installed.
+            DiscffusionError: a file cannot be written.
         """
         from discffusion.explaining.files import save
 

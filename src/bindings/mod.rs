@@ -30,7 +30,9 @@ mod _core {
     #[pymodule_export]
     use super::scorer::Scorer;
     #[pymodule_export]
-    use super::tools::{Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count};
+    use super::tools::{
+        Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count, one_thread,
+    };
 
     #[pymodule_export]
     use super::trainer::{Trainer, train_check, train_options};

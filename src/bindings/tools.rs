@@ -55,6 +55,12 @@ pub fn cuda_device_count() -> i64 {
     if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 }
 }
 
+/// Has libtorch compute with one thread from now on.
+#[pyfunction]
+pub fn one_thread() {
+    tch::set_num_threads(1);
+}
+
 /// A checkpoint's tokenizer on its own.
 #[pyclass(frozen, module = "discffusion._core")]
 pub struct Tokenizer(tokenizer::Tokenizer);

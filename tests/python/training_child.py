@@ -70,8 +70,7 @@ def at_call(owner: Any, name: str, number: int, do: Callable[..., Any]) -> None:
 
 def half_a_row(self: Folder, row: dict[str, Any]) -> None:
     assert self._history is not None
-    self._history.write(json.dumps(row)[:20])
-    self._history.flush()
+    self._history.write(json.dumps(row)[:20].encode())
     die()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from discffusion.errors import DiscffusionError
 from discffusion.plot.figure import png
 from discffusion.training.files import write_bytes, write_text
 
@@ -109,7 +110,10 @@ def save(explanation: Explanation, folder: str | os.PathLike[str]) -> None:
         parts["places"] = explanation.places
     np.savez_compressed(arrays, **parts)
     where = Path(folder).expanduser()
-    where.mkdir(parents=True, exist_ok=True)
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiscffusionError(f"the folder {where} cannot be made: {error.strerror or error}") from None
     for name, data in {**pictures, "explanation.npz": arrays.getvalue()}.items():
         write_bytes(where / name, data)
     # last: where it is, the others are

@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from contextlib import suppress
 from pathlib import Path
+
+from discffusion.errors import DiscffusionError
 
 __all__ = ["host_and_process", "part_of", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces the file at `path` by `text`, all or nothing, also when the machine stops meanwhile."""
+    """Replaces the file at `path` by `text`, as :func:`write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces the file at `path` by `data`, all or nothing, also when the machine stops meanwhile."""
+    """Replaces the file at `path` by `data`, all or nothing, also when the machine stops meanwhile.
+
+    Raises:
+        DiscffusionError: it cannot be written; what was there before is there still.
+    """
     part = part_of(path)
     try:
         with part.open("wb") as file:
@@ -24,8 +31,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise DiscffusionError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that is read-only or gone
+            part.unlink()
 
 
 def part_of(path: Path) -> Path:

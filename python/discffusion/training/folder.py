@@ -18,10 +18,12 @@ import os
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from discffusion.errors import ConfigError, TrainingError
+from discffusion.errors import ConfigError, DiscffusionError, TrainingError
 from discffusion.training.files import write_text
 
 __all__ = ["Folder"]
@@ -41,30 +43,32 @@ class Folder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser()
-        self._lock: IO[str] | None = None
-        self._history: IO[str] | None = None
+        # without buffers: what a full disk does not take must not come again when they are closed
+        self._lock: FileIO | None = None
+        self._history: FileIO | None = None
 
     def __enter__(self) -> Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"checkpoint_dir {str(self.path)!r} cannot be used: {error}") from None
-        try:
+            self._lock = (self.path / "lock").open("ab+", buffering=0)
             self._take(self._lock)
+        except OSError as error:
+            self.__exit__()
+            raise ConfigError(f"checkpoint_dir {str(self.path)!r} cannot be used: {error}") from None
         except BaseException:
-            self._lock.close()
+            self.__exit__()
             raise
         return self
 
-    def _take(self, lock: IO[str]) -> None:
+    def _take(self, lock: FileIO) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
+            holder = lock.read().decode(errors="replace").strip() or "unknown"
             raise TrainingError(
-                f"another run (process {lock.read().strip() or 'unknown'}) is at work in {str(self.path)!r}; wait for "
-                "it to end, or give another checkpoint_dir"
+                f"another run (process {holder}) is at work in {str(self.path)!r}; wait for it to end, or give another "
+                "checkpoint_dir"
             ) from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
@@ -72,8 +76,7 @@ class Folder:
                 stacklevel=2,
             )
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        lock.write(str(os.getpid()).encode())
 
     def __exit__(self, *_: object) -> None:
         for file in (self._history, self._lock):
@@ -119,19 +122,41 @@ class Folder:
             )
         rows = sorted([*steps.values(), *validations], key=lambda row: (row["step"], "accuracy" in row))
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-        self._history = path.open("a", encoding="utf-8")
+        with self._told("opened"):
+            self._history = path.open("ab", buffering=0)
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds a row to the history at once, for others to read."""
+        """Adds a row to the history at once, for others to read.
+
+        Raises:
+            DiscffusionError: it cannot be written; half of a row may be there, and is taken back with the next run.
+        """
         if self._history is not None:
-            self._history.write(json.dumps(row) + "\n")
-            self._history.flush()
+            left = memoryview((json.dumps(row) + "\n").encode())
+            with self._told("written"):
+                while left:
+                    left = left[self._history.write(left) :]
 
     def sync(self) -> None:
-        """Has the history on the disk, as a state that is written next takes for granted."""
+        """Has the history on the disk, as a state that is written next takes for granted.
+
+        Raises:
+            DiscffusionError: it does not get there.
+        """
         if self._history is not None:
-            os.fsync(self._history.fileno())
+            with self._told("brought to the disk"):
+                os.fsync(self._history.fileno())
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DiscffusionError(
+                f"the history in {str(self.path)!r} cannot be {what}: {error.strerror or error}; the run can go on "
+                "from its last state"
+            ) from None
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

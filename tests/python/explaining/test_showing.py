@@ -14,7 +14,7 @@ import pytest
 from tests.python.run_python import run_python
 from typer.testing import CliRunner
 
-from discffusion import ConfigError, Explanation, ImageError, InstallationError, Scorer
+from discffusion import ConfigError, DiscffusionError, Explanation, ImageError, InstallationError, Scorer
 from discffusion.cli import build_app
 
 TEXT = "a blue square left of a dog"
@@ -148,7 +148,7 @@ def test_a_crash_while_saving_leaves_the_old_files(
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DiscffusionError, match="overview.png cannot be written: disk full"):
         explained.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
