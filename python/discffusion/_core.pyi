@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "generate",
     "generate_check",
+    "one_thread",
     "preprocess_image",
     "train_check",
     "train_options",

@@ -5,6 +5,8 @@
 Scenes of `shapes` in tars, scored by the pocket model at one timestep of its first layer. Each process has one thread:
 one process as the command line starts it, one actor, several actors, and several of which one is killed by SIGKILL now
 and then. Rates are of all rows in the whole time, with the start of actors and the loading of models.
+
+``--only one several --folder KEPT`` does a part of it; all parts that the folder holds are compared at the end.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import pyarrow.parquet
 
 from discffusion import Scorer, load_dataset, score_shards
 
+PARTS = ("alone", "one", "several", "killed")
 CONFIG: dict[str, Any] = {"noise_levels": [0.5], "layers": ["down.0.0"], "device": "cpu"}
 
 
@@ -105,57 +108,60 @@ def main() -> None:
         "--every", type=float, default=12.0, help="seconds from one kill to the next, on average"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to do")
+    parser.add_argument("--folder", type=Path, help="keeps shards and rows, for more parts")
     parser.add_argument("--alone", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone is not None:
         alone(*given.alone)
         return
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        measure(given, given.folder or Path(folder))
+
+
+def measure(given: argparse.Namespace, place: Path) -> None:
+    if not (place / "in").exists():
         start = time.perf_counter()
         make(place / "in", given.pairs, given.shards)
-        print(
-            f"{given.pairs} pairs in {given.shards} shards, made in {time.perf_counter() - start:.0f} s",
-            flush=True,
-        )
-
-        def show(name: str, found: dict[str, Any]) -> None:
-            failures = sum(found["failures"].values())
-            print(
-                f"{name}: {found['rows']} rows ({failures} without a score), {found['left']} shards left, "
-                f"{found['seconds']:.1f} s, {found['rows_per_second']:.1f} rows a second",
-                flush=True,
-            )
-
+        print(f"{given.pairs} pairs in {given.shards} shards, made in {time.perf_counter() - start:.0f} s")
+    if "alone" in given.only:
         command = [sys.executable, "-m", "tests.benchmarks.shards", "--alone"]
         run = subprocess.run(
             [*command, str(place / "in"), str(place / "alone")], check=True, capture_output=True, text=True
         )
         show("one process", json.loads(run.stdout.splitlines()[-1]))
-
+    if set(given.only) - {"alone"}:
         import ray
 
         ray.init(num_cpus=max(given.actors, 2), include_dashboard=False, logging_level="error")
-        one = on_ray(place / "in", place / "one", 1, 0, given.every, given.seed)
-        show("one actor", one)
-        several = on_ray(place / "in", place / "several", given.actors, 0, given.every, given.seed)
-        show(f"{given.actors} actors", several)
-        rate = several["rows_per_second"] / one["rows_per_second"]
-        print(f"  {rate:.2f} times one actor, {rate / given.actors:.0%} of linear", flush=True)
-        killed = on_ray(place / "in", place / "killed", given.actors, given.kills, given.every, given.seed)
-        show(f"{given.actors} actors, {killed['killed']} killed", killed)
+        actors = {"one": 1, "several": given.actors, "killed": given.actors}
+        rates = {}
+        for name in (name for name in actors if name in given.only):
+            kills = given.kills if name == "killed" else 0
+            found = on_ray(place / "in", place / name, actors[name], kills, given.every, given.seed)
+            show(f"{name}: {actors[name]} on Ray, {found['killed']} killed", found)
+            rates[name] = found["rows_per_second"]
         ray.shutdown()
-
-        whole = rows(place / "alone")
-        for name in ("one", "several", "killed"):
+        if rates.keys() >= {"one", "several"}:
+            rate = rates["several"] / rates["one"]
+            print(f"  {rate:.2f} times one actor, {rate / given.actors:.0%} of linear", flush=True)
+    whole = rows(place / "alone")
+    for name in ("one", "several", "killed"):
+        if whole and (place / name).exists():
             found = rows(place / name)
             names = {(row["shard"], row["member"], row["text_index"]) for row in found}
             once = len(names) == len(found) == given.pairs
-            print(
-                f"{name}: every row once: {once}; equal to the rows of one process: {found == whole}",
-                flush=True,
-            )
+            print(f"{name}: every row once: {once}; equal to the rows of one process: {found == whole}")
             assert once and found == whole
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    failures = sum(found["failures"].values())
+    print(
+        f"{name}: {found['rows']} rows ({failures} without a score), {found['left']} shards left, "
+        f"{found['seconds']:.1f} s, {found['rows_per_second']:.1f} rows a second",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

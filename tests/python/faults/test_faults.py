@@ -1,4 +1,7 @@
-"""Faults of many kinds at every stage: how it ends is told, and the same call gives the same numbers afterwards."""
+"""Faults of many kinds at every stage: how it ends is told, and the same call gives the same numbers afterwards.
+
+`python -m tests.benchmarks.faults` strikes more often, and counts.
+"""
 
 from __future__ import annotations
 
@@ -30,27 +33,18 @@ FAULTS: dict[str, tuple[list[str], set[str]]] = {
 SLOW = "save an explanation"  # pictures take seconds
 
 
-def check(fault: str, times: int, seed: int, folder: Path, without: str = "") -> None:
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault(fault: str, tmp_path: Path) -> None:
     stages, ends = FAULTS[fault]
-    stages = [stage for stage in stages if stage != without]
-    found = struck(fault, stages, times, seed, folder)
+    stages = [stage for stage in stages if stage != SLOW]
+    times = 1 if fault in ("fork", "read-only", "threads") else 2
+    found = struck(fault, stages, times, 1, tmp_path)
     if not found:
         pytest.skip("this process may not mount a disk")
     assert [one["stage"] for one in found] == stages
     for one in found:
         assert set(one["how"]) <= ends and sum(one["how"].values()) == times, one
         assert one["wrong"] == 0, one
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_fault(fault: str, tmp_path: Path) -> None:
-    check(fault, 1 if fault in ("fork", "read-only", "threads") else 2, 1, tmp_path, SLOW)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-def test_fault_twenty_times(fault: str, tmp_path: Path) -> None:
-    check(fault, 20, 2, tmp_path)
 
 
 def test_corrupt_shards(tmp_path: Path) -> None:
@@ -63,31 +57,13 @@ def test_vanished_images(tmp_path: Path) -> None:
         vanished_images(2, random.Random(1), tmp_path, own)
 
 
-def check_long_run(items: int, seed: int, folder: Path) -> None:
-    (found,) = lines("long_run", str(items), str(seed), str(folder))
-    assert (found["rows"], found["missing"], found["twice"], found["same"]) == (4 * items, 0, 0, True)
+def test_a_run_with_one_fault_after_the_other(tmp_path: Path) -> None:
+    (found,) = lines("long_run", "40", "1", str(tmp_path))
+    assert (found["rows"], found["missing"], found["twice"], found["same"]) == (160, 0, 0, True)
     assert all(any(name.startswith(fault) for name in found["how"]) for fault in ("kill", "ctrl-c", "error"))
 
 
-def test_a_run_with_one_fault_after_the_other(tmp_path: Path) -> None:
-    check_long_run(40, 1, tmp_path)
-
-
-@pytest.mark.slow
-def test_a_long_run_with_one_fault_after_the_other(tmp_path: Path) -> None:
-    check_long_run(600, 2, tmp_path)
-
-
-def check_growth(scores: int) -> None:
-    """Between the second and the last tenth, within what the allocator keeps."""
-    (resident,) = lines("growth", str(scores))
-    assert resident[-1] - resident[1] < 8 << 20, resident
-
-
 def test_scores_take_no_more_memory() -> None:
-    check_growth(300)
-
-
-@pytest.mark.slow
-def test_ten_thousand_scores_take_no_more_memory() -> None:
-    check_growth(10_000)
+    """Between the second and the last tenth, within what the allocator keeps."""
+    (resident,) = lines("growth", "300")
+    assert resident[-1] - resident[1] < 8 << 20, resident
