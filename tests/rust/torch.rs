@@ -30,6 +30,7 @@ fn an_impossible_allocation_is_out_of_memory() {
 fn a_kernel_without_room_is_out_of_memory_and_one_that_does_not_exist_is_not() {
     let kind = |text: &str| from_tch(&tch::TchError::Torch(text.into())).kind();
     assert_eq!(kind("could not create a primitive"), "OutOfMemoryError");
+    assert_eq!(kind("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity"), "OutOfMemoryError");
     assert_ne!(kind("could not create a primitive descriptor for a convolution forward primitive"), "OutOfMemoryError");
 }
 
