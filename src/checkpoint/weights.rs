@@ -60,7 +60,9 @@ impl Weights {
         // SAFETY: the mapping is read-only and lives as long as the tensors over it. A file that another process
         // shortens meanwhile would fault; model files are written once.
         let mapped = unsafe { Mmap::map(&file) }.map_err(|why| match why.kind() {
-            std::io::ErrorKind::OutOfMemory => Error::OutOfMemory(format!("{}: there is no room for it", path.display())),
+            std::io::ErrorKind::OutOfMemory => {
+                Error::OutOfMemory(format!("{}: there is no room for it", path.display()))
+            }
             _ => fail(&format_args!("cannot be mapped ({why})")),
         })?;
         let tensors = SafeTensors::deserialize(&mapped).map_err(|why| {
