@@ -36,16 +36,20 @@ impl<'a> Batch<'a> {
         text_of: &[usize],
     ) -> Self {
         assert_eq!(latent_of.len(), text_of.len(), "every row has a latent and a text");
-        Batch {
-            latent_of: Pick::new(latent_of, noised),
-            text_of: Pick::new(text_of, text),
-            rows: latent_of.len() as i64,
-            noised,
-            timesteps,
-            text,
-            guidance: CONSISTENCY_GUIDANCE,
-            known: None,
-        }
+        let picks = [Pick::new(latent_of, noised), Pick::new(text_of, text)];
+        Batch::picked(noised, timesteps, text, picks, latent_of.len())
+    }
+
+    /// The same where it is known already which latents and texts `rows` rows take.
+    pub fn picked(
+        noised: &'a Tensor,
+        timesteps: &'a Tensor,
+        text: &'a Tensor,
+        [latent_of, text_of]: [Pick; 2],
+        rows: usize,
+    ) -> Self {
+        let (rows, guidance) = (rows as i64, CONSISTENCY_GUIDANCE);
+        Batch { noised, timesteps, text, latent_of, text_of, rows, guidance, known: None }
     }
 
     /// The same with keys and values taken from `cache`, in which the texts of the rows have these indices.
@@ -110,7 +114,7 @@ impl TextCache {
 }
 
 /// Rows of a tensor by index.
-enum Pick {
+pub enum Pick {
     /// Row `i` is entry `i`.
     All,
     /// Every row is this entry.
@@ -119,7 +123,8 @@ enum Pick {
 }
 
 impl Pick {
-    fn new(index: &[usize], of: &Tensor) -> Self {
+    /// Row `i` is entry `index[i]` of tensors with as many entries as `of`, and on its device.
+    pub fn new(index: &[usize], of: &Tensor) -> Self {
         let entries = of.size()[0] as usize;
         if entries == index.len() && index.iter().enumerate().all(|(i, &entry)| i == entry) {
             return Pick::All;
@@ -129,6 +134,15 @@ impl Pick {
         }
         let index: Vec<i64> = index.iter().map(|&entry| entry as i64).collect();
         Pick::Index(upload(&Tensor::from_slice(&index), of.device()))
+    }
+
+    /// The same with what `f` makes of the index, where there is one on the device.
+    pub fn map(&self, f: impl FnOnce(&Tensor) -> Tensor) -> Self {
+        match self {
+            Pick::All => Pick::All,
+            Pick::One(entry, rows) => Pick::One(*entry, *rows),
+            Pick::Index(index) => Pick::Index(f(index)),
+        }
     }
 
     fn apply(&self, x: &Tensor) -> Tensor {

@@ -11,7 +11,7 @@ pub mod unet;
 
 use tch::Tensor;
 
-pub use batch::{Batch, CONSISTENCY_GUIDANCE, TextCache};
+pub use batch::{Batch, CONSISTENCY_GUIDANCE, Pick, TextCache};
 pub use taps::Taps;
 
 use crate::Result;

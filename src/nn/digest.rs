@@ -16,6 +16,8 @@ pub struct Digesting<'a> {
     pub lambda: f64,
     /// By sample, the tokens that count; all if `None`.
     pub tokens: Option<&'a [Range<usize>]>,
+    /// The same as [`ranges`] gives it, where it is on the device already.
+    pub ranges: Option<&'a Tensor>,
     /// Whether the strength is asked for.
     pub strength: bool,
 }
@@ -89,14 +91,14 @@ fn on_cuda(heads: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended
         Ok(pairs(way(heads, scale, of, how).ok_or_else(failed)?, plain(heads, scale, of, how)))
     };
     let own = [0..keys as usize, (keys as usize / 3)..(keys as usize / 3 + 1)];
-    let own = Digesting { tokens: how.tokens.map(|_| own.as_slice()), ..*how };
+    let own = Digesting { tokens: how.tokens.map(|_| own.as_slice()), ranges: None, ..*how };
     let options = vec![keys, width, of as i64, i64::from(how.tokens.is_some()), i64::from(heads.v.is_some())];
     let attends = programs::attends(q, k, heads.v);
     if attends && trial::passed(("attend", device, kind, options.clone()), || compare(by_tile, &own)) {
         return by_tile(heads, scale, of, how);
     }
     if fused_gives(heads, of, how, scale) {
-        let all = Digesting { lambda: 1.0, tokens: None, strength: false };
+        let all = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: false };
         let case = ("of fused attention", device, kind, vec![tried, keys, width]);
         if trial::passed(case, || compare(by_fused, &all)) {
             return by_fused(heads, scale, of, how);
@@ -124,7 +126,7 @@ fn by_fused(Heads { q, k, v }: Heads, _: f64, _: Of, _: &Digesting) -> Option<At
 
 /// By the kernel that has all keys in one tile.
 fn by_tile(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
-    let ranges = ranges(how, q.device());
+    let ranges = how.ranges(q.device());
     let (sums, output) =
         programs::attend(q, k, v, &Pooling { of, scale, lambda: how.lambda, ranges: ranges.as_ref() }).ok()?;
     let rows = q.size()[2] as f64;
@@ -133,7 +135,7 @@ fn by_tile(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Opt
 
 /// By the kernel of one pass over the products of queries and keys.
 fn by_rows(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Option<Attended> {
-    let ranges = ranges(how, q.device());
+    let ranges = how.ranges(q.device());
     let lengths = (of == Of::Cosines).then(|| [inverse_length(q), inverse_length(k)]);
     let lengths = lengths.as_ref().map(|[rows, columns]| [rows, columns]);
     // Cosines have the lengths for a scale.
@@ -144,11 +146,17 @@ fn by_rows(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Opt
     Some((digest(&rows, |rows| rows.mean_dim(-1, false, Kind::Float)), output))
 }
 
-/// `[B, 2]` on the device, first and number of the tokens that count.
-fn ranges(how: &Digesting, device: Device) -> Option<Tensor> {
-    let tokens = how.tokens?;
+impl Digesting<'_> {
+    fn ranges(&self, device: Device) -> Option<Tensor> {
+        let known = || self.ranges.map(Tensor::shallow_clone);
+        self.tokens.and_then(|tokens| known().or_else(|| Some(ranges(tokens, device))))
+    }
+}
+
+/// `[B, 2]` int64 on the device: by sample, the first and the number of the tokens that count.
+pub fn ranges(tokens: &[Range<usize>], device: Device) -> Tensor {
     let ranges: Vec<i64> = tokens.iter().flat_map(|own| [own.start as i64, own.len() as i64]).collect();
-    Some(upload(&Tensor::from_slice(&ranges).view([-1, 2]), device))
+    upload(&Tensor::from_slice(&ranges).view([-1, 2]), device)
 }
 
 fn digest(of_rows: &OfRows, mean: impl Fn(&Tensor) -> Tensor) -> Digest {

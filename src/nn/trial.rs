@@ -45,7 +45,7 @@ pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>
 }
 
 /// The largest difference, relative to the largest number; infinite where something is not finite.
-fn distance(ours: &Tensor, plain: &Tensor) -> f64 {
+pub fn distance(ours: &Tensor, plain: &Tensor) -> f64 {
     if ours.size() != plain.size() {
         return f64::INFINITY;
     }

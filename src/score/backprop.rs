@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::attribution::weights_of;
 use super::layer::layer_score;
-use super::scene::{Inputs, Scene};
+use super::{Inputs, Scene};
 use crate::Result;
 use crate::backbone::Wanted;
 use crate::config::{Heads, ScoreConfig};

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use super::attribution;
+use super::{Inputs, attribution};
 use crate::config::{Attribution, Heads, Pooling, ScoreConfig, TokenSet};
 use crate::nn::{Digest, Digesting};
 use crate::pooling::{pool, shares};
@@ -20,12 +20,13 @@ pub fn layer_score(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig,
 }
 
 /// How a map is digested for [`digest_score`], where that gives the score of [`layer_score`].
-pub fn digesting<'a>(content: &'a [Range<usize>], config: &ScoreConfig, given: bool) -> Option<Digesting<'a>> {
+pub fn digesting<'a>(inputs: &'a Inputs, config: &ScoreConfig, given: bool) -> Option<Digesting<'a>> {
     let attributed = config.heads == Heads::Attributed;
     let elementwise = attributed && config.attribution == Attribution::Elementwise;
     (config.pooling == Pooling::Lse && !elementwise).then_some(Digesting {
         lambda: config.lambda,
-        tokens: (config.tokens == TokenSet::Content).then_some(content),
+        tokens: (config.tokens == TokenSet::Content).then_some(inputs.content()),
+        ranges: inputs.ranges.as_ref(),
         strength: attributed && !given,
     })
 }

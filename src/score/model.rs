@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Kind, Tensor};
 
+use super::graphs::{Graphs, Made, Way, What};
 use crate::backbone::unet::UNet;
 use crate::backbone::{Backbone, Site};
 use crate::checkpoint::{Checkpoint, Prediction};
@@ -13,8 +14,10 @@ use crate::deltas::{Architecture, Deltas, Fingerprint, Patch};
 use crate::encode::image::{Preprocess, Rgb, preprocess};
 use crate::encode::tokenizer::{Tokenizer, Tokens, Truncate};
 use crate::encode::{TextEncoder, VaeDecoder, VaeEncoder};
+use crate::nn;
 use crate::noise::{self, Schedule};
-use crate::torch::{Shared, ahead, check_interrupt, upload};
+use crate::torch::graph::has_graphs;
+use crate::torch::{Shared, ahead, check_interrupt, records_graphs, upload};
 use crate::{Error, Result};
 
 /// A checkpoint on a device, ready to score, and perhaps deltas. Nothing in it changes after loading; a copy shares
@@ -23,6 +26,7 @@ use crate::{Error, Result};
 pub struct Model {
     base: Arc<Shared<Base>>,
     adapted: Option<Arc<Shared<Adapted>>>,
+    graphs: Option<Arc<Graphs>>,
 }
 
 /// The checkpoint itself.
@@ -75,7 +79,21 @@ impl Model {
             device,
             kind,
         };
-        Ok(Model { base: Arc::new(Shared::new(base)), adapted: None })
+        let graphs = match device {
+            Device::Cuda(index) if records_graphs() && has_graphs() => Some(Arc::new(Graphs::new(Way::Cuda(index)))),
+            _ => None,
+        };
+        Ok(Model { base: Arc::new(Shared::new(base)), adapted: None, graphs })
+    }
+
+    /// The same model with these records of its work, or none.
+    pub fn with_graphs(self, graphs: Option<Graphs>) -> Model {
+        Model { graphs: graphs.map(Arc::new), ..self }
+    }
+
+    /// Records of small work that comes again, where there may be any.
+    pub fn graphs(&self) -> Option<&Graphs> {
+        self.graphs.as_deref()
     }
 
     /// The same model with these deltas, or none.
@@ -98,7 +116,9 @@ impl Model {
             let patch = deltas.patch(|target| self.backbone().weight(target).shallow_clone(), merge);
             Arc::new(Shared::new(Adapted { deltas, patch }))
         });
-        Ok(Model { base: self.base.clone(), adapted })
+        // Records read the weights that they were made with.
+        let graphs = self.graphs().map(|graphs| Arc::new(graphs.anew()));
+        Ok(Model { base: self.base.clone(), adapted, graphs })
     }
 
     /// The deltas in use.
@@ -221,7 +241,8 @@ impl Model {
         let mut vectors = vec![];
         for chunk in tokens.chunks(if self.base.device.is_cuda() { 256 } else { 16 }) {
             let ids: Vec<Tensor> = chunk.iter().map(|tokens| Tensor::from_slice(&tokens.ids)).collect();
-            vectors.push(self.base.text.forward(&upload(&Tensor::stack(&ids, 0), self.base.device))?);
+            let ids = upload(&Tensor::stack(&ids, 0), self.base.device);
+            vectors.push(self.recording(What::Texts, 16, &ids, |ids| self.base.text.forward(ids))?);
         }
         Ok(Texts { vectors: Tensor::cat(&vectors, 0), tokens })
     }
@@ -234,10 +255,21 @@ impl Model {
         let at_a_time = (budget / (how.height * how.width)).clamp(1, 256);
         let encode = |chunk: Vec<Rgb>| {
             let pixels = chunk.iter().map(|image| self.pixels(image)).collect::<Result<Vec<_>>>()?;
-            Ok(self.base.vae.forward(&Tensor::stack(&pixels, 0))?.to_kind(Kind::Float))
+            let pixels = Tensor::stack(&pixels, 0);
+            Ok(self.recording(What::Images, 2, &pixels, |pixels| self.base.vae.forward(pixels))?.to_kind(Kind::Float))
         };
         let latents = ahead(images.chunks(at_a_time), |chunk| prepare(chunk, &how), encode)?;
         Ok(Tensor::cat(&latents, 0))
+    }
+
+    /// What `work` makes of `x`, by a record where there is one; of `most` entries at most.
+    fn recording(&self, what: What, most: i64, x: &Tensor, work: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let Some(graphs) = self.graphs().filter(|_| x.size()[0] <= most && nn::free()) else {
+            return work(x);
+        };
+        let work = |x: &[Tensor]| Ok(Made { tensors: vec![work(&x[0])?], repeatable: true });
+        let mut made = graphs.run(what, &[x.shallow_clone()], &work)?;
+        Ok(made.pop().expect("one tensor gives one"))
     }
 
     /// How images are brought to the size that `config` asks for.

@@ -8,9 +8,9 @@ use super::Model;
 use super::batches::{Batches, Event};
 use super::plan::{Plan, Unit};
 use super::scene::{Rows, Scene};
-use crate::Result;
 use crate::config::Method;
-use crate::torch::{Coming, shim};
+use crate::torch::{Coming, caught, shim};
+use crate::{Error, Result};
 
 impl Scene<'_> {
     /// The scores of pairs of images and texts at some timesteps, `[pairs][steps]`; `steps` are indices into the
@@ -35,7 +35,8 @@ impl Scene<'_> {
         let mut last: Option<(Vec<Unit>, Numbers)> = None;
         for part in plan.parts() {
             batches.run(part, |units| {
-                let rows = self.evaluate(units, config.method != Method::Attention)?;
+                let rows = caught(|| self.evaluate(units, config.method != Method::Attention))
+                    .inspect_err(|error| self.make_room(error))?;
                 last.replace((units.to_vec(), Numbers::new(&rows))).map(&mut read);
                 Ok(())
             })?;
@@ -52,6 +53,13 @@ impl Scene<'_> {
             }
         };
         Ok(pairs.iter().map(|pair| steps.iter().map(|&step| score(pair, step)).collect()).collect())
+    }
+
+    /// Where memory ran out, gives back that of records.
+    fn make_room(&self, error: &Error) {
+        if let (Error::OutOfMemory(_), Some(graphs)) = (error, self.model.graphs()) {
+            graphs.clear();
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Evaluations of the UNet that share images, texts, noise and configuration.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,12 +7,11 @@ use tch::{Kind, Tensor};
 
 use super::layer::{digest_score, digesting, layer_score, local_weights};
 use super::plan::Unit;
-use super::{Model, backprop};
+use super::{Inputs, Model, backprop};
 use crate::backbone::{Batch, Boundaries, Digested, Observation, TextCache, Wanted};
-use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
+use crate::config::{Attribution, DenoisingError, Heads, ScoreConfig};
 use crate::deltas::Patch;
 use crate::nn::{Digest, to_repeat};
-use crate::torch::upload;
 use crate::{Error, Result};
 
 /// Somebody who wants to know the head weights of a site.
@@ -56,53 +53,30 @@ pub struct Rows {
     pub squared: Option<Tensor>,
 }
 
-/// What rows need before the network is run.
-pub struct Inputs {
-    noised: Tensor,
-    timesteps: Tensor,
-    text: Tensor,
-    latent_of: Vec<usize>,
-    text_of: Vec<usize>,
-    /// By row, the text's index in the scene.
-    scene_text_of: Vec<usize>,
-    content: Vec<Range<usize>>,
-    /// `[B, C, h, w]`, where the prediction is wanted.
-    target: Option<Tensor>,
-    /// By site, whether its map is wanted.
-    pub sites: Vec<bool>,
-}
-
-impl Inputs {
-    /// The batch for the backbone.
-    pub fn batch<'a>(&'a self, cache: Option<&'a TextCache>) -> Batch<'a> {
-        let batch = Batch::new(&self.noised, &self.timesteps, &self.text, &self.latent_of, &self.text_of);
-        match cache {
-            Some(cache) => batch.with_cache(cache, &self.scene_text_of),
-            None => batch,
-        }
-    }
-
-    /// By row, where the text's own tokens are.
-    pub fn content(&self) -> &[Range<usize>] {
-        &self.content
-    }
-}
-
 impl Scene<'_> {
     /// Runs some evaluations; all with text or all without.
     pub fn evaluate(&self, units: &[Unit], prediction: bool) -> Result<Rows> {
         let inputs = self.inputs(units, prediction)?;
         let weights = self.head_weights(&inputs)?;
-        let seen =
-            self.wanting(&inputs, &weights, |batch, wanted| self.model.backbone().observe(batch, self.patch, wanted))?;
-        Ok(self.rows(&inputs, &seen))
+        match self.model.graphs().filter(|_| self.can_be_recorded(&inputs)) {
+            Some(graphs) => self.recorded(graphs, &inputs, &weights),
+            None => self.run(&inputs, &weights, self.cache.as_deref()),
+        }
+    }
+
+    /// The same of inputs and head weights; keys and values are taken from `cache`, if there is one.
+    pub(super) fn run(&self, inputs: &Inputs, weights: &[Option<Tensor>], cache: Option<&TextCache>) -> Result<Rows> {
+        let seen = self.wanting(inputs, weights, cache, |batch, wanted| {
+            self.model.backbone().observe(batch, self.patch, wanted)
+        })?;
+        Ok(self.rows(inputs, &seen))
     }
 
     /// The same without a graph, and what [`Self::backward`] needs to repeat it.
     pub fn evaluate_keeping(&self, units: &[Unit], prediction: bool) -> Result<(Rows, Kept)> {
         let inputs = self.inputs(units, prediction)?;
         let weights = self.head_weights(&inputs)?;
-        let (seen, boundaries) = self.wanting(&inputs, &weights, |batch, wanted| {
+        let (seen, boundaries) = self.wanting(&inputs, &weights, self.cache.as_deref(), |batch, wanted| {
             to_repeat(|| self.model.backbone().observe_keeping(batch, self.patch, wanted))
         })?;
         let rows = self.rows(&inputs, &seen);
@@ -124,37 +98,8 @@ impl Scene<'_> {
             maps: seen.maps.iter().map(|(site, map)| (*site, grad_of(map))).collect(),
             prediction: seen.prediction.as_ref().map(grad_of),
         };
-        self.wanting(&kept.inputs, &kept.weights, |batch, wanted| {
+        self.wanting(&kept.inputs, &kept.weights, self.cache.as_deref(), |batch, wanted| {
             self.model.backbone().backward(kept.boundaries, batch, self.patch, wanted, &gradient)
-        })
-    }
-
-    /// Gathers distinct latents and texts, and noises the latents (Eq. 3).
-    pub fn inputs(&self, units: &[Unit], prediction: bool) -> Result<Inputs> {
-        let (device, schedule) = (self.model.device(), self.model.schedule());
-        let conditional = units[0].text != self.empty_text;
-        let attention = conditional && self.config.method != Method::Denoising;
-
-        let (latents, latent_of) = distinct(units.iter().map(|unit| (unit.image, unit.step)));
-        let (texts, text_of) = distinct(units.iter().map(|unit| unit.text));
-        let times: Vec<i64> = latents.iter().map(|&(_, step)| schedule.clamp(self.timesteps[step])).collect();
-        let index = |of: &[usize]| {
-            let of: Vec<i64> = of.iter().map(|&i| i as i64).collect();
-            upload(&Tensor::from_slice(&of), device)
-        };
-        let of_latents = |part: fn(&(usize, usize)) -> usize| index(&latents.iter().map(part).collect::<Vec<_>>());
-        let clean = self.latents.index_select(0, &of_latents(|&(image, _)| image));
-        let noise = self.noise.index_select(0, &of_latents(|&(_, step)| step));
-        Ok(Inputs {
-            noised: schedule.add_noise(&clean, &noise, &times).to_kind(self.model.kind()),
-            timesteps: upload(&Tensor::from_slice(&times), device),
-            text: self.texts.index_select(0, &index(&texts)),
-            content: units.iter().map(|unit| self.content[unit.text].clone()).collect(),
-            target: prediction.then(|| self.model.target(&clean, &noise, &times).index_select(0, &index(&latent_of))),
-            sites: if attention { self.chosen.clone() } else { vec![false; self.chosen.len()] },
-            latent_of,
-            text_of,
-            scene_text_of: units.iter().map(|unit| unit.text).collect(),
         })
     }
 
@@ -163,6 +108,7 @@ impl Scene<'_> {
         &self,
         inputs: &Inputs,
         weights: &[Option<Tensor>],
+        cache: Option<&TextCache>,
         run: impl FnOnce(&Batch, &Wanted) -> Result<T>,
     ) -> Result<T> {
         let keep = |site: usize, map: &Tensor| {
@@ -172,9 +118,10 @@ impl Scene<'_> {
                     _ => local_weights(map, inputs.content(), self.config),
                 });
             }
+            inputs.formed.set(true);
             layer_score(map, inputs.content(), self.config, weights[site].as_ref())
         };
-        let how = digesting(inputs.content(), self.config, weights.iter().any(Option::is_some));
+        let how = digesting(inputs, self.config, weights.iter().any(Option::is_some));
         let keep_digest = |site: usize, digest: &Digest| digest_score(digest, self.config, weights[site].as_ref());
         let wanted = Wanted {
             sites: &inputs.sites,
@@ -185,7 +132,7 @@ impl Scene<'_> {
             alter: None,
             prediction: inputs.target.is_some(),
         };
-        run(&inputs.batch(self.cache.as_deref()), &wanted)
+        run(&inputs.batch(cache), &wanted)
     }
 
     /// Head weights `[B, H]` by attribution, by site.
@@ -231,7 +178,7 @@ impl Scene<'_> {
             // In float64: the score is a small difference of two large norms.
             let squares = (target.to_kind(Kind::Double) - prediction.to_kind(Kind::Double)).square();
             let sums = squares.sum_dim_intlist([1, 2, 3].as_slice(), false, None);
-            let count = (squares.numel() / inputs.latent_of.len()) as f64;
+            let count = (squares.numel() / inputs.rows()) as f64;
             let squared = &sums / count;
             let error = match self.config.denoising_error {
                 DenoisingError::Norm => sums.sqrt(),
@@ -293,18 +240,4 @@ pub fn learned_weights(model: &Model, config: &ScoreConfig, chosen: &[bool]) -> 
         Ok(Some(Tensor::from_slice(&weights).to_device(model.device())))
     };
     model.sites().iter().zip(chosen).map(of_site).collect()
-}
-
-/// The distinct values in order of first use, and for each value which of them it is.
-fn distinct<T: Copy + Eq + Hash>(values: impl Iterator<Item = T>) -> (Vec<T>, Vec<usize>) {
-    let mut found = vec![];
-    let mut place = HashMap::new();
-    let index = values.map(|value| {
-        *place.entry(value).or_insert_with(|| {
-            found.push(value);
-            found.len() - 1
-        })
-    });
-    let index = index.collect();
-    (found, index)
 }

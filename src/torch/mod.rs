@@ -6,6 +6,7 @@
 mod ahead;
 pub mod cuda;
 mod fastest;
+pub mod graph;
 pub mod notes;
 pub mod shim;
 mod signals;
@@ -81,6 +82,15 @@ pub const SWITCH: &str = "DISCFFUSION_FUSED";
 pub fn fast_paths() -> bool {
     static ON: OnceLock<bool> = OnceLock::new();
     *ON.get_or_init(|| std::env::var(SWITCH).map_or(true, |value| value != "0"))
+}
+
+/// This variable of the environment, set to `1`, has small evaluations on CUDA recorded as graphs when they come again.
+pub const GRAPHS: &str = "DISCFFUSION_GRAPHS";
+
+/// Whether evaluations may be recorded: not unless it is asked for.
+pub fn records_graphs() -> bool {
+    static ON: OnceLock<bool> = OnceLock::new();
+    *ON.get_or_init(|| std::env::var(GRAPHS).is_ok_and(|value| value == "1"))
 }
 
 /// A tensor of the CPU on a device. For CUDA it goes through memory that the device reads while the CPU goes on, as far

@@ -20,12 +20,14 @@
 #include <tuple>
 
 #include "attend.h"
+#include "errors.h"
 
 namespace {
 
 thread_local std::string last_error;
 
-// To be called where something was caught: keeps what it says.
+}  // namespace
+
 void keep_error() {
   try {
     throw;
@@ -38,6 +40,8 @@ void keep_error() {
     last_error = "unknown C++ exception";
   }
 }
+
+namespace {
 
 template <typename Work>
 at::Tensor* guarded(Work work) {

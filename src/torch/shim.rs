@@ -281,7 +281,7 @@ fn none_or_panic() {
 }
 
 /// What the last call in this thread that failed had to say.
-fn last_error() -> String {
+pub(super) fn last_error() -> String {
     // SAFETY: the text lives in this thread until the next error.
     unsafe { CStr::from_ptr(discffusion_last_error()) }.to_string_lossy().into_owned()
 }

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -86,6 +90,37 @@ def test_scores_do_not_depend_on_company(model: Path | None, dtype: str) -> None
     assert np.array_equal(whole, scorer.matrix(images, TEXTS, progress=False)), "equal requests, equal scores"
     alone = [scorer.score(images[2], text) for text in TEXTS]
     assert np.abs(alone - whole[2]).max() < TOLERANCES[dtype][0] * np.abs(whole).mean()
+
+
+GRAPHS = """
+import json, logging, sys
+import numpy as np
+from discffusion import ScoreConfig, Scorer
+
+logging.basicConfig(stream=sys.stderr, format="%(message)s")
+images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+texts = ["a red circle left of a blue square", "two dogs", "an old green bus in front of a house"]
+made = []
+for config in json.loads(sys.argv[2]):
+    scorer = Scorer(sys.argv[1] or None, device="cuda", dtype="float16", steps=4, **config)
+    made += [scorer.with_config(seed=i % 2).score(images[i % 5], texts[i % 3]) for i in range(10)]
+    made += [float(x) for x in np.ravel(scorer.matrix(images, texts, progress=False))]
+print(json.dumps(made))
+"""
+
+
+def test_recorded_graphs_give_the_same_scores(model: Path | None) -> None:
+    configs = json.dumps(CONFIGS)
+
+    def scores(switch: str) -> tuple[NDArray[np.float64], str]:
+        line = [sys.executable, "-c", GRAPHS, str(model or ""), configs]
+        env = {**os.environ, "DISCFFUSION_GRAPHS": switch}
+        done = subprocess.run(line, env=env, capture_output=True, text=True, check=True)
+        return np.array(json.loads(done.stdout)), done.stderr
+
+    (recorded, said), (plain, _) = scores("1"), scores("0")
+    assert "recorded graph" not in said, "a record was refused"
+    np.testing.assert_allclose(recorded, plain, rtol=1e-3, atol=1e-3 * np.abs(plain).mean())
 
 
 def test_memory_that_runs_out_makes_batches_smaller() -> None:

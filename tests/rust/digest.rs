@@ -83,7 +83,7 @@ fn a_digest_is_that_of_the_map() {
             for tokens in [None, Some(own.as_slice())] {
                 let map = map(&q, &k, scale, of);
                 let [pooled, strength] = expected(&map, tokens, lambda);
-                let how = Digesting { lambda, tokens, strength: true };
+                let how = Digesting { lambda, tokens, ranges: None, strength: true };
                 for v in [Some(&v), None] {
                     let (digest, output) =
                         attend(Heads { q: &q, k: &k, v }, scale, of, &how).expect("it is made for the CPU");
@@ -113,7 +113,7 @@ fn large_scores_neither_overflow_nor_lose_their_order() {
     let (q, k) = (heads(shape, 40) * 300.0, heads(shape, 77) * 300.0);
     for of in [Of::Scores, Of::Probabilities] {
         let [pooled, _] = expected(&map(&q, &k, 1.0, of), None, 1.0);
-        let how = Digesting { lambda: 1.0, tokens: None, strength: false };
+        let how = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: false };
         let (digest, _) = attend(Heads { q: &q, k: &k, v: None }, 1.0, of, &how).unwrap();
         assert!(relative(&digest.pooled, &pooled) < 1e-6, "{of:?}");
     }
@@ -125,7 +125,7 @@ fn what_is_not_a_number_stays_none() {
     let shape = [1, 1, 20, 77, 8];
     let (q, k) = (heads(shape, 20), heads(shape, 77));
     let _ = q.get(0).get(0).get(3).fill_(f64::NAN);
-    let how = Digesting { lambda: 1.0, tokens: None, strength: true };
+    let how = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: true };
     for of in [Of::Scores, Of::Probabilities] {
         let (digest, output) = attend(Heads { q: &q, k: &k, v: Some(&k) }, 1.0, of, &how).unwrap();
         assert!(digest.pooled.double_value(&[0, 0]).is_nan());
@@ -141,7 +141,7 @@ fn rows_may_share_their_keys_and_types_may_be_half() {
     let q = heads(shape, 50);
     let one = heads([1, 2, 50, 77, 16], 77);
     let k = one.expand([4, 2, 77, 16], false);
-    let how = Digesting { lambda: 1.0, tokens: None, strength: false };
+    let how = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: false };
     let (digest, output) = attend(Heads { q: &q, k: &k, v: Some(&k) }, 0.25, Of::Probabilities, &how).unwrap();
     let map = map(&q, &k, 0.25, Of::Probabilities);
     assert!(relative(&digest.pooled, &pool(&map, Pooling::Lse, 1.0)) < 1e-6);
@@ -163,7 +163,7 @@ fn the_number_of_threads_changes_no_bit() {
     tch::manual_seed(14);
     let shape = [2, 5, 700, 77, 64];
     let (q, k) = (heads(shape, 700), heads(shape, 77));
-    let how = Digesting { lambda: 1.0, tokens: None, strength: false };
+    let how = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: false };
     let before = tch::get_num_threads();
     let pooled = [1, 2, 4].map(|threads| {
         tch::set_num_threads(threads);
@@ -178,7 +178,7 @@ fn the_number_of_threads_changes_no_bit() {
 fn what_is_differentiated_or_repeated_keeps_its_map() {
     let shape = [1, 2, 10, 77, 8];
     let (q, k) = (heads(shape, 10), heads(shape, 77));
-    let how = Digesting { lambda: 1.0, tokens: None, strength: false };
+    let how = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: false };
     let done = || attend(Heads { q: &q, k: &k, v: None }, 1.0, Of::Scores, &how).is_some();
     assert!(tch::no_grad(done));
     assert!(!tch::with_grad(done));

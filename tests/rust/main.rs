@@ -6,6 +6,7 @@ mod digest;
 mod encode;
 mod files;
 mod generate;
+mod graphs;
 mod kernels;
 mod lora;
 mod loss;

@@ -1,6 +1,7 @@
 //! Kernels on trial: one that is wrong, or fails, or is not there, never gives a result to anybody.
 
 use std::cell::Cell;
+use std::sync::Mutex;
 
 use discffusion::nn::trial::{numbers, passed};
 use discffusion::torch::notes;
@@ -12,6 +13,14 @@ const CPU: Device = Device::Cpu;
 fn pair(by: f64, kind: Kind) -> (Tensor, Tensor) {
     let plain = numbers(&[5, 7], Kind::Float, CPU, 0.5);
     ((&plain * (1.0 + by)).to_kind(kind), plain)
+}
+
+/// The notes with these words so far, of whatever test: they are taken once, by whoever comes first.
+pub fn told(words: &str) -> Vec<String> {
+    static TAKEN: Mutex<Vec<String>> = Mutex::new(vec![]);
+    let mut taken = TAKEN.lock().unwrap();
+    taken.extend(notes::take());
+    taken.iter().filter(|note| note.contains(words)).cloned().collect()
 }
 
 #[test]
@@ -49,8 +58,8 @@ fn what_is_wrong_or_fails_is_left_aside_and_told() {
         assert!(!passed((name, CPU, Kind::Float, vec![]), compare), "{name}");
         assert!(!passed((name, CPU, Kind::Float, vec![]), || panic!("not tried again")), "{name}");
     }
-    // Other tests leave notes too; each text is told once.
-    let notes = notes::take();
+    // Each text is told once.
+    let notes = told("the kernel ");
     for (name, _) in cases {
         let told = notes.iter().filter(|note| note.contains(&format!("the kernel {name} "))).count();
         assert_eq!(told, 1, "{name}: {notes:?}");

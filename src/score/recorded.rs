@@ -1,0 +1,68 @@
+//! Evaluations as recorded work: everything that they read is gathered, so that it can be put where the record reads it.
+
+use tch::Tensor;
+
+use super::graphs::{Evaluation, Graphs, Made, What};
+use super::scene::Rows;
+use super::{Inputs, Scene};
+use crate::Result;
+use crate::config::{Heads, ScoreConfig, Times, TokenSet};
+use crate::nn;
+
+/// Most rows that are recorded: with more of them a GPU is kept busy anyway.
+const MOST_ROWS: usize = 16;
+
+impl Scene<'_> {
+    /// Whether the evaluation of these inputs depends on nothing but them, the model and the configuration.
+    pub(super) fn can_be_recorded(&self, inputs: &Inputs) -> bool {
+        let own_patch = match (self.patch, self.model.patch()) {
+            (None, None) => true,
+            (Some(ours), Some(its)) => std::ptr::eq(ours, its),
+            _ => false,
+        };
+        // These bring numbers from the CPU while they run.
+        let from_outside =
+            matches!(self.config.heads, Heads::Subset(_)) || self.model.checkpoint().unet.guidance_dim.is_some();
+        inputs.rows() <= MOST_ROWS && nn::free() && own_patch && !from_outside && self.watch.is_none()
+    }
+
+    /// [`Self::run`], by a record where there is one.
+    pub(super) fn recorded(&self, graphs: &Graphs, inputs: &Inputs, weights: &[Option<Tensor>]) -> Result<Rows> {
+        let mut tensors = vec![];
+        inputs.map(&mut |x| {
+            tensors.push(x.shallow_clone());
+            x.shallow_clone()
+        });
+        tensors.extend(weights.iter().flatten().map(Tensor::shallow_clone));
+        let by_hand = self.config.tokens == TokenSet::Content && inputs.ranges.is_none();
+        let work = |own: &[Tensor]| {
+            let mut own = own.iter();
+            let mut next = |_: &Tensor| own.next().expect("as many as were gathered").shallow_clone();
+            let inputs = inputs.map(&mut next);
+            let weights: Vec<Option<Tensor>> = weights.iter().map(|x| x.as_ref().map(&mut next)).collect();
+            // Keys and values of a request's texts belong to the request.
+            let rows = self.run(&inputs, &weights, None)?;
+            // Maps that are formed are cut by numbers that lie on the CPU.
+            let cut = inputs.formed.get() && self.config.tokens == TokenSet::Content && !by_hand;
+            let tensors = [rows.attention, rows.error, rows.squared].into_iter().flatten().collect();
+            Ok(Made { tensors, repeatable: !cut })
+        };
+        let what = Evaluation {
+            config: shared_part(self.config),
+            sites: inputs.sites.clone(),
+            latent_of: inputs.latent_of.clone(),
+            text_of: inputs.text_of.clone(),
+            given: weights.iter().map(Option::is_some).collect(),
+            content: by_hand.then(|| inputs.content().to_vec()),
+        };
+        let mut made = graphs.run(What::Evaluation(Box::new(what)), &tensors, &work)?.into_iter();
+        let mut of = |wanted: bool| if wanted { made.next() } else { None };
+        let (attention, prediction) = (inputs.sites.contains(&true), inputs.target.is_some());
+        Ok(Rows { attention: of(attention), error: of(prediction), squared: of(prediction) })
+    }
+}
+
+/// A configuration without what the inputs tell.
+fn shared_part(config: &ScoreConfig) -> ScoreConfig {
+    ScoreConfig { times: Times::Timesteps(vec![]), seed: 0, batch_size: None, ..config.clone() }
+}
