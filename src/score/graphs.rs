@@ -233,7 +233,7 @@ impl Record {
             Ok(made) => made.tensors,
             Err(error) => return (Entry::Ready(self), Err(error)),
         };
-        match found.and_then(|found| self.compare(&found, &made)) {
+        match found.and_then(|found| caught(|| self.compare(&found, &made))) {
             Ok(()) => (Entry::Ready(self), Ok(made)),
             Err(error) => (refused(&error), Ok(made)),
         }

@@ -34,7 +34,8 @@ impl Scene<'_> {
             x.shallow_clone()
         });
         tensors.extend(weights.iter().flatten().map(Tensor::shallow_clone));
-        let by_hand = self.config.tokens == TokenSet::Content && inputs.ranges.is_none();
+        let (attention, prediction) = (inputs.sites.contains(&true), inputs.target.is_some());
+        let by_hand = attention && self.config.tokens == TokenSet::Content && inputs.ranges.is_none();
         let work = |own: &[Tensor]| {
             let mut own = own.iter();
             let mut next = |_: &Tensor| own.next().expect("as many as were gathered").shallow_clone();
@@ -57,7 +58,6 @@ impl Scene<'_> {
         };
         let mut made = graphs.run(What::Evaluation(Box::new(what)), &tensors, &work)?.into_iter();
         let mut of = |wanted: bool| if wanted { made.next() } else { None };
-        let (attention, prediction) = (inputs.sites.contains(&true), inputs.target.is_some());
         Ok(Rows { attention: of(attention), error: of(prediction), squared: of(prediction) })
     }
 }
