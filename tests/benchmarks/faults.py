@@ -19,6 +19,7 @@ from tests.python.faults.damage import corrupt_shards, vanished_images
 from tests.python.faults.stages import LARGE, scorer
 from tests.python.faults.start import lines, struck
 from tests.python.faults.test_faults import FAULTS
+from tests.python.refusing import build
 
 Row = tuple[str, int, str]
 STRUCK = {**{fault: stages for fault, (stages, _) in FAULTS.items()}, "memory": list(LARGE)}
@@ -47,7 +48,7 @@ def vanished(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
 
 
 def long_run(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    (found,) = lines("long_run", str(given.long), str(given.seed), str(folder))
+    (found,) = lines("long_run", str(given.long), str(given.seed), str(folder), preload=build(folder))
     rest = {name: value for name, value in found.items() if name != "how"}
     how = Counter(found["how"])
     yield "a long run", how.total(), f"{told(how)}; {rest}"

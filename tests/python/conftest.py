@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.python.refusing import build
 
 from discffusion import Scorer
 
@@ -22,6 +24,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def scorer(tiny: Path) -> Scorer:
     return Scorer(tiny, device="cpu", steps=2)
+
+
+@pytest.fixture(scope="session")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library by which a process can be refused memory."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("is refused memory by Linux's means")
+    return build(tmp_path_factory.mktemp("refusing"))
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,16 @@ from pathlib import Path
 import discffusion
 
 
-def run_python(code: str, *first_on_path: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `code`; the folders come before everything else on the import path."""
+def run_python(
+    code: str, *first_on_path: Path, preload: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs `code`; the folders come before everything else on the import path, and the library before the C library."""
     package = Path(discffusion.__file__).parents[1]
     path = os.pathsep.join(str(folder) for folder in (*first_on_path, package))
+    loaded = {} if preload is None else {"LD_PRELOAD": str(preload)}
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, **loaded},
         capture_output=True,
         text=True,
         timeout=300,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from tests.fixtures.make_checkpoint import write_checkpoint
+from tests.python.processes import ROOT
 from tests.python.run_python import run_python
 from tests.python.test_cli import run
 
@@ -196,30 +196,24 @@ def test_an_exception_in_the_progress_callback(scorer: Scorer) -> None:
 
 
 MEMORY = """
-import os
-os.environ["OMP_NUM_THREADS"] = "1"  # stacks of threads count too
-import resource
+from tests.python.refusing import refused
 from discffusion import Scorer
 from discffusion.errors import OutOfMemoryError
 
 scorer = Scorer(device="cpu")
 scorer.generate("a red circle", steps=1)
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-used = int(status["VmSize"].split()[0]) * 1024
-before = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), before[1]))
-try:
-    scorer.generate("a red circle", steps=1, height=4096, width=4096)
-except OutOfMemoryError as error:
-    resource.setrlimit(resource.RLIMIT_AS, before)
-    print(scorer.generate("a red circle", steps=1).size)
+with refused(100 << 20):
+    try:
+        scorer.generate("a red circle", steps=1, height=4096, width=4096)
+    except OutOfMemoryError:
+        print("told")
+print(scorer.generate("a red circle", steps=1).size)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space by Linux's means")
-def test_too_little_memory() -> None:
-    done = run_python(MEMORY)
-    assert (done.returncode, done.stdout) == (0, "(32, 32)\n"), done.stderr
+def test_too_little_memory(refusing: Path) -> None:
+    done = run_python(MEMORY, ROOT, preload=refusing)
+    assert (done.returncode, done.stdout) == (0, "told\n(32, 32)\n"), done.stderr
 
 
 def test_closed(tiny: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.python.faults import strikes
+from tests.python.refusing import refused
 
 from discffusion import Report, Scorer, evaluate, load_dataset
 
@@ -34,8 +35,8 @@ def struck(fault: str, work: Any, scorer: Scorer, draw: random.Random, rows: Pat
     if fault == "ctrl-c":
         return strikes.ctrl_c(run, draw.uniform(0, seconds))[0]
     if fault == "memory":
-        large = partial(work, scorer.with_config(batch_size=256))
-        return strikes.little_memory(large, round(2 ** draw.uniform(12, 26)))
+        with refused(round(2 ** draw.uniform(14, 19))):
+            return strikes.ended(partial(work, scorer.with_config(batch_size=256)))
     if fault == "file size":
         size = rows.stat().st_size if rows.exists() else 0
         return strikes.large_files_refused(run, size + draw.randrange(40_000))

@@ -12,12 +12,13 @@ from typing import Any
 from tests.python.processes import ROOT, environment
 
 
-def lines(module: str, *arguments: str) -> list[Any]:
+def lines(module: str, *arguments: str, preload: Path | None = None) -> list[Any]:
     """What ``python -m tests.python.faults.MODULE`` prints, a line of JSON each."""
+    loaded = {} if preload is None else {"LD_PRELOAD": str(preload)}
     done = subprocess.run(
         [sys.executable, "-m", f"tests.python.faults.{module}", *arguments],
         cwd=ROOT,
-        env=environment(),
+        env={**environment(), **loaded},
         capture_output=True,
         text=True,
         check=False,
