@@ -20,7 +20,7 @@ use crate::backbone::{Batch, MapKind, TextCache, Wanted};
 use crate::config::GenerateConfig;
 use crate::encode::image::Rgb;
 use crate::score::{Event, Model};
-use crate::torch::{caught, check_interrupt, shim};
+use crate::torch::{caught, check_interrupt};
 use crate::{Error, Result};
 
 /// What to generate.
@@ -72,7 +72,7 @@ impl Model {
                 Ok(pictures) => made.extend(pictures),
                 Err(Error::OutOfMemory(_)) if count > 1 => {
                     batch = count / 2;
-                    shim::empty_cuda_cache();
+                    self.make_room();
                     told(Event::SmallerBatch(batch))?;
                 }
                 Err(error) => return Err(error),

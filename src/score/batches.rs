@@ -1,7 +1,7 @@
 //! Evaluations, as many at a time as memory allows.
 
-use super::Unit;
-use crate::torch::{caught, shim};
+use super::{Model, Unit};
+use crate::torch::caught;
 use crate::{Error, Result};
 
 /// What a request says while it works.
@@ -14,17 +14,18 @@ pub enum Event {
 }
 
 /// Evaluations in batches, which are halved where memory runs out.
-pub struct Batches<T> {
+pub struct Batches<'a, T> {
+    model: &'a Model,
     size: usize,
     done: usize,
     total: usize,
     told: T,
 }
 
-impl<T: FnMut(Event) -> Result<()>> Batches<T> {
-    /// Batches of `size` out of `total` evaluations; `told` hears how far the work is.
-    pub fn new(size: usize, total: usize, told: T) -> Self {
-        Batches { size, done: 0, total, told }
+impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
+    /// Batches of `size` out of `total` evaluations of a model; `told` hears how far the work is.
+    pub fn new(model: &'a Model, size: usize, total: usize, told: T) -> Self {
+        Batches { model, size, done: 0, total, told }
     }
 
     /// Runs `run` on all of `units`; it must keep nothing of a batch that it does not finish.
@@ -32,11 +33,14 @@ impl<T: FnMut(Event) -> Result<()>> Batches<T> {
         let mut left = units;
         while !left.is_empty() {
             let (batch, rest) = left.split_at(self.size.min(left.len()));
-            match caught(|| run(batch)) {
+            let done = caught(|| run(batch));
+            if let Err(Error::OutOfMemory(_)) = done {
+                self.model.make_room();
+            }
+            match done {
                 Ok(()) => {}
                 Err(Error::OutOfMemory(_)) if batch.len() > 1 => {
                     self.size = batch.len() / 2;
-                    shim::empty_cuda_cache();
                     (self.told)(Event::SmallerBatch(self.size))?;
                     continue;
                 }

@@ -84,7 +84,7 @@ impl Model {
         // Shares are float64 and as large as a map: fewer evaluations at a time than for a score alone.
         let size =
             config.batch_size.unwrap_or_else(|| self.auto_batch(scene.latents.size()[2..].iter().product()).min(8));
-        let mut batches = Batches::new(size, total, told);
+        let mut batches = Batches::new(self, size, total, told);
         let nothing = vec![false; shown.len()];
         if apart {
             batches.run(with_text, |units| found.look(&scene, units, config.map, &nothing, true))?;

@@ -17,7 +17,7 @@ use crate::encode::{TextEncoder, VaeDecoder, VaeEncoder};
 use crate::nn;
 use crate::noise::{self, Schedule};
 use crate::torch::graph::has_graphs;
-use crate::torch::{Shared, ahead, check_interrupt, records_graphs, upload};
+use crate::torch::{Shared, ahead, check_interrupt, records_graphs, shim, upload};
 use crate::{Error, Result};
 
 /// A checkpoint on a device, ready to score, and perhaps deltas. Nothing in it changes after loading; a copy shares
@@ -94,6 +94,14 @@ impl Model {
     /// Records of small work that comes again, where there may be any.
     pub fn graphs(&self) -> Option<&Graphs> {
         self.graphs.as_deref()
+    }
+
+    /// Where memory ran out: gives back what records and libtorch keep for later.
+    pub fn make_room(&self) {
+        if let Some(graphs) = self.graphs() {
+            graphs.clear();
+        }
+        shim::empty_cuda_cache();
     }
 
     /// The same model with these deltas, or none.

@@ -8,9 +8,9 @@ use super::Model;
 use super::batches::{Batches, Event};
 use super::plan::{Plan, Unit};
 use super::scene::{Rows, Scene};
+use crate::Result;
 use crate::config::Method;
-use crate::torch::{Coming, caught, shim};
-use crate::{Error, Result};
+use crate::torch::{Coming, shim};
 
 impl Scene<'_> {
     /// The scores of pairs of images and texts at some timesteps, `[pairs][steps]`; `steps` are indices into the
@@ -26,7 +26,7 @@ impl Scene<'_> {
         let pixels = self.latents.size()[2..].iter().product();
         let size = config.batch_size.unwrap_or_else(|| self.model.auto_batch(pixels));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
-        let mut batches = Batches::new(size, plan.units.len(), told);
+        let mut batches = Batches::new(self.model, size, plan.units.len(), told);
         let mut read = |(units, numbers): (Vec<Unit>, Numbers)| {
             let found = numbers.read(units.len());
             values.extend(units.into_iter().zip(found));
@@ -35,8 +35,7 @@ impl Scene<'_> {
         let mut last: Option<(Vec<Unit>, Numbers)> = None;
         for part in plan.parts() {
             batches.run(part, |units| {
-                let rows = caught(|| self.evaluate(units, config.method != Method::Attention))
-                    .inspect_err(|error| self.make_room(error))?;
+                let rows = self.evaluate(units, config.method != Method::Attention)?;
                 last.replace((units.to_vec(), Numbers::new(&rows))).map(&mut read);
                 Ok(())
             })?;
@@ -53,13 +52,6 @@ impl Scene<'_> {
             }
         };
         Ok(pairs.iter().map(|pair| steps.iter().map(|&step| score(pair, step)).collect()).collect())
-    }
-
-    /// Where memory ran out, gives back that of records.
-    fn make_room(&self, error: &Error) {
-        if let (Error::OutOfMemory(_), Some(graphs)) = (error, self.model.graphs()) {
-            graphs.clear();
-        }
     }
 }
 

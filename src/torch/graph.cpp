@@ -75,12 +75,11 @@ std::optional<Methods> methods() {
 
 extern "C" {
 
-// A graph, and the stream that it is recorded on.
+// A graph of a device, and where the thread that records it computed before.
 struct discffusion_graph {
   Object object;
   Methods methods;
   c10::Device device;
-  c10::Stream side;
   c10::Device previous_device;
   c10::Stream previous;
 };
@@ -90,80 +89,64 @@ bool discffusion_has_graphs() { return methods().has_value(); }
 
 // A graph to be recorded on a CUDA device. This thread computes on a stream of the graph's from here on.
 discffusion_graph* discffusion_graph_enter(int index) {
-  try {
+  return caught([&] {
     const auto found = methods();
     TORCH_CHECK(found.has_value(), "libtorch's CUDA graphs are not there");
     const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
     const c10::Device device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
     const auto side = cuda.getStreamFromGlobalPool(device);
     auto graph = std::make_unique<discffusion_graph>(
-        discffusion_graph{{}, *found, device, side, cuda.getDevice(), cuda.getStream(device)});
+        discffusion_graph{{}, *found, device, cuda.getDevice(), cuda.getStream(device)});
     // What was begun on other streams is ready when the graph's reads it.
     cuda.synchronizeDevice(device.index());
     graph->methods.construct(&graph->object, false);
     cuda.setDevice(device);
     cuda.exchangeStream(side);
     return graph.release();
-  } catch (...) {
-    keep_error();
-  }
-  return nullptr;
+  });
 }
 
 // Records from here on, in memory of its own.
 bool discffusion_graph_begin(discffusion_graph* graph) {
-  try {
+  return caught([&] {
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(graph->device.index());
     graph->methods.begin(&graph->object, {0, 0}, thread_local_mode);
     return true;
-  } catch (...) {
-    keep_error();
-  }
-  return false;
+  });
 }
 
 // Ends the record.
 bool discffusion_graph_end(discffusion_graph* graph) {
-  try {
+  return caught([&] {
     graph->methods.end(&graph->object);
     return true;
-  } catch (...) {
-    keep_error();
-  }
-  return false;
+  });
 }
 
 // This thread computes again where it did.
 void discffusion_graph_leave(discffusion_graph* graph) {
-  try {
+  caught([&] {
     const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
     cuda.synchronizeDevice(graph->device.index());
     cuda.exchangeStream(graph->previous);
     cuda.setDevice(graph->previous_device);
-  } catch (...) {
-    keep_error();
-  }
+  });
 }
 
 // Starts what was recorded, on the stream that this thread computes on.
 bool discffusion_graph_replay(discffusion_graph* graph) {
-  try {
+  return caught([&] {
     graph->methods.replay(&graph->object);
     return true;
-  } catch (...) {
-    keep_error();
-  }
-  return false;
+  });
 }
 
 // Ends a graph, when the device is done with it.
 void discffusion_graph_delete(discffusion_graph* graph) {
-  try {
+  caught([&] {
     const std::unique_ptr<discffusion_graph> own(graph);
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(graph->device.index());
     graph->methods.destroy(&graph->object);
-  } catch (...) {
-    keep_error();
-  }
+  });
 }
 }

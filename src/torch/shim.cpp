@@ -45,12 +45,7 @@ namespace {
 
 template <typename Work>
 at::Tensor* guarded(Work work) {
-  try {
-    return new at::Tensor(work());
-  } catch (...) {
-    keep_error();
-  }
-  return nullptr;
+  return caught([&] { return new at::Tensor(work()); });
 }
 
 // The operators are registered with the dispatcher, in libtorch_cpu, but not declared in any header.
@@ -127,22 +122,19 @@ at::Tensor* discffusion_linear(const at::Tensor* x, const at::Tensor* packed, co
 bool discffusion_attend_pooled(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, double scale, int map,
                                double lambda, const int64_t* ranges, at::Tensor** outputs) {
   last_error.clear();
-  try {
+  return caught([&] {
     at::Tensor found[3];
     if (!attend_pooled(*q, *k, v, scale, static_cast<Map>(map), lambda, ranges, found)) return false;
     for (int i = 0; i < 3; ++i) outputs[i] = found[i].defined() ? new at::Tensor(std::move(found[i])) : nullptr;
     return true;
-  } catch (...) {
-    keep_error();
-  }
-  return false;
+  });
 }
 
 // Fused attention with the logarithm of every row's sum of exponentials: output [B, H, n, d] and lse [B, H, n] float32, by
 // the kernel that libtorch itself would choose for these inputs. False, with an empty last error, if that has no lse.
 bool discffusion_attend_lse(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, at::Tensor** outputs) {
   last_error.clear();
-  try {
+  return caught([&] {
     const int64_t rows = q->size(2);
     at::Tensor output, lse;
     if (q->is_cpu()) {
@@ -178,10 +170,7 @@ bool discffusion_attend_lse(const at::Tensor* q, const at::Tensor* k, const at::
     outputs[0] = new at::Tensor(std::move(output));
     outputs[1] = new at::Tensor(std::move(lse));
     return true;
-  } catch (...) {
-    keep_error();
-  }
-  return false;
+  });
 }
 
 // A copy of a tensor on a CUDA device, through memory that the device reads by itself while the CPU goes on.
@@ -201,17 +190,14 @@ struct discffusion_arrival {
 
 // Begins to copy a tensor from the device that holds it into the CPU's memory, and returns at once.
 discffusion_arrival* discffusion_send(const at::Tensor* tensor) {
-  try {
+  return caught([&] {
     auto arrival = std::make_unique<discffusion_arrival>();
     // Memory that the device writes by itself.
     arrival->tensor = at::empty(tensor->sizes(), tensor->options().device(at::kCPU).pinned_memory(true));
     arrival->tensor.copy_(*tensor, /*non_blocking=*/true);
     arrival->event.record(c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(tensor->device()));
     return arrival.release();
-  } catch (...) {
-    keep_error();
-  }
-  return nullptr;
+  });
 }
 
 // Waits for the tensor to come.

@@ -48,7 +48,7 @@ def vanished(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
 
 
 def long_run(given: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    (found,) = lines("long_run", str(given.long), str(given.seed), str(folder), preload=build(folder))
+    (found,) = lines("long_run", str(given.long), str(given.seed), str(folder), **build(folder))
     rest = {name: value for name, value in found.items() if name != "how"}
     how = Counter(found["how"])
     yield "a long run", how.total(), f"{told(how)}; {rest}"

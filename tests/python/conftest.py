@@ -27,8 +27,8 @@ def scorer(tiny: Path) -> Scorer:
 
 
 @pytest.fixture(scope="session")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library by which a process can be refused memory."""
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a process that can be refused memory."""
     if not sys.platform.startswith("linux"):
         pytest.skip("is refused memory by Linux's means")
     return build(tmp_path_factory.mktemp("refusing"))

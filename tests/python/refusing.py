@@ -16,22 +16,12 @@ from pathlib import Path
 SOURCE = Path(__file__).with_suffix(".c")
 
 
-def build(folder: Path) -> Path:
-    """Compiles the library that a process is to be started with, as LD_PRELOAD, for :func:`refused`."""
-    path = folder / "refusing.so"
-    line = [
-        os.environ.get("CC", "cc"),
-        "-O1",
-        "-shared",
-        "-fPIC",
-        "-Wall",
-        str(SOURCE),
-        "-o",
-        str(path),
-        "-ldl",
-    ]
-    subprocess.run(line, check=True)
-    return path
+def build(folder: Path) -> dict[str, str]:
+    """Compiles the library of :func:`refused`: the variables of a process that is started with it."""
+    path = str(folder / "refusing.so")
+    flags = ["-O1", "-shared", "-fPIC", "-Wall"]
+    subprocess.run([os.environ.get("CC", "cc"), *flags, str(SOURCE), "-o", path, "-ldl"], check=True)
+    return {"LD_PRELOAD": path}
 
 
 @contextmanager

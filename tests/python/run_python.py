@@ -10,16 +10,13 @@ from pathlib import Path
 import discffusion
 
 
-def run_python(
-    code: str, *first_on_path: Path, preload: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs `code`; the folders come before everything else on the import path, and the library before the C library."""
+def run_python(code: str, *first_on_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs `code`; the folders come before everything else on the import path, the variables are its environment's."""
     package = Path(discffusion.__file__).parents[1]
     path = os.pathsep.join(str(folder) for folder in (*first_on_path, package))
-    loaded = {} if preload is None else {"LD_PRELOAD": str(preload)}
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path, **loaded},
+        env={**os.environ, "PYTHONPATH": path, **variables},
         capture_output=True,
         text=True,
         timeout=300,

@@ -211,8 +211,8 @@ print(scorer.generate("a red circle", steps=1).size)
 """
 
 
-def test_too_little_memory(refusing: Path) -> None:
-    done = run_python(MEMORY, ROOT, preload=refusing)
+def test_too_little_memory(refusing: dict[str, str]) -> None:
+    done = run_python(MEMORY, ROOT, **refusing)
     assert (done.returncode, done.stdout) == (0, "told\n(32, 32)\n"), done.stderr
 
 

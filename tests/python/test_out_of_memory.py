@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from tests.python.processes import ROOT
 from tests.python.run_python import run_python
@@ -27,8 +26,8 @@ print(json.dumps({"said": [str(one.message) for one in said], "off": off, "again
 """
 
 
-def test_a_batch_that_does_not_fit_is_halved(refusing: Path) -> None:
-    done = run_python(SCRIPT, ROOT, preload=refusing)
+def test_a_batch_that_does_not_fit_is_halved(refusing: dict[str, str]) -> None:
+    done = run_python(SCRIPT, ROOT, **refusing)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     # From 1,024 on, and what fits is some dozens.

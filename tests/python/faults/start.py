@@ -12,13 +12,12 @@ from typing import Any
 from tests.python.processes import ROOT, environment
 
 
-def lines(module: str, *arguments: str, preload: Path | None = None) -> list[Any]:
-    """What ``python -m tests.python.faults.MODULE`` prints, a line of JSON each."""
-    loaded = {} if preload is None else {"LD_PRELOAD": str(preload)}
+def lines(module: str, *arguments: str, **variables: str) -> list[Any]:
+    """What ``python -m tests.python.faults.MODULE`` prints, a line of JSON each; with these variables set."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.python.faults.{module}", *arguments],
         cwd=ROOT,
-        env={**environment(), **loaded},
+        env={**environment(), **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -57,8 +57,8 @@ def test_vanished_images(tmp_path: Path) -> None:
         vanished_images(2, random.Random(1), tmp_path, own)
 
 
-def test_a_run_with_one_fault_after_the_other(refusing: Path, tmp_path: Path) -> None:
-    (found,) = lines("long_run", "40", "1", str(tmp_path), preload=refusing)
+def test_a_run_with_one_fault_after_the_other(refusing: dict[str, str], tmp_path: Path) -> None:
+    (found,) = lines("long_run", "40", "1", str(tmp_path), **refusing)
     assert (found["rows"], found["missing"], found["twice"], found["same"]) == (160, 0, 0, True)
     assert all(any(name.startswith(fault) for name in found["how"]) for fault in ("kill", "ctrl-c", "error"))
 
