@@ -99,7 +99,8 @@ class ScoreConfig:
 
     @classmethod
     def preset(cls, name: str) -> ScoreConfig:
-        """A named configuration: ``"default"``, ``"paper"`` or ``"release"`` (the authors' released code)."""
+        """A named configuration: ``"default"``, ``"attention"`` (the best attention score measured on the pocket model),
+        ``"paper"`` or ``"release"`` (the authors' released code)."""
         presets = _presets()
         if name not in presets:
             raise ConfigError(

@@ -228,13 +228,13 @@ impl ScoreConfig {
     }
 
     /// The names of the presets (method, section 8).
-    pub const PRESETS: &'static [&'static str] = &["default", "paper", "release"];
+    pub const PRESETS: &'static [&'static str] = &["default", "attention", "paper", "release"];
 
     /// A named preset.
     pub fn preset(name: &str) -> Result<Self> {
         let default = ScoreConfig::default();
         match name {
-            "default" => Ok(default),
+            "default" | "attention" => Ok(default),
             "paper" => Ok(ScoreConfig {
                 map: MapKind::Probs,
                 pooling: Pooling::Lse,

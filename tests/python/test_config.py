@@ -38,7 +38,7 @@ def test_defaults_choices_and_help_are_the_cores(name: str) -> None:
         assert typing.get_args(hint) == tuple(row["choices"])
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "release"])
+@pytest.mark.parametrize("name", ["default", "attention", "paper", "release"])
 def test_presets(name: str) -> None:
     preset = ScoreConfig.preset(name)
     assert ScoreConfig.make(name) == preset
