@@ -44,7 +44,8 @@ class ScoreConfig:
         heads: How the heads of a layer are averaged; or a list of head indices.
         attribution: How heads are weighted where heads is attributed.
         attribution_steps: Steps of the integral where attribution is integrated; 1 to 1000.
-        steps: Number of DDIM timesteps that are averaged; 1 to the model's training timesteps.
+        steps: Number of timesteps that are averaged: evenly spaced noise levels of noise_range.
+        noise_range: Lowest and highest noise level that steps are spread over; none: the model's whole DDIM schedule.
         timesteps: Timesteps that are averaged, instead of steps; 0 is clean.
         noise_levels: Noise levels between 0 and 1 that are averaged, instead of steps.
         resolution: Side of the square that images are brought to, pixels; default: the model's own.
@@ -71,6 +72,7 @@ class ScoreConfig:
     attribution: Literal["local", "full", "integrated", "elementwise"] = _DEFAULT
     attribution_steps: int = _DEFAULT
     steps: int | None = None
+    noise_range: tuple[float, float] | None = _DEFAULT
     timesteps: Sequence[int] | None = None
     noise_levels: Sequence[float] | None = None
     resolution: int | None = None
@@ -92,7 +94,11 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        given = {name: _plain(name, value) for name, value in given.items() if value is not _DEFAULT}
+        given = {
+            name: _plain(name, value)
+            for name, value in given.items()
+            if value is not _DEFAULT and not (value is None and name in _TIMES)
+        }
         full = json.loads(_native.core().config_check(json.dumps(given)))
         for name, value in full.items():
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
@@ -126,10 +132,21 @@ class ScoreConfig:
         return base.replace(**fields) if fields else base
 
     def replace(self, **fields: Any) -> ScoreConfig:
-        """A copy with some fields changed. One of steps, timesteps and noise_levels takes the others' place."""
+        """A copy with some fields changed.
+
+        One of steps, timesteps and noise_levels takes the others' place. Where it is steps, they are spread over the
+        noise_range of this configuration, or over the default one if this configuration named its noise levels.
+        """
         _check_names(fields)
-        if any(fields.get(name) is not None for name in _TIMES):
-            fields = {**dict.fromkeys(_TIMES), **fields}
+        named = [name for name in _TIMES if fields.get(name) is not None]
+        if named or fields.get("noise_range") is not None:
+            by_range = self.steps is not None and named in ([], ["steps"])
+            fields = {
+                **dict.fromkeys(_TIMES),
+                "steps": self.steps if by_range else None,
+                "noise_range": self.noise_range if by_range else _DEFAULT,
+                **fields,
+            }
         return dataclasses.replace(self, **fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,8 +161,13 @@ class ScoreConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ScoreConfig:
-        """The configuration with these fields; the others have their defaults."""
+        """The configuration with these fields; the others have their defaults.
+
+        One that :meth:`to_dict` wrote before there was `noise_range` means what it meant: the whole schedule.
+        """
         _check_names(fields)
+        if fields.keys() >= set(_TIMES) and "noise_range" not in fields:
+            fields = {**fields, "noise_range": None}
         return cls(**fields)
 
     def to_json(self) -> str:

@@ -156,8 +156,10 @@ pub enum Heads {
 /// At which timesteps a pair is scored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Times {
-    /// DDIM steps.
+    /// DDIM steps over the checkpoint's whole schedule.
     Steps(i64),
+    /// Noise levels from `high` down to `low`, evenly spaced, both included; one step is the middle.
+    Range { low: f64, high: f64, steps: i64 },
     /// Training timesteps, as given.
     Timesteps(Vec<i64>),
     /// `t = round(level · T)`.
@@ -210,7 +212,7 @@ impl Default for ScoreConfig {
             heads: Heads::Mean,
             attribution: Attribution::Local,
             attribution_steps: 8,
-            times: Times::NoiseLevels(vec![0.65, 0.61, 0.57, 0.53, 0.49, 0.45, 0.41, 0.37, 0.33, 0.29]),
+            times: Times::Range { low: 0.29, high: 0.65, steps: 10 },
             resolution: None,
             via: None,
             resize: Resize::Squash,
@@ -274,11 +276,15 @@ impl ScoreConfig {
 
     /// All fields, in order, as a JSON object.
     pub fn to_json(&self) -> String {
-        let (steps, timesteps, noise_levels) = match &self.times {
-            Times::Steps(steps) => (json!(steps), Value::Null, Value::Null),
-            Times::Timesteps(timesteps) => (Value::Null, json!(timesteps), Value::Null),
-            Times::NoiseLevels(levels) => (Value::Null, Value::Null, json!(levels)),
-        };
+        let mut times = json!({"steps": null, "noise_range": null, "timesteps": null, "noise_levels": null});
+        match &self.times {
+            Times::Steps(steps) => times["steps"] = json!(steps),
+            Times::Range { low, high, steps } => {
+                (times["steps"], times["noise_range"]) = (json!(steps), json!([low, high]));
+            }
+            Times::Timesteps(timesteps) => times["timesteps"] = json!(timesteps),
+            Times::NoiseLevels(levels) => times["noise_levels"] = json!(levels),
+        }
         let heads = match &self.heads {
             Heads::Mean => json!("mean"),
             Heads::Attributed => json!("attributed"),
@@ -298,9 +304,10 @@ impl ScoreConfig {
             "heads": heads,
             "attribution": self.attribution.name(),
             "attribution_steps": self.attribution_steps,
-            "steps": steps,
-            "timesteps": timesteps,
-            "noise_levels": noise_levels,
+            "steps": times["steps"],
+            "noise_range": times["noise_range"],
+            "timesteps": times["timesteps"],
+            "noise_levels": times["noise_levels"],
             "resolution": self.resolution,
             "via": self.via,
             "resize": read::resize_name(self.resize),

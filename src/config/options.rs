@@ -4,7 +4,7 @@ use super::{Attribution, DenoisingError, MapKind, Method, Pooling, TokenSet};
 #[derive(Debug, serde::Serialize)]
 pub struct OptionSpec {
     pub name: &'static str,
-    /// `choice`, `choice_or_list`, `bool`, `int`, `float`, `int_list`, `float_list` or `int_or_auto`.
+    /// `choice`, `choice_or_list`, `bool`, `int`, `float`, `int_list`, `float_list`, `range` or `int_or_auto`.
     pub kind: &'static str,
     /// The choices, where there are some.
     pub choices: &'static [&'static str],
@@ -37,7 +37,18 @@ pub fn options() -> Vec<OptionSpec> {
         ),
         option("attribution", "choice", Attribution::NAMES, "How heads are weighted where heads is attributed."),
         option("attribution_steps", "int", &[], "Steps of the integral where attribution is integrated; 1 to 1000."),
-        option("steps", "int", &[], "Number of DDIM timesteps that are averaged; 1 to the model's training timesteps."),
+        option(
+            "steps",
+            "int",
+            &[],
+            "Number of timesteps that are averaged: evenly spaced noise levels of noise_range.",
+        ),
+        option(
+            "noise_range",
+            "range",
+            &[],
+            "Lowest and highest noise level that steps are spread over; none: the model's whole DDIM schedule.",
+        ),
         option("timesteps", "int_list", &[], "Timesteps that are averaged, instead of steps; 0 is clean."),
         option("noise_levels", "float_list", &[], "Noise levels between 0 and 1 that are averaged, instead of steps."),
         option(

@@ -61,7 +61,7 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
             None => default.attribution_steps,
             Some(value) => whole("attribution_steps", value, 1, 1000)? as usize,
         },
-        times: times(get("steps"), get("timesteps"), get("noise_levels"))?.unwrap_or(default.times),
+        times: times(fields, default.times)?,
         resolution: get("resolution").map(|value| side("resolution", value)).transpose()?,
         via: get("via").map(|value| side("via", value)).transpose()?,
         resize: choice(get("resize"), "resize", default.resize, resize_from, &["squash", "crop"])?,
@@ -161,39 +161,74 @@ fn heads(value: &Value) -> Result<Heads> {
     }
 }
 
-fn times(steps: Option<&Value>, timesteps: Option<&Value>, levels: Option<&Value>) -> Result<Option<Times>> {
-    let given = [("steps", steps), ("timesteps", timesteps), ("noise_levels", levels)];
-    let names: Vec<&str> = given.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
-    if names.len() > 1 {
+/// The three ways to say at which noise a pair is scored.
+const TIMES: [&str; 3] = ["steps", "timesteps", "noise_levels"];
+
+fn times(fields: &Map<String, Value>, default: Times) -> Result<Times> {
+    let get = |name: &str| fields.get(name).filter(|value| !value.is_null());
+    let given: Vec<&str> = TIMES.into_iter().filter(|name| get(name).is_some()).collect();
+    if given.len() > 1 {
         return Err(Error::Config(format!(
             "{} exclude each other; give one of steps, timesteps and noise_levels",
-            names.join(" and ")
+            given.join(" and ")
         )));
     }
-    if let Some(value) = steps {
-        let steps = value.as_i64().filter(|steps| *steps >= 1);
-        return steps
-            .map(|steps| Some(Times::Steps(steps)))
-            .ok_or_else(|| bad("steps", value, "a whole number, 1 or more"));
+    if let ("timesteps" | "noise_levels", Some(range)) = (*given.first().unwrap_or(&""), get("noise_range")) {
+        return Err(Error::Config(format!(
+            "noise_range is {range}, but {} says every noise level itself; give noise_range with steps, or not at all",
+            given[0]
+        )));
     }
-    if let Some(value) = timesteps {
+    if let Some(value) = get("timesteps") {
         let list: Option<Vec<i64>> =
             value.as_array().and_then(|list| list.iter().map(|t| t.as_i64().filter(|t| *t >= 0)).collect());
         return list
             .filter(|list| !list.is_empty())
-            .map(|list| Some(Times::Timesteps(list)))
+            .map(Times::Timesteps)
             .ok_or_else(|| bad("timesteps", value, "a list of whole numbers, 0 or more"));
     }
-    if let Some(value) = levels {
-        let list: Option<Vec<f64>> = value.as_array().and_then(|list| {
-            list.iter().map(|level| number(level).filter(|level| (0.0..=1.0).contains(level))).collect()
-        });
+    if let Some(value) = get("noise_levels") {
+        let list: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(level).collect());
         return list
             .filter(|list| !list.is_empty())
-            .map(|list| Some(Times::NoiseLevels(list)))
+            .map(Times::NoiseLevels)
             .ok_or_else(|| bad("noise_levels", value, "a list of numbers from 0 to 1"));
     }
-    Ok(None)
+    let steps = (get("steps").map(|value| {
+        value.as_i64().filter(|steps| *steps >= 1).ok_or_else(|| bad("steps", value, "a whole number, 1 or more"))
+    }))
+    .transpose()?;
+    // A configuration that was written before there were ranges names all three ways, and no range.
+    let old = TIMES.iter().all(|name| fields.contains_key(*name));
+    let range = match fields.get("noise_range") {
+        None if !old => None,
+        None | Some(Value::Null) => Some(None),
+        Some(value) => Some(Some(range(value)?)),
+    };
+    let usual = match default {
+        Times::Range { steps, .. } | Times::Steps(steps) => steps,
+        Times::Timesteps(ref all) => all.len() as i64,
+        Times::NoiseLevels(ref all) => all.len() as i64,
+    };
+    Ok(match (range, default) {
+        (None, default) if steps.is_none() => default,
+        (None, Times::Range { low, high, .. }) | (Some(Some((low, high))), _) => {
+            Times::Range { low, high, steps: steps.unwrap_or(usual) }
+        }
+        _ => Times::Steps(steps.unwrap_or(usual)),
+    })
+}
+
+fn level(value: &Value) -> Option<f64> {
+    number(value).filter(|level| (0.0..=1.0).contains(level))
+}
+
+fn range(value: &Value) -> Result<(f64, f64)> {
+    let levels: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(level).collect());
+    match levels.as_deref() {
+        Some(&[low, high]) if low <= high => Ok((low, high)),
+        _ => Err(bad("noise_range", value, "the lowest and the highest noise level, both from 0 to 1, or null")),
+    }
 }
 
 fn resize_from(name: &str) -> Option<Resize> {

@@ -56,6 +56,30 @@ impl Schedule {
         })
     }
 
+    /// `steps` timesteps whose noise levels are evenly spaced from `high` down to `low`, both included; one is the
+    /// middle.
+    ///
+    /// # Errors
+    /// `Config` where the range holds fewer timesteps than that.
+    pub fn between(&self, low: f64, high: f64, steps: i64) -> Result<Vec<i64>> {
+        let most = self.at_level(high) - self.at_level(low) + 1;
+        if !(1..=most).contains(&steps) {
+            return Err(Error::Config(format!(
+                "steps is {steps}; noise_range from {low} to {high} holds 1 to {most} timesteps of this model"
+            )));
+        }
+        let level = |i: i64| match steps {
+            1 => (low + high) / 2.0,
+            _ => high - (high - low) * i as f64 / (steps - 1) as f64,
+        };
+        Ok((0..steps).map(|i| self.at_level(level(i))).collect())
+    }
+
+    /// The timestep of a noise level: `t = round(level · T)`.
+    pub fn at_level(&self, level: f64) -> i64 {
+        self.clamp((level * self.train_timesteps() as f64).round() as i64)
+    }
+
     /// The nearest timestep that exists.
     pub fn clamp(&self, timestep: i64) -> i64 {
         timestep.clamp(0, self.train_timesteps() - 1)

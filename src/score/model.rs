@@ -221,9 +221,8 @@ impl Model {
                 Some(t) => Err(Error::Config(format!("timesteps holds {t}; this model's are 0 to {}", train - 1))),
                 None => Ok(timesteps.clone()),
             },
-            Times::NoiseLevels(levels) => {
-                Ok(levels.iter().map(|level| self.base.schedule.clamp((level * train as f64).round() as i64)).collect())
-            }
+            Times::NoiseLevels(levels) => Ok(levels.iter().map(|&level| self.base.schedule.at_level(level)).collect()),
+            &Times::Range { low, high, steps } => self.base.schedule.between(low, high, steps),
         }
     }
 

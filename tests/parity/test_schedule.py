@@ -47,17 +47,31 @@ def test_timesteps(sd15: Case, tmp_path: Path, spacing: str, offset: int, traine
     for steps in (*STEPS, 2, 3, 7, 30, 100):
         if steps > trained:
             with pytest.raises(ConfigError, match=f"steps.*{steps}"):
-                core.timesteps(config(steps=steps))
+                core.timesteps(config(steps=steps, noise_range=None))
             continue
         theirs.set_timesteps(steps)
-        assert core.timesteps(config(steps=steps)) == theirs.timesteps.tolist(), steps
+        assert core.timesteps(config(steps=steps, noise_range=None)) == theirs.timesteps.tolist(), steps
 
 
 def test_published_files(case: Case) -> None:
     """PNDM's file (1.5, 2.1-base) and DDIM's (2.1) as DDIMScheduler reads them."""
     np.testing.assert_array_equal(case.core.alphas_cumprod(), case.reference.scheduler.alphas_cumprod.numpy())
     for steps in STEPS:
-        assert case.core.timesteps(config(steps=steps)) == case.reference.timesteps(steps)
+        assert case.core.timesteps(config(steps=steps, noise_range=None)) == case.reference.timesteps(steps)
+
+
+def test_a_range_is_evenly_spaced_noise_levels(sd15: Case) -> None:
+    def of(low: float, high: float, steps: int) -> Any:
+        return sd15.core.timesteps(config(noise_range=[low, high], steps=steps))
+
+    assert of(0.29, 0.65, 10) == [650, 610, 570, 530, 490, 450, 410, 370, 330, 290]
+    assert of(0.29, 0.65, 4) == [650, 530, 410, 290]
+    assert of(0.29, 0.65, 1) == [470]
+    assert of(0.0, 1.0, 3) == [999, 500, 0]
+    assert of(0.4, 0.4, 1) == [400]
+    assert len(set(of(0.29, 0.65, 361))) == 361
+    with pytest.raises(ConfigError, match=r"steps is 362; noise_range from 0.29 to 0.65 holds 1 to 361"):
+        of(0.29, 0.65, 362)
 
 
 def test_given_timesteps_and_noise_levels(sd15: Case) -> None:
@@ -78,7 +92,7 @@ def test_a_timestep_beyond_the_last_is_scored_as_the_last(sd15: Case, tmp_path: 
     scheduler = {"beta_schedule": "linear", "beta_end": 0.3, "num_train_timesteps": 4, "steps_offset": 1}
     core = load_with(sd15, tmp_path, scheduler)
     case = Case(tmp_path, timesteps=(4, 3, 2, 1))
-    assert core.timesteps(config(steps=4)) == list(case.timesteps)
+    assert core.timesteps(config(steps=4, noise_range=None)) == list(case.timesteps)
     options = {"method": "combined", "map": "logits"}
-    ours = case.scores([(0, 0)], steps=4, timesteps=None, **options)
+    ours = case.scores([(0, 0)], steps=4, noise_range=None, timesteps=None, **options)
     assert ours == pytest.approx([case.recording.score(0, 0, **options)], rel=SCORE_TOLERANCE, abs=0)

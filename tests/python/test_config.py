@@ -82,6 +82,29 @@ def test_replace_exchanges_timesteps() -> None:
     assert by_level.replace(steps=3).noise_levels is None
 
 
+def test_steps_keep_the_range() -> None:
+    default = ScoreConfig()
+    assert default.noise_range is not None
+    assert default.replace(steps=4).noise_range == ScoreConfig(steps=4).noise_range == default.noise_range
+    whole = default.replace(noise_range=None)
+    assert (whole.steps, whole.noise_range, whole.replace(steps=4).noise_range) == (10, None, None)
+    assert ScoreConfig.preset("paper").replace(steps=20).noise_range is None
+    moved = ScoreConfig(noise_range=(0.2, 0.4)).replace(steps=3)
+    assert (moved.steps, moved.noise_range) == (3, (0.2, 0.4))
+    levels = ScoreConfig(noise_levels=[0.5])
+    assert (levels.steps, levels.noise_range) == (None, None)
+    assert levels.replace(steps=4) == ScoreConfig(steps=4)
+    assert levels.replace(noise_range=(0.2, 0.4)) == ScoreConfig(noise_range=(0.2, 0.4))
+
+
+def test_a_configuration_from_before_there_were_ranges_means_what_it_meant() -> None:
+    old = {name: value for name, value in ScoreConfig(steps=7).to_dict().items() if name != "noise_range"}
+    assert ScoreConfig.from_dict(old) == ScoreConfig(steps=7, noise_range=None)
+    assert ScoreConfig.from_json(json.dumps(old)) == ScoreConfig(steps=7, noise_range=None)
+    levels = {**old, "steps": None, "noise_levels": [0.65, 0.29]}
+    assert ScoreConfig.from_dict(levels) == ScoreConfig(noise_levels=[0.65, 0.29])
+
+
 def test_changes() -> None:
     assert ScoreConfig().changes() == {}
     assert ScoreConfig(seed=3).changes() == {"seed": 3}

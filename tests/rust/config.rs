@@ -44,6 +44,20 @@ fn lists_and_counts() {
 }
 
 #[test]
+fn steps_keep_the_range_unless_it_is_given_up() {
+    let of = |json: &str| ScoreConfig::from_json(json).unwrap().times;
+    let Times::Range { low, high, .. } = ScoreConfig::default().times else { panic!("the default is a range") };
+    assert_eq!(of(r#"{"steps": 4}"#), Times::Range { low, high, steps: 4 });
+    assert_eq!(of(r#"{"steps": 4, "noise_range": [0.1, 0.9]}"#), Times::Range { low: 0.1, high: 0.9, steps: 4 });
+    assert_eq!(of(r#"{"noise_range": [0.1, 0.9]}"#), Times::Range { low: 0.1, high: 0.9, steps: 10 });
+    assert_eq!(of(r#"{"steps": 4, "noise_range": null}"#), Times::Steps(4));
+    assert_eq!(of(r#"{"noise_range": null}"#), Times::Steps(10));
+    assert_eq!(of(r#"{"noise_levels": [0.5], "noise_range": null}"#), Times::NoiseLevels(vec![0.5]));
+    // Written in full before there were ranges: the whole schedule, as it was then.
+    assert_eq!(of(r#"{"steps": 4, "timesteps": null, "noise_levels": null}"#), Times::Steps(4));
+}
+
+#[test]
 fn errors_name_the_field_and_the_value() {
     let cases = [
         (r#"{"mapp": 1}"#, "mapp"),
@@ -63,6 +77,11 @@ fn errors_name_the_field_and_the_value() {
         (r#"{"steps": 0}"#, "steps is 0"),
         (r#"{"steps": 2.5}"#, "steps is 2.5"),
         (r#"{"steps": 4, "timesteps": [1]}"#, "exclude"),
+        (r#"{"noise_range": [0.6, 0.3]}"#, "noise_range is [0.6,0.3]"),
+        (r#"{"noise_range": [0.3, 1.3]}"#, "noise_range"),
+        (r#"{"noise_range": [0.3]}"#, "noise_range"),
+        (r#"{"noise_range": 0.3}"#, "noise_range is 0.3"),
+        (r#"{"noise_levels": [0.3], "noise_range": [0.3, 0.6]}"#, "noise_range"),
         (r#"{"timesteps": []}"#, "timesteps"),
         (r#"{"timesteps": [-1]}"#, "timesteps"),
         (r#"{"noise_levels": [1.2]}"#, "noise_levels"),

@@ -20,8 +20,8 @@ from discffusion.training.plan import whole_number
 __all__ = ["Denoising", "StagedDenoising", "diffusion_classifier", "diffusion_itm"]
 
 #: what a baseline is in the options of a score
-CLASSIFIER = {"method": "denoising", "unconditional": False, "denoising_error": "mse"}
-ITM = {"method": "denoising", "unconditional": True, "denoising_error": "norm"}
+CLASSIFIER = {"noise_range": None, "method": "denoising", "unconditional": False, "denoising_error": "mse"}
+ITM = {"noise_range": None, "method": "denoising", "unconditional": True, "denoising_error": "norm"}
 
 
 class _Denoising(Baseline):
@@ -66,7 +66,7 @@ def diffusion_classifier(
 
     Args:
         model: as :class:`discffusion.Scorer` takes it, or a scorer whose weights and deltas are shared.
-        steps: number of timesteps, 50 unless `stages` says otherwise.
+        steps: number of timesteps of the model's whole schedule, or of `noise_range` if it is given; 50 unless `stages` says otherwise.
         stages: numbers of timesteps after which candidates that have fallen behind are left out, as ``(4, 12, 50)``;
             None scores all pairs at all timesteps.
         keep: share of candidates that a stage but the last keeps, or one share for each of them; None keeps those that

@@ -116,7 +116,7 @@ def make_terms(
     seed: int = 0,
 ) -> Terms:
     """Terms for a model: DDIM timesteps of its own schedule, and noise drawn from `seed`."""
-    timesteps = scorer.with_config(steps=steps).describe()["timesteps"]
+    timesteps = scorer.with_config(steps=steps, noise_range=None).describe()["timesteps"]
     info = scorer.info()
     side = int(info["resolution"]) if resolution is None else resolution
     latent = side // int(info["vae_scale_factor"])

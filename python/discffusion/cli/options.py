@@ -20,7 +20,7 @@ from discffusion.errors import ConfigError, DiscffusionError, InstallationError
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
 
-_LISTS = ("choice_or_list", "int_list", "float_list")
+_LISTS = ("choice_or_list", "int_list", "float_list", "range")
 _PANEL = "Score"
 _TRAINING_PANEL = "Training"
 
@@ -198,8 +198,10 @@ def _parse(value: Any, kind: str) -> Any:
     """What was typed as the value the core checks: a number where it reads as one, a list where there are several."""
     if not isinstance(value, str):
         return value
+    if kind == "range" and value == "none":
+        return None
     items = [_number(item.strip()) for item in value.split(",")]
-    must_be_list = kind in ("int_list", "float_list") or (
+    must_be_list = kind in ("int_list", "float_list", "range") or (
         kind == "choice_or_list" and (len(items) > 1 or not isinstance(items[0], str) or "." in value)
     )
     return items if must_be_list else items[0]

@@ -72,7 +72,7 @@ class Bench:
         baselines: Mapping[str, str] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.base = scorer.with_config("default").with_deltas(None)
+        self.base = scorer.with_config("attention").with_deltas(None)
         self.scale, self.seeds, self.folder, self.say = scale, tuple(seeds), folder, say
         self.batch_size = batch_size
         side = int(self.base.info()["resolution"])
@@ -99,9 +99,9 @@ class Bench:
         return self.sources[place]
 
     def scorer(
-        self, variant: str = "default", seed: int = 0, deltas: Deltas | None = None, **fields: Any
+        self, variant: str = "attention", seed: int = 0, deltas: Deltas | None = None, **fields: Any
     ) -> Scorer:
-        """The model with a configuration: ``default``, or ``paper`` with as many timesteps as the scale says."""
+        """The model with a configuration: ``attention``, or ``paper`` with as many timesteps as the scale says."""
         more: dict[str, Any] = {"seed": seed, **fields}
         if variant == "paper" and not any(name in fields for name in ("steps", "timesteps", "noise_levels")):
             more["steps"] = self.scale.paper_steps

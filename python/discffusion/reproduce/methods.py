@@ -54,7 +54,7 @@ def absent(label: str, why: str) -> Line:
 
 def ours(
     label: str,
-    variant: str = "default",
+    variant: str = "attention",
     recipe: Recipe | None = None,
     *,
     place: str | None = None,

@@ -68,9 +68,10 @@ def markdown(results: Sequence[Result], told: dict[str, Any]) -> str:
         f"{told['seconds'] / 60:.1f} minutes of wall time for this run. {versions}"
         + (f"; commit {told['commit']}." if told["commit"] else "."),
         "",
-        "The rows `default` use the package's default configuration, the rows `paper` the one that follows the paper "
-        "to the letter. Values are means over seeds; intervals take items as drawn at random and hold an item's "
-        "images together, and do not speak of other seeds, models or data.",
+        "The rows `attention` and `paper` are scored with these presets: the best attention score that was measured "
+        "on the pocket model, and the one that follows the paper to the letter. Values are means over seeds; intervals "
+        "take items as drawn at random and hold an item's images together, and do not speak of other seeds, models or "
+        "data.",
         "",
         *_summary(results),
         *_trainings(told["trainings"]),

@@ -37,7 +37,7 @@ class Row:
 
     Attributes:
         label: of the paper's row that it stands for, or of its own.
-        variant: how the score is set up: ``"default"``, ``"paper"``, or "" where there is only one way.
+        variant: how the score is set up: ``"attention"``, ``"paper"``, or "" where there is only one way.
         cells: by column.
         records: by column and seed, what the cells were measured on, for comparisons.
         absent: by column, why there is no value; ``"*"`` for all columns.

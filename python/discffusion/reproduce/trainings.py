@@ -29,14 +29,14 @@ class Recipe:
         name: in the report and in the folder's name.
         shots: how much data: ``few`` (5 %), ``extreme`` (0.5 %) or ``captions``.
         options: of :class:`discffusion.Trainer`, where they differ from its defaults.
-        variant: the score that is trained: ``default`` or ``paper``.
+        variant: the score that is trained: ``attention`` or ``paper``.
         first: the recipe whose deltas it starts from.
     """
 
     name: str
     shots: str = "few"
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    variant: str = "default"
+    variant: str = "attention"
     first: Recipe | None = None
 
 

@@ -68,16 +68,16 @@ def test_what_was_not_measured_is_said() -> None:
 
 def test_an_answer_for_each_variant() -> None:
     rows = [
-        row("ours", GOOD, "default"),
+        row("ours", GOOD, "attention"),
         row("ours", FAIR, "paper"),
         row("clip", [True] * 75 + [False] * 25),
-        row("tuned", GOOD, "default"),
+        row("tuned", GOOD, "attention"),
     ]
     verdicts = Claim("ours beats clip", ("ours",), ("clip",))(rows, COLUMNS)
-    assert [(v.variant, v.answer) for v in verdicts] == [("default", HOLDS), ("paper", FAILS)]
+    assert [(v.variant, v.answer) for v in verdicts] == [("attention", HOLDS), ("paper", FAILS)]
     # a row that only one variant has: no answer for the other
     verdicts = Claim("tuned beats ours", ("tuned",), ("ours",))(rows, COLUMNS)
-    assert [v.variant for v in verdicts] == ["default"]
+    assert [v.variant for v in verdicts] == ["attention"]
 
 
 def test_seeds_are_pooled_with_their_items_and_a_row_without_seeds_serves_all() -> None:

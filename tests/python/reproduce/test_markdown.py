@@ -13,13 +13,13 @@ PRINTED = Printed(("All", "Top"), {"a": (78.9, 80.0), "b": (None, 43.25)}, notes
 
 
 def made() -> Result:
-    measured = row("a", {0: [True] * 8 + [False] * 2, 1: [True] * 6 + [False] * 4}, "default")
+    measured = row("a", {0: [True] * 8 + [False] * 2, 1: [True] * 6 + [False] * 4}, "attention")
     missing = Row("b", "", absent={"*": "no weights"})
     plain = row("own", [True, False])
     lacking = Row("a", "paper", plain.cells, plain.records, {"Top": "no data for it"})
     return Result(
         "table3", "How", PRINTED, ("All", "Top"), [measured, lacking, missing, plain],
-        [Verdict("a beats b", FAILS, "a − b: -1.0", "default"), Verdict("c", HOLDS)],
+        [Verdict("a beats b", FAILS, "a − b: -1.0", "attention"), Verdict("c", HOLDS)],
         notes=["A note."], differences=["the model is small"], seconds=2.4,
     )  # fmt: skip
 

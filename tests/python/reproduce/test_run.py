@@ -61,8 +61,8 @@ def test_values_have_intervals_seeds_and_times(results: dict[str, Result]) -> No
 
 def test_both_variants_are_measured_where_the_score_is_the_subject(results: dict[str, Result]) -> None:
     for label in ("LogSumExp", "Noise level 0.8"):
-        assert [row.variant for row in results["table3"].rows if row.label == label] == ["default", "paper"]
-    assert {verdict.variant for verdict in results["table3"].verdicts} == {"default", "paper"}
+        assert [row.variant for row in results["table3"].rows if row.label == label] == ["attention", "paper"]
+    assert {verdict.variant for verdict in results["table3"].verdicts} == {"attention", "paper"}
 
 
 def test_the_first_and_last_timestep_are_those_of_the_schedule(results: dict[str, Result]) -> None:
@@ -88,11 +88,11 @@ def test_pictures_are_judged_before_and_after_training(results: dict[str, Result
 
 
 def test_heads_averaged_afterwards_are_heads_averaged_by_the_score(results: dict[str, Result]) -> None:
-    """The mean of single heads is the default score, and the weighted mean that with learned weights."""
+    """The mean of single heads is the attention score, and the weighted mean that with learned weights."""
     rows = {row.label: row for row in results["figure4"].rows}
     table = {(row.label, row.variant): row for row in results["table9"].rows}
     pairs = [
-        ("4 of 4 heads, plain mean", table["Discffusion", "default"]),
+        ("4 of 4 heads, plain mean", table["Discffusion", "attention"]),
         ("4 of 4 heads, learned weights", rows["all heads, weights found in training (learned)"]),
     ]
     for label, other in pairs:

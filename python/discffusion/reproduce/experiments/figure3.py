@@ -27,7 +27,7 @@ def run(bench: Bench) -> Result:
     count = len(bench.base.info()["sites"])
     numbers = layers_of(count)
     lines: list[Line] = []
-    for variant in ("default", "paper"):
+    for variant in ("attention", "paper"):
         lines += [ours(LAST[n], variant, layers=f"last({n})") for n in numbers]
         lines.append(ours(ALL, variant, layers="all"))
     claims: list[Check] = [
@@ -48,7 +48,7 @@ def run(bench: Bench) -> Result:
                 for row in result.rows
                 if (row.label, row.variant) == (label, variant) and "All" in row.cells
             ]
-            for variant in ("default", "paper")
+            for variant in ("attention", "paper")
         }
         curves(figure.subplots(), points, "attention maps of", "accuracy (%)", labels)  # type: ignore[attr-defined]
 

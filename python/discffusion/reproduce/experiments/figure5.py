@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import COLOURS, picture
 from discffusion.reproduce.bench import Bench
@@ -18,25 +16,13 @@ from discffusion.reproduce.trainings import FEW
 __all__ = ["EXPERIMENT"]
 
 
-def levels(count: int, most: float, least: float) -> list[float]:
-    """That many noise levels, evenly between the two, the noisiest first; the middle if it is one."""
-    if count == 1:
-        return [round((most + least) / 2, 4)]
-    return [round(most + (least - most) * k / (count - 1), 4) for k in range(count)]
-
-
 def run(bench: Bench) -> Result:
     counts = bench.scale.curve
-    known = bench.base.config.noise_levels
-    lines, where = [], "DDIM timesteps from the noisiest to the cleanest"
-    for count in counts:
-        fields: dict[str, Any] = {"steps": count}
-        if known:  # the default score reads a range of noise levels, not the whole schedule
-            fields = {"noise_levels": levels(count, max(known), min(known))}
-            where = (
-                f"noise levels evenly from {max(known):g} to {min(known):g}, where the default score reads"
-            )
-        lines.append(ours(_label(count), recipe=FEW, **fields))
+    where = "DDIM timesteps from the noisiest to the cleanest"
+    if bench.base.config.noise_range is not None:
+        low, high = bench.base.config.noise_range
+        where = f"noise levels evenly from {high:g} to {low:g}, the range that the score was tuned for"
+    lines = [ours(_label(count), recipe=FEW, steps=count) for count in counts]
     fewest, most, next_to = _label(counts[0]), _label(counts[-1]), _label(counts[-2])
     claims: list[Check] = [
         Claim("More timesteps are better", (most,), (fewest,), ("Top-1 Acc.",)),

@@ -35,7 +35,7 @@ CLAIMS = (
 
 def run(bench: Bench) -> Result:
     lines, notes = [], []
-    for variant, recipe in (("default", FEW), ("paper", FEW_PAPER)):
+    for variant, recipe in (("attention", FEW), ("paper", FEW_PAPER)):
         timesteps = bench.scorer(variant).describe()["timesteps"]  # in sampling order, the noisiest first
         lines += [
             ours(ALL, variant, recipe),
