@@ -105,8 +105,11 @@ class ScoreConfig:
 
     @classmethod
     def preset(cls, name: str) -> ScoreConfig:
-        """A named configuration: ``"default"``, ``"attention"`` (the best attention score measured on the pocket model),
-        ``"paper"`` or ``"release"`` (the authors' released code)."""
+        """A named configuration.
+
+        ``"default"``; ``"attention"``, the best attention score that was measured on the pocket model; ``"paper"``, the
+        method as published; ``"release"``, the authors' released code.
+        """
         presets = _presets()
         if name not in presets:
             raise ConfigError(

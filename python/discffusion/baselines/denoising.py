@@ -66,7 +66,8 @@ def diffusion_classifier(
 
     Args:
         model: as :class:`discffusion.Scorer` takes it, or a scorer whose weights and deltas are shared.
-        steps: number of timesteps of the model's whole schedule, or of `noise_range` if it is given; 50 unless `stages` says otherwise.
+        steps: number of timesteps, of the model's whole schedule or of `noise_range` if it is given; 50 unless
+            `stages` says otherwise.
         stages: numbers of timesteps after which candidates that have fallen behind are left out, as ``(4, 12, 50)``;
             None scores all pairs at all timesteps.
         keep: share of candidates that a stage but the last keeps, or one share for each of them; None keeps those that

@@ -90,8 +90,8 @@ def run(bench: Bench) -> Result:
         all_are_best(next(row for row in result.rows if row.label == f"{most}, {PLAIN}"), fewer)
     )
     result.notes += [
-        f"Heads of the last layer, {site['name']}, which is the one that the preset attention reads; it has {heads}, the "
-        "paper's has five. A row of fewer heads is the mean of the accuracies of all subsets of that size "
+        f"Heads of the last layer, {site['name']}, which is the one that the preset attention reads; it has {heads}, "
+        "the paper's has five. A row of fewer heads is the mean of the accuracies of all subsets of that size "
         f"({SUBSETS} drawn at random where there are more).",
         "Learned weights are those that training found (appendix J), scaled to mean 1 over the heads that are used.",
     ]

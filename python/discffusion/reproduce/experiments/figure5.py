@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import COLOURS, picture
 from discffusion.reproduce.bench import Bench
