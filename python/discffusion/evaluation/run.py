@@ -20,7 +20,7 @@ from discffusion.evaluation.bar import Told, showing
 from discffusion.evaluation.describe import columns, described
 from discffusion.evaluation.files import recorded
 from discffusion.evaluation.journal import Journal
-from discffusion.evaluation.metrics import auto_metrics, metric_named
+from discffusion.evaluation.metrics import auto_metrics, distinct, metric_named
 from discffusion.evaluation.questions import Question, Questions
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.report import Report
@@ -282,7 +282,7 @@ def _report(
             f"{len(cut)} texts are longer than the model reads and were cut; the longest has {longest} tokens"
         )
     notes.extend(more_notes)
-    chosen = names or questions.metrics or auto_metrics(records)
+    chosen = names or distinct(questions.metrics or auto_metrics(records), records)
     more: dict[str, Any] = {
         "settings": {**settings, "run": digest(settings), "model": model, "limit": questions.limit},
         "n_expected": questions.expected,

@@ -10,6 +10,7 @@ from tests.python.evaluate.scored import record
 
 from discffusion import ConfigError
 from discffusion.evaluation.metrics import METRICS
+from discffusion.evaluation.metrics.aro_symmetric import SYMMETRIC
 from discffusion.evaluation.record import Record
 
 
@@ -163,3 +164,42 @@ def test_aro_with_small_classes_of_attributes_alone_has_no_mean() -> None:
 def test_aro_refuses_other_groups(group: str) -> None:
     with pytest.raises(ConfigError, match=f"the group '{group}' is no class"):
         METRICS["aro"](items({group: "+"}))
+
+
+def test_aro_states_the_mean_of_relations_as_it_was_published_too() -> None:
+    """ "on" and "under" are asked for by the publishers' notebook, "near" and "sitting next to" are not."""
+    found = METRICS["aro"].measure(
+        items(
+            {
+                "relation/on": "+-",
+                "relation/under": "+",
+                "relation/near": "--",
+                "relation/sitting next to": "-",
+            }
+        )
+    )
+    assert found.values["relation"].value == pytest.approx(1.5 / 4)
+    assert found.values["relation_published"].value == 0.75
+    assert (found.values["relation"].n, found.values["relation_published"].n) == (6, 3)
+    assert found.notes == (
+        "aro: relation is the mean over all 4 relations; relation_published leaves out 2 that the publishers call "
+        "symmetric, as their notebook does",
+    )
+    # where there is nothing to leave out, or nothing else, there is one mean
+    for group in ("relation/on", "relation/near"):
+        alone = METRICS["aro"].measure(items({group: "+-"}))
+        assert list(alone.values) == ["relation", group] and alone.notes == ()
+
+
+def test_the_relations_that_the_publishers_leave_out() -> None:
+    """157 in their notebook, none of which is cut at the end of a line."""
+    assert len(SYMMETRIC) == 157
+    assert {
+        "adjusting",
+        "in between",
+        "sitting in front of",
+        "on the other side of",
+        "wrapped in",
+    } <= SYMMETRIC
+    assert not {"to the left of", "on", "under", "holding", "wearing", "behind", "riding"} & SYMMETRIC
+    assert all(name == " ".join(name.split()) and name for name in SYMMETRIC)

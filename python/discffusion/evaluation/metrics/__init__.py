@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,16 @@ from discffusion.evaluation.metrics import (
 from discffusion.evaluation.metrics.metric import Metric, Result
 from discffusion.evaluation.metrics.top import top
 
-__all__ = ["METRICS", "Metric", "Result", "auto_metrics", "describe_metrics", "metric_named", "metric_names"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Result",
+    "auto_metrics",
+    "describe_metrics",
+    "distinct",
+    "metric_named",
+    "metric_names",
+]
 
 #: by name; besides, ``acc@K`` for any K
 METRICS: dict[str, Metric] = {
@@ -64,6 +73,20 @@ def metric_named(name: str) -> Metric:
             f"unknown metric {name!r}; there are: {', '.join(metric_names())} (and acc@K for any K)"
         )
     return found
+
+
+def distinct(names: Sequence[str], records: Iterable[Any]) -> tuple[str, ...]:
+    """Of metrics that a dataset names, those that do not say the same twice.
+
+    Where every image and text has two candidates at most, of which one matches, ``acc@1`` is ``accuracy``.
+    """
+    if not {"accuracy", "acc@1"} <= set(names):
+        return tuple(names)
+    for record in records:
+        shape = np.asarray(record.match).shape
+        if max(shape) > 2 or shape == (2, 2):
+            return tuple(names)
+    return tuple(name for name in names if name != "acc@1")
 
 
 def auto_metrics(items: Iterable[Any]) -> tuple[str, ...]:
