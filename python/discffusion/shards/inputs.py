@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -41,7 +41,8 @@ def shards_in(inputs: Any) -> list[Shard]:
 
     Args:
         inputs: a file (``.tar``, ``.parquet``, ``.jsonl``), a folder of such, a pattern (``{00000..00012}``, ``*``),
-            each here or at an address that fsspec knows, or a list of those.
+            each here or at an address that fsspec knows, or a list of those. In a folder or a pattern, the tables that
+            img2dataset writes beside its tars are no shards.
 
     Raises:
         ConfigError: it is nothing of the kind, or two shards would have the same results.
@@ -80,9 +81,7 @@ def _addresses(text: str) -> list[str]:
         return _remote(text)
     plain = Path(text).expanduser()
     if plain.is_dir():
-        found = sorted(
-            str(path) for path in plain.iterdir() if path.suffix.lower() in KINDS and path.is_file()
-        )
+        found = _shards_among(str(path) for path in plain.iterdir() if path.is_file())
         if not found:
             raise DatasetError(f"the folder {text} holds no shards ({', '.join(KINDS)})")
         return found
@@ -91,11 +90,24 @@ def _addresses(text: str) -> list[str]:
     names = [str(Path(name).expanduser()) for name in expand(text)]
     found = []
     for name in names:
-        found.extend(sorted(glob.glob(name)) if _MAGIC & set(name) else [name])  # noqa: PTH207  # `**`, hidden files
+        matching = [one for one in sorted(glob.glob(name)) if Path(one).is_file()]  # noqa: PTH207  # hidden files
+        found.extend(_without_companions(matching) if _MAGIC & set(name) else [name])
     absent = [name for name in found if not Path(name).is_file()]
     if absent or not found:
         raise DatasetError(f"there are no shards {text!r}" + (f": {absent[0]} is missing" if absent else ""))
     return found
+
+
+def _shards_among(files: Iterable[str]) -> list[str]:
+    """The shards among the files of a folder."""
+    return _without_companions(sorted(one for one in files if PurePosixPath(one).suffix.lower() in KINDS))
+
+
+def _without_companions(files: Sequence[str]) -> list[str]:
+    """Files but for what img2dataset writes beside each tar: ``00000.parquet`` of metadata and ``00000_stats.json``."""
+    tars = {str(PurePosixPath(one).with_suffix("")) for one in files if one.lower().endswith(".tar")}
+    beside = {f"{stem}{ending}" for stem in tars for ending in (".parquet", "_stats.json")}
+    return [one for one in files if one not in beside]
 
 
 def _remote(text: str) -> list[str]:
@@ -104,14 +116,12 @@ def _remote(text: str) -> list[str]:
         system, path = file_system(name)
         try:
             if _MAGIC & set(path):
-                found.extend(system.unstrip_protocol(one) for one in sorted(system.glob(path)))
+                matching = system.glob(path, detail=True)
+                files = sorted(one for one, told in matching.items() if told.get("type") == "file")
+                found.extend(system.unstrip_protocol(one) for one in _without_companions(files))
             elif system.isdir(path):
-                inside = sorted(system.ls(path, detail=False))
-                found.extend(
-                    system.unstrip_protocol(one)
-                    for one in inside
-                    if PurePosixPath(one).suffix.lower() in KINDS
-                )
+                inside = (one["name"] for one in system.ls(path, detail=True) if one["type"] == "file")
+                found.extend(system.unstrip_protocol(one) for one in _shards_among(inside))
             else:
                 found.append(name)
         except Exception as error:  # each file system has errors of its own

@@ -12,7 +12,7 @@ from tests.python.data.shards import PNG, shard
 from tests.python.shards.made_up import ByDigest, expected, picture, rows, tars
 
 from discffusion import ConfigError, DatasetError, score_shards
-from discffusion.shards import share
+from discffusion.shards import share, summarize
 from discffusion.shards.inputs import Shard, shards_in
 from discffusion.shards.places import Folder
 
@@ -30,6 +30,81 @@ def test_files_folders_patterns_and_lists(tmp_path: Path) -> None:
     ):
         assert [found.name for found in shards_in(given)] == names
     assert shards_in(paths[1]) == [Shard("00001.tar", str(paths[1]))]
+
+
+def img2dataset(folder: Path, count: int = 2) -> list[Path]:
+    """What img2dataset leaves: beside each tar a table of its metadata and a file of statistics."""
+    import pyarrow
+    import pyarrow.parquet
+
+    paths = tars(folder, count, 3)
+    for path in paths:
+        told = {"url": ["https://example.org/a.jpg"] * 3, "caption": ["x"] * 3, "status": ["success"] * 3}
+        pyarrow.parquet.write_table(pyarrow.table(told), path.with_suffix(".parquet"))
+        (folder / f"{path.stem}_stats.json").write_text('{"count": 3}')
+    (folder / "_tmp").mkdir()
+    return paths
+
+
+def test_a_folder_of_img2dataset(tmp_path: Path) -> None:
+    paths = img2dataset(tmp_path / "laion")
+    for given in (
+        tmp_path / "laion",
+        f"{tmp_path}/laion/*",
+        f"{tmp_path}/laion/0000*",
+        [str(tmp_path / "laion")],
+        f"{tmp_path}/laion/*.tar",
+    ):
+        assert [found.address for found in shards_in(given)] == [str(path) for path in paths]
+    found = score_shards(tmp_path / "laion", tmp_path / "rows", ByDigest())
+    assert (found.shards, found.rows, found.failures, found.failed) == (2, 6, {}, {})
+    assert [row["score"] for row in rows(tmp_path / "rows")] == [
+        expected(picture(own), f"text {own}") for own in range(6)
+    ]
+    assert summarize(tmp_path / "laion", tmp_path / "rows").left == 0
+    # by their names, both are meant
+    with pytest.raises(ConfigError, match=r"both have their rows in 00000\.parquet"):
+        shards_in([paths[0], paths[0].with_suffix(".parquet")])
+
+
+def test_a_folder_of_img2dataset_elsewhere(tmp_path: Path) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    img2dataset(tmp_path)
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            memory.put_file(str(path), f"/laion/{path.name}")
+    memory.makedirs("/laion/old.parquet", exist_ok=True)  # a folder, as other programs write tables
+    memory.pipe("/laion/old.parquet/part-0.parquet", b"")
+    names = ["00000.tar", "00001.tar"]
+    for given in ("memory://laion", "memory://laion/", "memory://laion/*.tar", "memory://laion/0*"):
+        assert [found.name for found in shards_in(given)] == names
+    found = score_shards("memory://laion", "memory://rows", ByDigest())
+    assert (found.shards, found.rows, found.failures, found.failed) == (2, 6, {}, {})
+
+
+def test_a_table_without_a_tar_is_a_shard(tmp_path: Path) -> None:
+    """In a folder of both, only what belongs to a tar is none."""
+    import pyarrow
+    import pyarrow.parquet
+
+    img2dataset(tmp_path, 1)
+    table = pyarrow.table({"image": [picture(7)], "text": ["seven"]})
+    pyarrow.parquet.write_table(table, tmp_path / "more.parquet")
+    assert [found.name for found in shards_in(tmp_path)] == ["00000.tar", "more.parquet"]
+
+
+def test_images_above_a_table_elsewhere() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pipe("/bucket/pictures/0.png", picture(0))
+    memory.pipe("/bucket/in/t.jsonl", b'{"image": "../pictures/0.png", "text": "a"}')
+    found = score_shards("memory://bucket/in", "memory://bucket/out", ByDigest())
+    assert (found.rows, found.failures) == (1, {})
 
 
 def test_the_same_name_in_two_folders(tmp_path: Path) -> None:
