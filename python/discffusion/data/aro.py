@@ -13,6 +13,7 @@ from discffusion.data.aro_order import ORDERS, load_order
 from discffusion.data.files import field, folder, item, read_json
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, text_field
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
@@ -66,7 +67,8 @@ def load(
         split: ``"test"``; ``"val"`` too for the order of words.
         subset: ``"relation"``, ``"attribution"``, ``"coco_order"`` or ``"flickr_order"``; None for the first two.
         shuffles: file of the shuffled captions, for the order of words.
-        allow_missing: leave items out whose image is not there.
+        allow_missing: leave items out whose image is not there. Items that lack a text are left out and counted in
+            ``about["notes"]``.
         image_root: folder of the images where that is not `root`.
 
     Raises:
@@ -90,6 +92,10 @@ def load(
                     f'aro: {base} holds no {name}; subset="..." reads one of {", ".join(FILES)}'
                 )
             rows += _read(base / name, kind, store)
+    left = LeftOut("aro", base)
+    rows = left.with_texts(
+        rows, lambda row: row.where, lambda row: {"true_caption": row.true, "false_caption": row.false}
+    )
     if not rows:
         raise DatasetError(f"aro: the files of {base} hold no records")
     kept, missing = keep_present(
@@ -107,13 +113,13 @@ def load(
         meta = {"images": [row.reference], "box": list(row.box)}
         return item(row.where, row.key, [part], texts, right[None, :], group=row.group, meta=meta)
 
-    about: dict[str, Any] = {"split": split, "subset": subset, "order": ORDER, "notes": []}
+    about: dict[str, Any] = {"split": split, "subset": subset, "order": ORDER, "notes": left.notes(len(rows))}
     return Dataset(
         "aro",
         kept,
         build,
         metrics=("aro", "accuracy"),
-        expected=len(rows),
+        expected=len(rows) + len(left),
         missing=missing,
         about=about,
     )
@@ -126,10 +132,9 @@ def _read(path: Path, kind: str, store: ImageStore) -> Iterator[_Row]:
         box = [float(field(record, f"bbox_{side}", (int, float), where)) for side in "xywh"]
         if not all(abs(value) < _LONGEST_SIDE for value in box) or box[2] < 1 or box[3] < 1:
             raise DatasetError(f"{where}: the box {box} (x, y, width, height) is not part of an image")
-        texts: list[str] = [field(record, f"{side}_caption", str, where) for side in ("true", "false")]
-        for text in (name, *texts):
-            if not text.strip():
-                raise DatasetError(f"{where}: image_path or a caption is empty")
+        texts = [text_field(record, f"{side}_caption", where) for side in ("true", "false")]
+        if not name.strip():
+            raise DatasetError(f"{where}: image_path or a caption is empty")
         group = f"{kind}/{_class(record, kind, where)}"
         key = f"aro/{kind}/{number}"
         yield _Row(where, key, group, name, store.find(name), (box[0], box[1], box[2], box[3]), *texts)

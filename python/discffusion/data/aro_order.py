@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from discffusion.data.files import field, item, one_of, read_json, read_jsonl
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, NoTextError, is_blank
 from discffusion.data.options import chosen
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
@@ -63,7 +64,8 @@ def load_order(
             "shuffles for every caption (see help(discffusion.data.aro_order.load_order))"
         )
     store = ImageStore(images, ("", "images"))
-    rows = _read(annotations, path, subset, split, store)
+    left = LeftOut("aro", base)
+    rows = _read(annotations, path, subset, split, store, left)
     kept, missing = keep_present(
         rows,
         lambda row: [(row.image, row.place and row.place.file)],
@@ -82,13 +84,14 @@ def load_order(
 
     same = sum(row.caption in row.shuffles for row in rows)
     notes = [f"{same} of {len(rows)} captions are one of their own shuffles and cannot win"] if same else []
+    notes += left.notes(len(rows))
     about = {"split": split, "subset": subset, "order": ORDER, "notes": notes}
     return Dataset(
         "aro",
         kept,
         build,
         metrics=("acc@1", "accuracy"),
-        expected=len(rows),
+        expected=len(rows) + len(left),
         missing=missing,
         about=about,
     )
@@ -100,7 +103,9 @@ def plain(caption: str) -> str:
     return " ".join(words[:_MOST_WORDS])
 
 
-def _read(annotations: Path, path: Path, subset: str, split: str, store: ImageStore) -> list[_Row]:
+def _read(
+    annotations: Path, path: Path, subset: str, split: str, store: ImageStore, left: LeftOut
+) -> list[_Row]:
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for line, record in read_jsonl(path):
         where = f"{path}, line {line}"
@@ -114,13 +119,17 @@ def _read(annotations: Path, path: Path, subset: str, split: str, store: ImageSt
         where = f"{annotations}, record {number}"
         image: str = field(record, "image", str, where)
         for place, caption in enumerate(field(record, "caption", list, where)):
-            if not isinstance(caption, str) or not caption.strip():
-                raise DatasetError(f"{where}: caption {place} is {str(caption)[:80]!r}; expected a text")
-            if (image, caption) not in found:
-                raise DatasetError(f"{path} has no shuffles of caption {place} of {image} ({where})")
-            key = f"aro/{subset}/{split}/{number}/{place}"
-            row = _Row(where, key, image, store.find(image), plain(caption), found[image, caption])
-            rows.append(row)
+            with left.unless_whole():
+                if is_blank(caption):
+                    raise NoTextError(f"{where}: caption {place} is empty")
+                if not isinstance(caption, str):
+                    raise DatasetError(f"{where}: caption {place} is {str(caption)[:80]!r}; expected a text")
+                if (image, caption) not in found:
+                    raise DatasetError(f"{path} has no shuffles of caption {place} of {image} ({where})")
+                key = f"aro/{subset}/{split}/{number}/{place}"
+                row = _Row(where, key, image, store.find(image), plain(caption), found[image, caption])
+                rows.append(row)
+    left.check(rows)
     if not rows:
         raise DatasetError(f"{annotations} holds no captions")
     return rows

@@ -45,6 +45,7 @@ def of_task(
     listed: Sequence[Captioned],
     missing: Sequence[str],
     about: Mapping[str, Any],
+    left_out: int = 0,
 ) -> Dataset[Any]:
     """The dataset of a task.
 
@@ -58,6 +59,7 @@ def of_task(
         images: those that are there.
         fetch: makes the image, and says its reference.
         listed: all that the annotations hold.
+        left_out: items besides these that were left out and said so in ``about["notes"]``.
 
     Raises:
         DatasetError: there are no captions at all.
@@ -81,7 +83,7 @@ def of_task(
             pairs,
             pair,
             metrics=(),
-            expected=sum(len(image.captions) for image in listed),
+            expected=sum(len(image.captions) for image in listed) + left_out,
             missing=missing,
             about={**about, "task": task},
         )
@@ -107,7 +109,7 @@ def of_task(
         images,
         against_all,
         metrics=("retrieval",),
-        expected=len(listed),
+        expected=len(listed) + left_out,
         missing=missing,
         about={**about, "task": task, "texts": len(texts), "notes": notes},
     )

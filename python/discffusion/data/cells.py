@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from discffusion._extras import need
 from discffusion.data.files import read_parquet
+from discffusion.data.left_out import NoImageError, is_blank
 from discffusion.errors import DatasetError
 
 __all__ = ["ArrowRows", "Held", "ListedRows", "ParquetRows", "Rows", "as_image"]
@@ -173,8 +174,8 @@ def as_image(value: Any, where: str) -> str | Held:
         return path
     if hasattr(value, "convert") and hasattr(value, "tobytes"):
         return Held(value, getattr(value, "filename", None) or None)
-    if value is None or isinstance(value, str | bytes | bytearray):
-        raise DatasetError(f"{where} is empty; expected an image")
+    if is_blank(value) or isinstance(value, str | bytes | bytearray):
+        raise NoImageError(f"{where} is empty; expected an image")
     raise DatasetError(f"{where} is {type(value).__name__}; expected a path, bytes or a PIL image")
 
 

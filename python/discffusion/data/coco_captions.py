@@ -8,6 +8,7 @@ from typing import Any
 from discffusion.data.captions import TASKS, Captioned, of_task
 from discffusion.data.files import field, folder, one_of, read_json
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import text_field
 from discffusion.data.options import chosen, image_folder, whole
 from discffusion.data.present import keep_present
 from discffusion.data.sources import ImageStore
@@ -97,7 +98,7 @@ def _read(path: Path, split: str) -> tuple[list[Captioned], dict[str, int]]:
         where = f"{path}, annotations, record {number}"
         image: int = field(record, "image_id", int, where)
         key: int = field(record, "id", int, where)
-        text: str = field(record, "caption", str, where)
+        text = text_field(record, "caption", where)
         if image not in captions:
             raise DatasetError(f"{where}: image_id is {image}, and the file has no such image")
         if key in seen:

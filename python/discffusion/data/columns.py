@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from discffusion.data.captions import TASKS, Captioned, of_task
 from discffusion.data.cells import Held, Rows
-from discffusion.data.files import item
+from discffusion.data.files import item, several
 from discffusion.data.item import MatchItem
 from discffusion.data.labelled import labelled_items
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, NoImageError, NoTextError, is_blank
 from discffusion.data.options import chosen
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
@@ -50,8 +51,11 @@ def from_columns(
     task: str | None = None,
     allow_missing: bool = False,
     about: Mapping[str, Any],
+    folder: Path | None = None,
 ) -> Dataset[Any]:
     """The dataset that the columns describe; its metrics follow from the layout.
+
+    Items that lack a text are left out and counted in ``about["notes"]``.
 
     Args:
         name: the table, for messages.
@@ -59,14 +63,16 @@ def from_columns(
         subset: only rows of this group.
         task: ``"retrieval"`` or ``"pretraining"`` (the default) where rows hold images and texts that match and no
             others; see :func:`discffusion.data.captions.of_task`.
+        folder: that of the table, which notes need not repeat.
 
     Raises:
         DatasetError: a column is not there, a cell is not what its column is for, or images are missing.
     """
     absent = [column for column in roles.columns() if column not in rows.columns]
     if absent:
+        there = ", ".join(rows.columns) or "none"
         raise DatasetError(
-            f"{name} has no column {', '.join(map(repr, absent))}; it has {', '.join(rows.columns) or 'none'}"
+            f"{name} has no column {', '.join(map(repr, absent))}; it has {there}{several(absent, rows.columns)}"
         )
     if task is not None:
         chosen(name, "task", task, TASKS)
@@ -83,18 +89,30 @@ def from_columns(
         "roles": {role: used for role, used in roles._asdict().items() if used},
     }
     if roles.label:
-        return labelled_items(name, rows, roles, files, subset, allow_missing, about)
+        return labelled_items(name, rows, roles, files, subset, allow_missing, about, folder)
 
     listed = []
+    left = LeftOut(name, folder, allow_missing)
+    groups = set[str]()
+    blanks = 0
     for number, cells, where, key, group in keys(rows, roles, unique=True):
-        found = _read(cells, roles, where)
-        paths = (image for image in (*found.images, *found.other_images) if isinstance(image, str))
-        listed.append(_Row(number, key, group, tuple(paths)))
+        groups.update([group] if group is not None else [])
+        with left.unless_whole(counts=subset in (None, group)):
+            found = _read(cells, roles, where)
+            paths = (image for image in (*found.images, *found.other_images) if isinstance(image, str))
+            listed.append(_Row(number, key, group, tuple(paths)))
+            blanks += _blanks(cells, roles)
     if subset is not None:
-        chosen(name, "subset", subset, sorted({row.group for row in listed if row.group is not None}))
+        chosen(name, "subset", subset, sorted(groups))
         listed = [row for row in listed if row.group == subset]
+    left.check(listed)
     if not listed:
         raise DatasetError(f"{name} holds no rows")
+    notes = left.notes(len(listed))
+    if blanks:
+        notes.append(f"{blanks} blank texts that stand beside others are passed over")
+    if notes:
+        about["notes"] = notes
     kept, missing = keep_present(
         listed,
         lambda row: [(path, files.find(path)) for path in row.paths],
@@ -103,7 +121,9 @@ def from_columns(
         allow_missing=allow_missing,
     )
     if roles.plain:
-        return _captions(name, rows, roles, files, task or "pretraining", listed, kept, missing, about)
+        return _captions(
+            name, rows, roles, files, task or "pretraining", listed, kept, missing, about, len(left)
+        )
 
     def build(row: _Row) -> MatchItem:
         cells, where = rows.row(row.number), rows.where(row.number)
@@ -119,7 +139,7 @@ def from_columns(
         kept,
         build,
         metrics=("winoground", "accuracy") if len(roles.image) == len(roles.text) == 2 else metrics,
-        expected=len(listed),
+        expected=len(listed) + len(left),
         missing=missing,
         about={**about, "order": ORDER} if not roles.paired else about,
     )
@@ -136,11 +156,18 @@ def _read(cells: Mapping[str, Any], roles: Roles, where: str) -> _Cells:
     ]
     if (roles.negative_texts and not others) or (roles.negative_images and not elsewhere):
         columns = ", ".join((*roles.negative_texts, *roles.negative_images))
-        raise DatasetError(f"{where}: {columns} holds nothing; expected at least one negative")
+        kind = NoTextError if roles.negative_texts else NoImageError
+        raise kind(f"{where}: {columns} holds nothing; expected at least one negative")
     same = set(texts) & set(others)
     if same:
         raise DatasetError(f"{where}: {min(same)[:80]!r} is both a text that matches and one that does not")
     return _Cells(images, texts, elsewhere, others)
+
+
+def _blanks(cells: Mapping[str, Any], roles: Roles) -> int:
+    """Blanks in lists of matching texts; empty cells of negatives are how a table says that it has fewer."""
+    lists = (cells[column] for column in roles.text if isinstance(cells[column], list | tuple))
+    return sum(is_blank(text) for texts in lists for text in texts)
 
 
 def _arranged(found: _Cells, roles: Roles, key: str) -> tuple[list[str | Held], list[str], NDArray[np.bool_]]:
@@ -162,10 +189,14 @@ def _captions(
     kept: Sequence[_Row],
     missing: Sequence[str],
     about: Mapping[str, Any],
+    left_out: int,
 ) -> Dataset[Any]:
     """Rows of images and texts that match; for retrieval, rows of the same image are one."""
     merged: dict[str, Captioned] = {}
+    numbers, present = {row.number for row in listed}, {row.number for row in kept}
     for number, cells, where, key, _ in keys(rows, roles, unique=True):
+        if number not in numbers:
+            continue
         found = _read(cells, roles, where)
         if len(found.images) != 1:
             raise DatasetError(f"{where}: {len(found.images)} images; without negatives, a row holds one")
@@ -177,8 +208,7 @@ def _captions(
             identity = files.open(image)[1]
         one = merged.setdefault(identity, Captioned(where, key, number, []))
         merged[identity] = one._replace(captions=[*one.captions, *found.texts])
-    numbers, present = {row.number for row in listed}, {row.number for row in kept}
-    images = [one for one in merged.values() if one.image in numbers]
+    images = list(merged.values())
 
     def fetch(one: Captioned) -> tuple[Any, str]:
         return files.open(cell_images(rows.row(one.image), roles.image[0], one.where)[0])
@@ -191,4 +221,6 @@ def _captions(
         listed=images,
         missing=missing,
         about=about,
+        # an image of several rows is still there when one of them says nothing
+        left_out=left_out if task == "pretraining" else 0,
     )

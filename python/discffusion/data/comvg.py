@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discffusion.data.files import folder, item, one_of, read_csv
+from discffusion.data.files import folder, item, one_of, read_csv, without_point
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder, leading
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import Locator, keep_present
@@ -68,7 +69,8 @@ def load(
         subset: ``"subject"``, ``"object"``, ``"predicate"`` or None for all.
         fraction: this share of the file's rows from its beginning, before a subset is taken of them: the release
             trains on 0.05 of ``comvg_train.csv``.
-        allow_missing: leave items out whose images are not there.
+        allow_missing: leave items out whose images are not there. Items that lack their text are left out and counted
+            in ``about["notes"]``.
         image_root: folder of the image folders where that is not `root`.
 
     Raises:
@@ -86,6 +88,8 @@ def load(
                 f"{path} has no column 'neg_value', so subset={subset!r} cannot be taken of it"
             )
         rows = [row for row in rows if row.kind == subset]
+    left = LeftOut("comvg", path.parent)
+    rows = left.with_texts(rows, lambda row: row.where, lambda row: {"sentence": row.sentence})
     if not rows:
         raise DatasetError(f"{path} holds no rows" + (f" of the subset {subset!r}" if subset else ""))
 
@@ -109,8 +113,10 @@ def load(
         paths = [images / place for place in there]
         return item(row.where, row.key, paths, [row.sentence], match[:, None], group=row.kind, meta=meta)
 
-    about = {"split": split, "subset": subset, "fraction": fraction, "order": ORDER, "notes": _notes(rows)}
-    return Dataset("comvg", kept, build, expected=len(rows), missing=missing, about=about)
+    about: dict[str, Any] = {"split": split, "subset": subset, "fraction": fraction, "order": ORDER}
+    about["notes"] = _notes(rows) + left.notes(len(rows))
+    expected = len(rows) + len(left)
+    return Dataset("comvg", kept, build, expected=expected, missing=missing, about=about)
 
 
 def _read(path: Path, split: str) -> list[_Row]:
@@ -119,14 +125,12 @@ def _read(path: Path, split: str) -> list[_Row]:
     for line, cells in read_csv(path, _COLUMNS[split]):
         where = f"{path}, line {line}"
         # a row without an id is known by its place in the file
-        name = cells["id"].strip() if "id" in cells else f"row-{len(rows) + 1}"
+        name = without_point(cells["id"]) if "id" in cells else f"row-{len(rows) + 1}"
         key = f"comvg/{split}/{name}"
         if not name or key in keys:
             raise DatasetError(f"{where}: the id {name!r} {'stands twice' if name else 'is empty'}")
         keys.add(key)
         sentence = cells["sentence"].strip()
-        if not sentence:
-            raise DatasetError(f"{where}: sentence is empty")
         positive, negative = (_image(cells[column], where, column) for column in _COLUMNS["train"][1:])
         if positive == negative:
             raise DatasetError(f"{where}: pos_image_id and neg_image_id are the same, {positive}")
@@ -141,7 +145,7 @@ def _read(path: Path, split: str) -> list[_Row]:
 
 
 def _image(text: str, where: str, column: str) -> str:
-    name = text.strip()
+    name = without_point(text)
     if not (name.isascii() and name.isdigit()):
         raise DatasetError(
             f"{where}: {column} is {text[:40]!r}; expected the number of a Visual Genome image"

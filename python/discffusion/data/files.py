@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from discffusion._extras import need
+from discffusion.data.guesses import is_wide, likely_delimiter, likely_encoding, looks_like
 from discffusion.data.item import MatchItem
 from discffusion.errors import DatasetError
 
@@ -25,6 +27,9 @@ __all__ = [
     "read_jsonl",
     "read_parquet",
     "read_text",
+    "several",
+    "whole_number",
+    "without_point",
 ]
 
 Row = TypeVar("Row")
@@ -58,20 +63,35 @@ def one_of(root: Path, names: Sequence[str], name: str) -> Path:
     raise DatasetError(f"{name}: {root} holds none of {', '.join(names)}")
 
 
-def read_text(path: Path) -> str:
-    """A whole file as UTF-8, with or without a byte order mark."""
+def read_text(path: Path, encoding: str | None = None, hint: str = "save it as UTF-8") -> str:
+    """A whole file as text.
+
+    Args:
+        encoding: its encoding; None for UTF-8, with or without a byte order mark.
+        hint: what to do where it is in another; ``{}`` stands for the encoding that it seems to be in.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text (byte {error.start}: {error.reason})") from None
+        data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def read_json(path: Path, kind: type[Any] | tuple[type[Any], ...]) -> Any:
-    """A JSON file whose outermost value is of a kind, ``list`` or ``dict``."""
     try:
-        value = json.loads(read_text(path))
+        if encoding is None and is_wide(data):
+            raise UnicodeDecodeError("utf-8", data, 0, 1, "two bytes a letter")
+        text = data.decode(encoding or "utf-8-sig").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        if encoding is not None:
+            raise DatasetError(f"{path} is not text in encoding={encoding!r} (byte {error.start})") from None
+        said = looks_like(likely_encoding(data), hint)
+        raise DatasetError(f"{path} is not UTF-8 text (byte {error.start}: {error.reason}){said}") from None
+    except UnicodeError as error:
+        raise DatasetError(f"{path} is not text in encoding={encoding!r}: {error}") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path, kind: type[Any] | tuple[type[Any], ...], **text: Any) -> Any:
+    """A JSON file whose outermost value is of a kind, ``list`` or ``dict``; `text` as for :func:`read_text`."""
+    try:
+        value = json.loads(read_text(path, **text))
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not JSON: {error}") from None
     kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -81,9 +101,9 @@ def read_json(path: Path, kind: type[Any] | tuple[type[Any], ...]) -> Any:
     return value
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number, from 1, and object of every line that is not empty."""
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+def read_jsonl(path: Path, **text: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number, from 1, and object of every line that is not empty; `text` as for :func:`read_text`."""
+    for number, line in enumerate(read_text(path, **text).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -96,31 +116,43 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_csv(
-    path: Path, columns: Iterable[str], delimiter: str = ","
+    path: Path, columns: Iterable[str], delimiter: str = ",", advice: str = "save it with commas", **text: Any
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number, from 1, and fields by column of every row; LF or CRLF, quoted fields may hold line ends.
 
     Args:
         columns: columns that must be there; others are kept too.
+        delimiter: between fields; a first line of ``sep=;``, which spreadsheets write, goes before it.
+        advice: what to do about another delimiter; ``{}`` stands for the one that it seems to have.
+        text: as for :func:`read_text`.
     """
     # Not str.splitlines: a sentence may hold U+2028 and its like, which end no line of a CSV file.
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    lines = io.StringIO(read_text(path, **text), newline="")
+    before = 0
+    if said := re.fullmatch(r"\"?sep=(.)\"?\n?", lines.readline()):
+        delimiter, before = said.group(1), 1
+    else:
+        lines.seek(0)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     try:
         for cells in reader:
+            line = reader.line_num + before
             if not cells:
                 continue
             if header is None:
                 header = [cell.strip() for cell in cells]
-                _check_header(path, header, columns)
+                other = likely_delimiter(delimiter.join(cells), columns, delimiter)
+                seen = f"; it looks {other[1]}-separated: {advice.format(repr(other[0]))}" if other else ""
+                _check_header(path, header, columns, seen)
                 continue
             if len(cells) != len(header):
                 raise DatasetError(
-                    f"{path}, line {reader.line_num} has {len(cells)} fields; the header has {len(header)}"
+                    f"{path}, line {line} has {len(cells)} fields; the header has {len(header)}"
                 )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
+            yield line, dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise DatasetError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
+        raise DatasetError(f"{path}, line {reader.line_num + before} is not CSV: {error}") from None
     if header is None:
         raise DatasetError(f"{path} is empty; expected a header with the columns {', '.join(columns)}")
 
@@ -152,12 +184,32 @@ def field(record: Any, name: str, kind: type[Row] | tuple[type[Any], ...], where
         raise DatasetError(f"{where} is {_kind(record)}; expected an object")
     if name not in record:
         raise DatasetError(f"{where} has no field {name!r}; it has {', '.join(map(str, record)) or 'none'}")
-    value = record[name]
+    value: Any = record[name]
     kinds = kind if isinstance(kind, tuple) else (kind,)
+    if int in kinds and float not in kinds and isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of whole numbers of which one was missing, as pandas writes it
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(k.__name__ for k in kinds)
         raise DatasetError(f"{where}: {name} is {_shown(value)}; expected {wanted}")
     return value
+
+
+def whole_number(text: str, what: str, expected: str = "a whole number", most: int = 18) -> int:
+    """A cell of digits as a number; pandas writes ``1.0`` where another cell of the column is empty.
+
+    Args:
+        what: file, line and column, for the message.
+        most: digits that it may have.
+    """
+    found = without_point(text)
+    if not (found.isascii() and found.isdigit() and len(found) <= most):
+        raise DatasetError(f"{what} is {text[:40]!r}; expected {expected}")
+    return int(found)
+
+
+def without_point(text: str) -> str:
+    """A cell stripped; of ``1.0``, as pandas writes a whole number, ``1``."""
+    return re.sub(r"(?<=[0-9])\.0*$", "", text.strip())
 
 
 def item(
@@ -170,13 +222,24 @@ def item(
         raise DatasetError(f"{where}: {error}") from None
 
 
-def _check_header(path: Path, header: Sequence[str], columns: Iterable[str]) -> None:
+def _check_header(path: Path, header: Sequence[str], columns: Iterable[str], hint: str = "") -> None:
     twice = {column for column in header if list(header).count(column) > 1}
     if twice:
         raise DatasetError(f"{path} has the column {sorted(twice)[0]!r} twice")
     absent = [column for column in columns if column not in header]
     if absent:
-        raise DatasetError(f"{path} has no column {', '.join(map(repr, absent))}; it has {', '.join(header)}")
+        more = hint or several(absent, header)
+        raise DatasetError(
+            f"{path} has no column {', '.join(map(repr, absent))}; it has {', '.join(header)}{more}"
+        )
+
+
+def several(absent: Sequence[str], there: Iterable[str]) -> str:
+    """What is said where a column that is not there is the names of several that are."""
+    parts = [part.strip() for part in absent[0].split(",")]
+    if len(parts) < 2 or not set(parts) <= set(there):
+        return ""
+    return f"; several columns are given as a list: {parts}"
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Datasets of the library datasets, as objects or as ``save_to_disk`` left them. Nothing is fetched from the Hub."""
+"""Datasets of the library datasets: objects, what ``save_to_disk`` left, parquet files. Nothing is fetched."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from discffusion._extras import need
-from discffusion.data.cells import ArrowRows, ListedRows, Rows
+from discffusion.data.cells import ArrowRows, ListedRows, ParquetRows, Rows
 from discffusion.data.columns import from_columns
+from discffusion.data.files import several
 from discffusion.data.lazy import Dataset
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.roles import Roles
+from discffusion.data.splits import files_of, splits_in
 from discffusion.errors import DatasetError
 
 __all__ = ["load"]
+
+_PARQUET = ".parquet"
+#: what save_to_disk writes beside the rows
+_SAVED = ("state.json", "dataset_dict.json")
 
 
 def load(
@@ -41,8 +47,9 @@ def load(
 
     Args:
         root: a ``datasets.Dataset`` or ``DatasetDict``, anything with ``column_names``, ``len`` and an index that
-            gives rows as dicts, or a folder that ``save_to_disk`` wrote.
-        split: of a ``DatasetDict``.
+            gives rows as dicts; a folder that ``save_to_disk`` wrote; a folder of parquet files as the Hub has them
+            (``data/test-00000-of-00002.parquet``), or such a file.
+        split: of a ``DatasetDict``, or of a folder of parquet files.
         subset: only the rows of this group.
         image, text, negative_texts, negative_images, label, key, group, meta: names of columns; see
             :class:`discffusion.data.roles.Roles`. Images may be PIL images, bytes, dicts of bytes and path, or paths.
@@ -52,9 +59,8 @@ def load(
 
     Raises:
         DatasetError: `root` is nothing of the kind, or a column, row or image is missing or malformed.
-        InstallationError: a folder is to be read and the library datasets is not installed.
+        InstallationError: a folder is to be read and the library datasets, or pyarrow, is not installed.
     """
-    data = _split(_opened(root), split)
     roles = Roles.checked(
         "hf",
         {
@@ -68,22 +74,33 @@ def load(
             "meta": meta,
         },
     )
-    columns = list(data.column_names)
-    absent = [column for column in roles.columns() if column not in columns]
-    if absent:
-        raise DatasetError(
-            f"hf has no column {', '.join(map(repr, absent))}; it has {', '.join(map(str, columns)) or 'none'}"
-        )
+    files = _parquet(root, split)
+    rows = ParquetRows(files, roles.columns()) if files else _rows(_split(_opened(root), split), roles)
     return from_columns(
         "hf",
-        _rows(data, roles),
+        rows,
         roles,
         root=image_folder(Path(), image_root, "hf"),
         subset=subset,
         task=task,
         allow_missing=allow_missing,
-        about={"split": split, "rows": len(data)},
+        about={"split": split, "rows": len(rows)},
+        folder=files[0].parent if files else None,
     )
+
+
+def _parquet(root: Any, split: str | None) -> list[Path]:
+    """The parquet files of a split, if `root` names such."""
+    if not isinstance(root, str | os.PathLike):
+        return []
+    path = Path(root).expanduser()
+    if path.is_file() and path.suffix.lower() == _PARQUET:
+        if split is not None:
+            raise DatasetError(f"hf: split={split!r} is for a folder; {path} is one file")
+        return [path]
+    if not path.is_dir() or any((path / name).is_file() for name in _SAVED):
+        return []
+    return files_of(path, split, (_PARQUET,), "hf") if splits_in(path, (_PARQUET,)) else []
 
 
 def _opened(root: Any) -> Any:
@@ -99,7 +116,9 @@ def _opened(root: Any) -> Any:
     try:
         return datasets.load_from_disk(os.fspath(path))
     except (OSError, ValueError, KeyError, TypeError, need("pyarrow", "data").ArrowException) as error:
-        raise DatasetError(f"hf: {path} is not what save_to_disk writes: {error}") from None
+        raise DatasetError(
+            f"hf: {path} is not what save_to_disk writes, and holds no parquet files: {error}"
+        ) from None
 
 
 def _split(data: Any, split: str | None) -> Any:
@@ -126,7 +145,13 @@ def _split(data: Any, split: str | None) -> Any:
 
 
 def _rows(data: Any, roles: Roles) -> Rows:
-    used = roles.columns()
+    used, there = roles.columns(), list(map(str, data.column_names))
+    absent = [column for column in used if column not in there]
+    if absent:
+        raise DatasetError(
+            f"hf has no column {', '.join(map(repr, absent))}; it has {', '.join(there) or 'none'}"
+            + several(absent, there)
+        )
     if hasattr(data, "with_format") and hasattr(data, "select_columns"):
         # as stored: pictures stay encoded, and only what is asked for leaves the memory map
         plain = data.select_columns(used).with_format("arrow")

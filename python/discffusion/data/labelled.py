@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from discffusion.data.cells import Held, Rows
 from discffusion.data.files import item
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, NoImageError, NoTextError
 from discffusion.data.options import chosen
 from discffusion.data.present import keep_present
 from discffusion.data.roles import HINT, Files, Roles, cell_images, cell_label, cell_texts, keys
@@ -31,6 +33,7 @@ class _Group:
     paths: list[str] = field(default_factory=list)
     texts: dict[str, None] = field(default_factory=dict)
     labels: dict[tuple[str, str], bool] = field(default_factory=dict)
+    lack: DatasetError | None = None  # of the first of its rows that lacks a text or an image
 
 
 def labelled_items(
@@ -41,8 +44,9 @@ def labelled_items(
     subset: str | None,
     allow_missing: bool,
     about: Mapping[str, Any],
+    folder: Path | None,
 ) -> Dataset[Any]:
-    """Items of the images and texts of a key, in the order of the table.
+    """Items of the images and texts of a key, in the order of the table. A key of which a row lacks its text is none.
 
     Without a key column every row is an item of its own, which has nothing to be compared with: then the metric is
     ``calibration``, the score against the labels of the whole table.
@@ -58,8 +62,13 @@ def labelled_items(
             raise DatasetError(
                 f"{where}: the group is {category!r}, and {one.group!r} in {one.where} of the same key"
             )
-        image, path = _image(rows, cells, number, roles, where)
-        text = _single(cell_texts(cells, roles.text[0], where), roles.text[0], where)
+        try:
+            image, path = _image(rows, cells, number, roles, where)
+            texts = cell_texts(cells, roles.text[0], where)
+        except (NoTextError, NoImageError) as error:
+            one.lack = one.lack or error
+            continue
+        text = _single(texts, roles.text[0], where)
         label = cell_label(cells, roles.label, where)
         if one.labels.setdefault((image, text), label) != label:
             raise DatasetError(f"{where}: this image and text of the key {key!r} had the other label before")
@@ -68,16 +77,26 @@ def labelled_items(
         one.images.setdefault(image, number)
         one.texts.setdefault(text)
     for one in found.values():
+        if one.lack is not None:
+            continue
         lacking = [pair for pair in ((i, t) for i in one.images for t in one.texts) if pair not in one.labels]
         if lacking:
             raise DatasetError(
                 f"{one.where}: the key {one.key!r} has {len(one.images)} images and {len(one.texts)} texts, and "
                 f"{len(lacking)} of their pairs no row, as {lacking[0]}"
             )
-    items = list(found.values())
+    everything = list(found.values())
     if subset is not None:
-        chosen(name, "subset", subset, sorted({one.group for one in items if one.group is not None}))
-        items = [one for one in items if one.group == subset]
+        chosen(name, "subset", subset, sorted({one.group for one in everything if one.group is not None}))
+        everything = [one for one in everything if one.group == subset]
+    left = LeftOut(name, folder, allow_missing)
+    items = []
+    for one in everything:
+        with left.unless_whole():
+            if one.lack is not None:
+                raise one.lack
+            items.append(one)
+    left.check(items)
     if not items:
         raise DatasetError(f"{name} holds no rows")
     kept, missing = keep_present(
@@ -102,9 +121,9 @@ def labelled_items(
         kept,
         build,
         metrics=("accuracy", "acc@1") if roles.key else ("calibration",),
-        expected=len(items),
+        expected=len(items) + len(left),
         missing=missing,
-        about=about,
+        about={**about, "notes": left.notes(len(items))} if left else about,
     )
 
 

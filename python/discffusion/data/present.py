@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from discffusion.errors import DatasetError
 
-__all__ = ["Locator", "keep_present"]
+__all__ = ["Locator", "keep_present", "rooted"]
 
 Row = TypeVar("Row")
+
+
+def rooted(root: Path, name: str) -> Path:
+    """Where a reference leads: an absolute path, one from a home (``~``), or one relative to `root`."""
+    path = Path(name)
+    if name.startswith("~"):
+        with suppress(RuntimeError):  # no such user: a name that begins so
+            path = path.expanduser()
+    return root / path
 
 
 class Locator:
@@ -20,21 +30,22 @@ class Locator:
     Args:
         root: the folder that references are relative to.
         folders: folders below `root` that are searched in this order; ``""`` is `root` itself.
+        anywhere: whether names may lead out of the root (``..``, ``~``, absolute paths): those that a user wrote, as
+            opposed to those of an archive or of somebody's annotations.
     """
 
-    def __init__(self, root: Path, folders: Sequence[str] = ("",)) -> None:
-        self.root, self.folders = root, tuple(folders)
+    def __init__(self, root: Path, folders: Sequence[str] = ("",), anywhere: bool = False) -> None:
+        self.root, self.folders, self.anywhere = root, tuple(folders), anywhere
         self._listed: dict[Path, frozenset[str]] = {}
 
     def __call__(self, name: str) -> str | None:
-        """Where `name` is, relative to `root`, or None. Names that lead out of the root are never found."""
+        """Where `name` is, relative to `root` where it lies there, or None."""
         for place in self.folders:
-            reference = f"{place}/{name}" if place else name
-            parts = Path(reference).parts
-            if not parts or ".." in parts or Path(reference).is_absolute():
+            path = rooted(self.root / place, name) if self.anywhere else self.root / place / name
+            if not self.anywhere and (".." in Path(place, name).parts or Path(name).is_absolute()):
                 continue
-            if parts[-1] in self._names(self.root.joinpath(*parts[:-1])):
-                return Path(reference).as_posix()
+            if path.name not in ("", "..") and path.name in self._names(path.parent):
+                return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
         return None
 
     def _names(self, place: Path) -> frozenset[str]:

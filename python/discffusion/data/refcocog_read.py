@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from discffusion.data.files import field, read_json
+from discffusion.data.left_out import text_field
 from discffusion.data.refs_pickle import read_plain_pickle
 from discffusion.errors import DatasetError
 
@@ -56,7 +57,7 @@ def sentences(path: Path) -> tuple[list[Sentence], int]:
             raise DatasetError(f"{where} (ref_id {ref_id}) has no sentences")
         for place, sentence in enumerate(said):
             spot = f"{where}, sentence {place}"
-            sent_id, text = field(sentence, "sent_id", int, spot), field(sentence, "raw", str, spot).strip()
+            sent_id, text = field(sentence, "sent_id", int, spot), text_field(sentence, "raw", spot).strip()
             if (ref_id, sent_id) in seen:
                 raise DatasetError(f"{spot}: ref_id {ref_id} with sent_id {sent_id} stands twice")
             seen.add((ref_id, sent_id))

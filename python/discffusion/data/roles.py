@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from discffusion.data.cells import Held, Rows, as_image
-from discffusion.data.present import Locator
+from discffusion.data.left_out import NoImageError, NoTextError, is_blank
+from discffusion.data.present import Locator, rooted
 from discffusion.errors import DatasetError
 
 __all__ = ["HINT", "Files", "Roles", "cell_images", "cell_label", "cell_name", "cell_texts", "keys"]
@@ -100,26 +101,24 @@ class Roles(NamedTuple):
 
 
 class Files:
-    """Images by path, absolute or relative to a root, or by what a cell holds."""
+    """Images by path, absolute, from a home, or relative to a root, or by what a cell holds."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._below, self._anywhere = Locator(root), Locator(Path("/"))
+        self._locate = Locator(root, anywhere=True)
         self._found: dict[str, str | None] = {}
 
     def find(self, path: str) -> str | None:
         """Whether the file is there: any text, or None."""
         if path not in self._found:
-            elsewhere = Path(path).is_absolute()
-            name = Path(path).as_posix().lstrip("/")
-            self._found[path] = self._anywhere(name) if elsewhere else self._below(path)
+            self._found[path] = self._locate(path)
         return self._found[path]
 
     def open(self, image: str | Held) -> tuple[Any, str]:
         """The image, and its reference."""
         if isinstance(image, Held):
             return image.image, image.reference()
-        return self._root / image, Path(image).as_posix()
+        return rooted(self._root, image), Path(image).as_posix()
 
 
 def cell_images(
@@ -129,27 +128,29 @@ def cell_images(
     value = cells[column]
     values = value if isinstance(value, list | tuple) else [value]
     what = f"{where}: {column}"
-    images = [as_image(one, what) for one in values if not (optional and _empty(one))]
+    images = [as_image(one, what) for one in values if not (optional and is_blank(one))]
     if not images and not optional:
-        raise DatasetError(f"{what} is an empty list; expected an image")
+        raise NoImageError(f"{what} is an empty list; expected an image")
     return images
 
 
 def cell_texts(cells: Mapping[str, Any], column: str, where: str, optional: bool = False) -> list[str]:
-    """The texts of a cell."""
+    """The texts of a cell; in a list, blanks beside texts are passed over.
+
+    Raises:
+        NoTextError: there is none, and that is not `optional`.
+        DatasetError: the cell holds something else.
+    """
     value = cells[column]
-    values = list(value) if isinstance(value, list | tuple) else [value]
-    texts = [one for one in values if not (optional and _empty(one))]
+    texts = [one for one in (value if isinstance(value, list | tuple) else [value]) if not is_blank(one)]
     for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            said = (
-                "empty"
-                if _empty(text) or isinstance(text, str)
-                else f"{type(text).__name__} {str(text)[:40]!r}"
+        if not isinstance(text, str):
+            raise DatasetError(
+                f"{where}: {column} is {type(text).__name__} {str(text)[:40]!r}; expected a text"
             )
-            raise DatasetError(f"{where}: {column} is {said}; expected a text")
     if not texts and not optional:
-        raise DatasetError(f"{where}: {column} is an empty list; expected a text")
+        said = "an empty list" if isinstance(value, list | tuple) and not value else "empty"
+        raise NoTextError(f"{where}: {column} is {said}; expected a text")
     return texts
 
 
@@ -164,7 +165,7 @@ def cell_label(cells: Mapping[str, Any], column: str, where: str) -> bool:
 def cell_name(cells: Mapping[str, Any], column: str, where: str) -> str | None:
     """A key or group, as text; None where the cell is empty."""
     value = cells[column]
-    if _empty(value):
+    if is_blank(value):
         return None
     if not isinstance(value, str | int | float):
         raise DatasetError(f"{where}: {column} is {type(value).__name__}; expected a text or a number")
@@ -189,9 +190,3 @@ def keys(
             raise DatasetError(f"{where}: the key {key!r} stands in {rows.where(seen[key])} already")
         seen[key] = number
         yield number, cells, where, key, cell_name(cells, roles.group, where) if roles.group else None
-
-
-def _empty(value: Any) -> bool:
-    if isinstance(value, str | bytes):
-        return not value.strip()
-    return value is None or (isinstance(value, float) and value != value)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from discffusion.data.files import field, folder, item, read_json
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, text_field
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
@@ -68,7 +69,8 @@ def load(
         root: folder of the json files, or of the folder ``data`` that holds them, and of ``val2017``.
         split: ``"test"``, the only one.
         subset: a file (``"swap_obj"``), a kind (``"swap"``) or several separated by commas; None for all seven files.
-        allow_missing: leave items out whose image is not there.
+        allow_missing: leave items out whose image is not there. Items that lack a text are left out and counted in
+            ``about["notes"]``.
         image_root: folder of the images, or of ``val2017``, where that is not `root`.
 
     Raises:
@@ -79,6 +81,11 @@ def load(
     store = ImageStore(image_folder(base, image_root, "sugarcrepe"), _FOLDERS)
     kinds = _kinds(subset)
     rows = [row for kind in kinds for row in _read(_file(base, kind), kind, store)]
+    left = LeftOut("sugarcrepe", base)
+    notes = _notes(kinds, rows)
+    rows = left.with_texts(
+        rows, lambda row: row.where, lambda row: {"caption": row.caption, "negative_caption": row.negative}
+    )
     if not rows:
         raise DatasetError(f"sugarcrepe: the files of {', '.join(kinds)} in {base} hold no items")
     kept, missing = keep_present(
@@ -97,13 +104,13 @@ def load(
             row.where, row.key, [store.open(row.place)], texts, right[None, :], group=row.kind, meta=meta
         )
 
-    about = {"split": split, "subset": subset, "order": ORDER, "notes": _notes(kinds, rows)}
+    about = {"split": split, "subset": subset, "order": ORDER, "notes": notes + left.notes(len(rows))}
     return Dataset(
         "sugarcrepe",
         kept,
         build,
         metrics=("sugarcrepe", "accuracy"),
-        expected=len(rows),
+        expected=len(rows) + len(left),
         missing=missing,
         about=about,
     )
@@ -137,11 +144,10 @@ def _read(path: Path, kind: str, store: ImageStore) -> list[_Row]:
     for number, record in read_json(path, dict).items():
         where = f"{path}, record {number!r}"
         name: str = field(record, "filename", str, where)
-        caption: str = field(record, "caption", str, where)
-        negative: str = field(record, "negative_caption", str, where)
-        for what, text in (("filename", name), ("caption", caption), ("negative_caption", negative)):
-            if not text.strip():
-                raise DatasetError(f"{where}: {what} is empty")
+        caption = text_field(record, "caption", where)
+        negative = text_field(record, "negative_caption", where)
+        if not name.strip():
+            raise DatasetError(f"{where}: filename is empty")
         key = f"sugarcrepe/{kind}/{number}"
         rows.append(_Row(where, key, kind, f"val2017/{name}", store.find(name), caption, negative))
     return rows

@@ -1,4 +1,4 @@
-"""Tables of the user's own: csv, tsv, jsonl or parquet, with columns named by the caller."""
+"""Tables of the user's own: csv, tsv, json, jsonl or parquet, with columns named by the caller."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from discffusion.data.cells import ListedRows, ParquetRows, Rows
 from discffusion.data.columns import from_columns
-from discffusion.data.files import read_csv, read_jsonl
+from discffusion.data.guesses import checked_delimiter, checked_encoding
 from discffusion.data.lazy import Dataset
 from discffusion.data.options import image_folder
 from discffusion.data.roles import Roles
+from discffusion.data.splits import files_of
+from discffusion.data.tabular import KINDS, rows_in
 from discffusion.errors import DatasetError
 
 __all__ = ["KINDS", "load"]
-
-#: extensions, and the delimiter where there is one
-KINDS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".ndjson": None, ".parquet": None}
 
 
 def load(
@@ -35,6 +33,8 @@ def load(
     task: str | None = None,
     allow_missing: bool = False,
     image_root: Any = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> Dataset[Any]:
     """The dataset ``table``. Rows can be laid out in several ways:
 
@@ -44,24 +44,32 @@ def load(
     - an image, a text and whether they match (``label=``); rows of one ``key=`` make an item;
     - an image and its captions, for ``task="retrieval"`` or ``"pretraining"``; rows of one image are put together.
 
-    Image cells hold a path (relative to `image_root`), or in parquet the bytes of a file or a struct of bytes and path.
-    Positives and negatives are listed in the order of :data:`discffusion.data.order.ORDER`.
+    Image cells hold a path (relative to `image_root`, absolute, or from ``~``), or in parquet the bytes of a file or a
+    struct of bytes and path. Positives and negatives are listed in the order of :data:`discffusion.data.order.ORDER`.
+    An item that lacks a text (an empty cell, null, white space) is left out and counted in ``about["notes"]``.
 
     Args:
-        root: the file, or a folder with one such file, or with one for every split.
-        split: name of the file without its extension, where `root` is a folder.
+        root: the file, or a folder with one such file, or with one for every split. A ``.json`` file holds a list of
+            objects, an object of columns, or an object of records by key.
+        split: name of the file without its extension, where `root` is a folder; ``"test"`` for
+            ``test-00000-of-00002.parquet`` and so on, there or in the folder ``data``, too.
         subset: only the rows of this group.
         image, text, negative_texts, negative_images, label, key, group, meta: names of columns; see
             :class:`discffusion.data.roles.Roles`.
         task: what to make of rows without negatives; None for pre-training.
         allow_missing: leave items out whose images are not there.
         image_root: folder that relative paths start from; None for that of the file.
+        delimiter: between the fields of a csv file, as ``";"`` or ``"tab"``; None for a comma, and a tab in ``.tsv``.
+        encoding: of a text file, as ``"cp1252"`` or ``"utf-16"``; None for UTF-8.
 
     Raises:
         DatasetError: the file, a column, row or image is missing or malformed, or an option is unknown.
         InstallationError: a parquet file is to be read and pyarrow is not installed.
     """
-    path = _file(root, split)
+    paths = _files(root, split)
+    path = paths[0]
+    delimiter = None if delimiter is None else checked_delimiter(delimiter)
+    encoding = None if encoding is None else checked_encoding(encoding)
     roles = Roles.checked(
         "table",
         {
@@ -77,17 +85,18 @@ def load(
     )
     return from_columns(
         f"table {path}",
-        _rows(path, roles),
+        rows_in(paths, roles.columns(), delimiter, encoding),
         roles,
         root=image_folder(path.parent, image_root, "table"),
         subset=subset,
         task=task,
         allow_missing=allow_missing,
-        about={"file": path.name},
+        about={"file": path.name} if len(paths) == 1 else {"file": path.name, "files": len(paths)},
+        folder=path.parent,
     )
 
 
-def _file(root: Any, split: str | None) -> Path:
+def _files(root: Any, split: str | None) -> list[Path]:
     if not isinstance(root, str | Path) or not str(root):
         raise DatasetError(f"table needs root=, a file ({', '.join(KINDS)}) or its folder; got {root!r}")
     path = Path(root).expanduser()
@@ -96,39 +105,7 @@ def _file(root: Any, split: str | None) -> Path:
             raise DatasetError(f"table: split={split!r} is for a folder of files; {path} is one file")
         if path.suffix.lower() not in KINDS:
             raise DatasetError(f"table: {path} is not one of {', '.join(KINDS)}, by its name")
-        return path
+        return [path]
     if not path.is_dir():
         raise DatasetError(f"table: there is no file or folder {path}")
-    files = {
-        file.stem: file for file in sorted(path.iterdir()) if file.suffix.lower() in KINDS and file.is_file()
-    }
-    if split is None and len(files) == 1:
-        return next(iter(files.values()))
-    there = ", ".join(files) or "none"
-    if split is None:
-        raise DatasetError(
-            f"table: {path} holds {len(files)} tables, so one has to be named as split=: {there}"
-        )
-    if split not in files:
-        raise DatasetError(f"table: {path} has no split {split!r}; there are: {there}")
-    return files[split]
-
-
-def _rows(path: Path, roles: Roles) -> Rows:
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        return ParquetRows([path], roles.columns())
-    delimiter = KINDS[kind]
-    if delimiter is not None:
-        lines = list(read_csv(path, roles.columns(), delimiter))
-        columns = list(lines[0][1]) if lines else roles.columns()
-        return ListedRows(columns, [(cells, f"{path}, line {line}") for line, cells in lines])
-    records = []
-    for line, record in read_jsonl(path):
-        absent = [column for column in roles.columns() if column not in record]
-        if absent:
-            raise DatasetError(
-                f"{path}, line {line} has no field {', '.join(map(repr, absent))}; it has {', '.join(record) or 'none'}"
-            )
-        records.append((record, f"{path}, line {line}"))
-    return ListedRows(roles.columns(), records)
+    return files_of(path, split, KINDS, "table")

@@ -11,6 +11,7 @@ from discffusion._extras import need
 from discffusion.data.files import field, folder, item, read_json, read_text
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, is_blank
 from discffusion.data.options import chosen, image_folder, whole
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
@@ -75,7 +76,8 @@ def load(
         first_pairs: of every json file only this many records from its beginning. The default is that of the published
             configurations; None takes all, 372 000. The published code counts after dropping records whose image is
             missing, this one before.
-        allow_missing: leave items out whose image is not there.
+        allow_missing: leave items out whose image is not there. Items that lack a text are left out and counted in
+            ``about["notes"]``.
         image_root: folder of ``vg``, ``hake`` and ``swig`` where that is not `root`.
 
     Raises:
@@ -95,6 +97,10 @@ def load(
         if source.folder not in stores:
             stores[source.folder] = _store(images, source.folder)
         rows += _read(source, limit, stores[source.folder], counts)
+    left = LeftOut("vl_checklist", base)
+    rows = left.with_texts(
+        rows, lambda row: row.where, lambda row: {"POS": row.positive, "NEG": row.negative}
+    )
     if not rows:
         raise DatasetError(f"vl_checklist: the files of {subset or 'the corpus'} in {base} hold no records")
     absent = {row.source.folder for row in rows if row.place is None}
@@ -119,14 +125,14 @@ def load(
         "subset": subset,
         "first_pairs": first_pairs,
         "order": ORDER,
-        "notes": _notes(counts, len(rows)),
+        "notes": _notes(counts, len(rows) + len(left)) + left.notes(len(rows)),
     }
     return Dataset(
         "vl_checklist",
         kept,
         build,
         metrics=("tree", "accuracy"),
-        expected=len(rows),
+        expected=len(rows) + len(left),
         missing=missing,
         about=about,
     )
@@ -202,9 +208,10 @@ def _read(source: _Source, limit: int | None, store: ImageStore, counts: Counter
         texts = []
         for side in ("POS", "NEG"):
             entries: list[Any] = field(record[1], side, list, where)
-            if not entries or not isinstance(entries[0], str) or not entries[0].strip():
+            first: Any = next(iter(entries), 0)
+            if not (is_blank(first) or isinstance(first, str)):
                 raise DatasetError(f"{where}: {side} is {str(entries)[:80]}; expected a list with a text")
-            texts.append(entries[0])
+            texts.append("" if is_blank(first) else first)
             counts["further"] += len(entries) > 1 and side == "POS"
         counts["same"] += texts[0] == texts[1]
         yield _Row(source, number, record[0], store.find(record[0]), texts[0], texts[1])

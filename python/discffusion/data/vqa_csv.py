@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discffusion.data.files import folder, item, one_of, read_csv, read_text
+from discffusion.data.files import folder, item, one_of, read_csv, read_text, whole_number
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder, leading, wander, whole
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import Locator, keep_present
@@ -70,7 +71,8 @@ def load(
         seed: of the images drawn.
         fraction: this share of the file's rows from its beginning, before anything else is left out: the release
             trains on 0.05 of ``vqa_text_train.csv``.
-        allow_missing: leave items out that lack an image.
+        allow_missing: leave items out that lack an image. Items that lack a text are left out and counted in
+            ``about["notes"]``.
         image_root: folder of ``val2014`` and ``train2014`` where that is not `root`.
 
     Raises:
@@ -90,13 +92,16 @@ def load(
     path = one_of(base, names, f"vqa_csv, split {split!r}")
     rows = _read_texts(path, split) if layout == "texts" else _read_images(path, seed)
     rows = [row for row in leading("vqa_csv", rows, fraction) if subset in (None, row.kind)]
+    left = LeftOut("vqa_csv", path.parent)
+    rows = left.with_texts(rows, lambda row: row.where, _texts_of if layout == "texts" else _text_of)
     notes = _notes(rows, leaky) if layout == "texts" else [_drawn(seed)]
+    notes += left.notes(len(rows))
     if not leaky and layout == "texts":
         rows = [row for row in rows if not (_yes_no(row.text) or row.text in row.wrong)]
     if not rows:
-        left = f" of the subset {subset!r}" if subset else ""
+        which = f" of the subset {subset!r}" if subset else ""
         raise DatasetError(
-            f"{path} holds no rows{left}" + ("" if leaky else " but those that leak their answer")
+            f"{path} holds no rows{which}" + ("" if leaky else " but those that leak their answer")
         )
 
     part = _PARTS[split]
@@ -135,24 +140,19 @@ def load(
         "order": ORDER,
         "notes": notes,
     }
-    metrics = ("accuracy", "acc@1", "acc@5")
-    return Dataset("vqa_csv", kept, build, metrics=metrics, expected=len(rows), missing=missing, about=about)
+    metrics, expected = ("accuracy", "acc@1", "acc@5"), len(rows) + len(left)
+    return Dataset("vqa_csv", kept, build, metrics=metrics, expected=expected, missing=missing, about=about)
 
 
 def _read_texts(path: Path, split: str) -> list[_Row]:
     rows: list[_Row] = []
     for line, cells in read_csv(path, ("sentence", "pos_image_id", *_WRONG)):
         where = f"{path}, line {line}"
-        number = cells["pos_image_id"].strip()
-        if not (number.isascii() and number.isdigit() and len(number) <= 12):
-            raise DatasetError(
-                f"{where}: pos_image_id is {number[:40]!r}; expected the number of a COCO image"
-            )
-        for column in ("sentence", *_WRONG):
-            if not cells[column].strip():
-                raise DatasetError(f"{where}: {column} is empty")
+        number = whole_number(
+            cells["pos_image_id"], f"{where}: pos_image_id", "the number of a COCO image", most=12
+        )
         text = cells["sentence"]
-        image = f"COCO_{_PARTS[split]}_{int(number):012d}.jpg"
+        image = f"COCO_{_PARTS[split]}_{number:012d}.jpg"
         wrong = tuple(cells[column] for column in _WRONG)
         rows.append(_Row(f"vqa_csv/{split}/texts/{len(rows) + 1}", where, _kind(text), text, wrong, image))
     return rows
@@ -166,8 +166,8 @@ def _read_images(path: Path, seed: int) -> list[_Row]:
             continue
         where = f"{path}, line {number}"
         image, star, rest = line.strip().partition("*")
-        lead, colon, text = rest.partition(": ")
-        if not (star and colon and image.strip() and text.strip() and lead.startswith(_LEAD)):
+        lead, colon, text = rest.partition(":")
+        if not (star and colon and image.strip() and lead.startswith(_LEAD)):
             raise DatasetError(
                 f"{where} is {line[:80]!r}; expected image*{_LEAD}KIND: question and statement"
             )
@@ -180,6 +180,14 @@ def _read_images(path: Path, seed: int) -> list[_Row]:
         rows.append(_Row(key, where, _KINDS[kind], text.strip(), (), image.strip()))
     pools = {kind: list(dict.fromkeys(row.image for row in rows if row.kind == kind)) for kind in SUBSETS}
     return [row._replace(wrong=_others(row, pools[row.kind], seed)) for row in rows]
+
+
+def _texts_of(row: _Row) -> dict[str, str]:
+    return {"sentence": row.text, **dict(zip(_WRONG, row.wrong, strict=True))}
+
+
+def _text_of(row: _Row) -> dict[str, str]:
+    return {"the text": row.text}
 
 
 def _others(row: _Row, pool: Sequence[str], seed: int) -> tuple[str, ...]:

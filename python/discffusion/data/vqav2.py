@@ -11,6 +11,7 @@ import numpy as np
 from discffusion.data.files import folder, item, one_of
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder, leading, wander, whole
 from discffusion.data.present import Locator, keep_present
 from discffusion.data.shapes.randomness import generator, shuffled
@@ -64,7 +65,8 @@ def load(
         answers: a fixed list of answers, or a JSON file of one such as ``major_answers.json``.
         seed: of the draws.
         fraction: this share of the questions from the file's beginning, before a subset is taken of them.
-        allow_missing: leave items out whose image is not there.
+        allow_missing: leave items out whose image is not there. Items that lack their question are left out and
+            counted in ``about["notes"]``.
         image_root: folder of ``train2014`` and ``val2014`` where that is not `root`.
 
     Raises:
@@ -82,6 +84,8 @@ def load(
     pools = frequent(everything)
     taken = list(leading("vqav2", everything, fraction))
     taken = [question for question in taken if subset in (None, question.kind)]
+    left = LeftOut("vqav2", base)
+    taken = left.with_texts(taken, lambda one: one.where, lambda one: {"question": one.question})
     if not taken:
         raise DatasetError(
             f"vqav2: the split {split!r} holds no questions" + (f" of {subset!r}" if subset else "")
@@ -130,10 +134,11 @@ def load(
         "pool": digest(pools) if fixed is None else None,
         "seed": seed if fixed is None else None,
         "fraction": fraction,
-        "notes": _notes(taken, fixed, count),
+        "notes": _notes(taken, fixed, count) + left.notes(len(taken)),
     }
     metrics = ("vqa",) if fixed is not None else ("accuracy", "acc@1", "vqa")
-    return Dataset("vqav2", kept, build, metrics=metrics, expected=len(rows), missing=missing, about=about)
+    expected = len(rows) + len(left)
+    return Dataset("vqav2", kept, build, metrics=metrics, expected=expected, missing=missing, about=about)
 
 
 def _questions(base: Path, split: str) -> list[Question]:

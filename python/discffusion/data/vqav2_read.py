@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from discffusion.data.files import field, read_json
+from discffusion.data.left_out import text_field
 from discffusion.errors import DatasetError
 from discffusion.evaluation.metrics.vqa_text import normalise
 
@@ -35,7 +36,7 @@ class Question(NamedTuple):
 
 
 def questions(asked: Path, answered: Path) -> list[Question]:
-    """The questions of a file in its order, each with its annotation from the other file."""
+    """The questions of a file in its order, each with its annotation from the other file; a question may be ``""``."""
     annotations: dict[int, tuple[int, dict[str, Any]]] = {}
     for number, record in enumerate(field(read_json(answered, dict), "annotations", list, str(answered))):
         identity = field(record, "question_id", int, f"{answered}, annotation {number}")
@@ -51,12 +52,11 @@ def questions(asked: Path, answered: Path) -> list[Question]:
                 f"{where}: question_id {identity} has no annotation in {answered}, or stands twice"
             )
         place, annotation = annotations.pop(identity)
-        image_id, text = field(record, "image_id", int, where), field(record, "question", str, where).strip()
-        if not text:
-            raise DatasetError(f"{where}: question is empty")
+        image_id, text = field(record, "image_id", int, where), text_field(record, "question", where).strip()
         if image_id < 0:
             raise DatasetError(f"{where}: image_id is {image_id}")
-        found.append(_joined(identity, image_id, text, annotation, f"{answered}, annotation {place}"))
+        question = _joined(identity, image_id, text, annotation, f"{answered}, annotation {place}")
+        found.append(question if text else question._replace(where=where))
     if annotations:
         identity, (place, _) = next(iter(annotations.items()))
         raise DatasetError(

@@ -10,10 +10,11 @@ from discffusion.data.cells import Held, ParquetRows, as_image
 from discffusion.data.files import folder, item
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.present import keep_present
 from discffusion.data.sources import ImageStore, Place
-from discffusion.data.winoground_files import EXPECTED, IMAGES, Row, read, tag_file, with_hard_tags
+from discffusion.data.winoground_files import EXPECTED, IMAGES, TEXTS, Row, read, tag_file, with_hard_tags
 
 __all__ = ["COUNT", "load"]
 
@@ -43,7 +44,8 @@ def load(
         root: folder of the files, or the one that holds ``data``.
         split: ``"test"``, the only one.
         subset: a ``collapsed_tag`` (``"Object"``, ``"Relation"``, ``"Both"``) or one of the further tags; None for all.
-        allow_missing: leave items out whose images are not there.
+        allow_missing: leave items out whose images are not there. Items that lack a text are left out and counted in
+            ``about["notes"]``.
         image_root: folder of the images where that is not `root`.
         hard_tags: json file ``{id: [tags]}`` of "Why is Winoground hard?"; found by itself as
             ``why_winoground_hard.json`` or ``new_tag_assignments.json`` in `root`. Kept in ``meta["hard_tags"]``.
@@ -66,6 +68,11 @@ def load(
         known = sorted({tag for row in rows for tag in _subsets(row)})
         chosen("winoground", "subset", subset, known)
         rows = [row for row in rows if subset in _subsets(row)]
+    left = LeftOut("winoground", base)
+    rows = left.with_texts(
+        rows, lambda row: row.where, lambda row: dict(zip(TEXTS, row.captions, strict=True))
+    )
+    notes += left.notes(len(rows))
     kept, missing = keep_present(
         rows,
         lambda row: [
@@ -95,7 +102,7 @@ def load(
         kept,
         build,
         metrics=("winoground", "accuracy"),
-        expected=len(rows),
+        expected=len(rows) + len(left),
         missing=missing,
         about=about,
     )

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from discffusion.data.cells import Held, ParquetRows, as_image
-from discffusion.data.files import field, read_csv, read_json, read_jsonl
+from discffusion.data.files import field, read_csv, read_json, read_jsonl, whole_number
+from discffusion.data.left_out import text_field
 from discffusion.data.sources import ImageStore, Place
 from discffusion.errors import DatasetError
 
-__all__ = ["EXPECTED", "IMAGES", "Row", "read", "tag_file", "with_hard_tags"]
+__all__ = ["EXPECTED", "IMAGES", "TEXTS", "Row", "read", "tag_file", "with_hard_tags"]
 
 EXPECTED = "data/examples.jsonl with images.zip or a folder images, metadata.csv, or data/test-*.parquet"
 IMAGES = ("image_0", "image_1")
 _JSONL = ("data/examples.jsonl", "examples.jsonl")
 _CSV = ("metadata.csv", "data/metadata.csv")
 _TAG_FILES = ("why_winoground_hard.json", "new_tag_assignments.json")
-_TEXTS = ("caption_0", "caption_1")
+TEXTS = ("caption_0", "caption_1")
+_NOTHING = ("nan", "none", "null", "na", "n/a", "<na>")
 _KINDS = ("tag", "secondary_tag", "collapsed_tag")
 
 
@@ -55,7 +57,7 @@ def read(base: Path, store: ImageStore) -> tuple[list[Row], ParquetRows | None]:
         files = {*base.glob("data/*.parquet"), *base.glob("*.parquet")}
         if not files:
             raise DatasetError(f"winoground: {base} holds none of {EXPECTED}")
-        held = ParquetRows(sorted(files), ["id", *IMAGES, *_TEXTS], [*_KINDS, "num_main_preds"])
+        held = ParquetRows(sorted(files), ["id", *IMAGES, *TEXTS], [*_KINDS, "num_main_preds"])
         rows = [_row(cells, held.where(number), number, store) for number, cells in enumerate(held.scan())]
     seen: dict[int, str] = {}
     for row in rows:
@@ -68,33 +70,26 @@ def read(base: Path, store: ImageStore) -> tuple[list[Row], ParquetRows | None]:
 
 
 def _csv_records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    for line, cells in read_csv(path, ["id", *IMAGES, *_TEXTS]):
+    for line, cells in read_csv(path, ["id", *IMAGES, *TEXTS]):
         where = f"{path}, line {line}"
         record: dict[str, Any] = dict(cells)
-        for name in ("id", "num_main_preds"):
-            if name in record:
-                record[name] = _number(record[name], f"{where}: {name}")
+        record["id"] = whole_number(record["id"], f"{where}: id")
+        # as pandas writes a column that lacks some: 1.0, and nothing or nan
+        predicates = record.pop("num_main_preds", "").strip()
+        if predicates and predicates.lower() not in _NOTHING:
+            record["num_main_preds"] = whole_number(predicates, f"{where}: num_main_preds")
         yield record, where
-
-
-def _number(text: str, what: str) -> int:
-    if not (text.strip().isascii() and text.strip().isdigit() and len(text) < 10):
-        raise DatasetError(f"{what} is {text[:40]!r}; expected a whole number")
-    return int(text)
 
 
 def _row(cells: Mapping[str, Any], where: str, number: int, store: ImageStore) -> Row:
     record = dict(cells)
-    captions = tuple(field(record, name, str, where) for name in _TEXTS)
-    for name, text in zip(_TEXTS, captions, strict=True):
-        if not text.strip():
-            raise DatasetError(f"{where}: {name} is empty")
+    captions = tuple(text_field(record, name, where) for name in TEXTS)
     identity: int = field(record, "id", int, where)
     tags: dict[str, Any] = {}
     for name in _KINDS:
-        if record.get(name) is not None:
+        if not _lacks(record.get(name)):
             tags[name] = field(record, name, str, where)
-    if record.get("num_main_preds") is not None:
+    if not _lacks(record.get("num_main_preds")):
         tags["num_main_preds"] = field(record, "num_main_preds", int, where)
     references, places = [], []
     for place, name in enumerate(IMAGES):
@@ -112,6 +107,10 @@ def _row(cells: Mapping[str, Any], where: str, number: int, store: ImageStore) -
     pair = (places[0], places[1]) if places else None
     names = (references[0], references[1])
     return Row(where, identity, names, pair, number, (captions[0], captions[1]), tags)
+
+
+def _lacks(value: Any) -> bool:
+    return value is None or value != value  # NaN
 
 
 def tag_file(base: Path, given: Any) -> Path | None:
