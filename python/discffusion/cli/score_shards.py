@@ -27,6 +27,14 @@ def score_shards(
             show_default=False,
         ),
     ],
+    image_key: Annotated[
+        str | None,
+        typer.Option(
+            help="In tars, the extension of images, as input.jpg.",
+            show_default="jpg, png, webp and so on",
+            rich_help_panel=_SHARDS,
+        ),
+    ] = None,
     text_key: Annotated[
         str, typer.Option(help="In tars, the extension of captions.", rich_help_panel=_SHARDS)
     ] = "txt",
@@ -123,6 +131,7 @@ def score_shards(
             num_shards=num_shards,
             launcher=launcher,
             actors=_actors(actors),
+            image_key=image_key,
             text_key=text_key,
             json_text_key=json_text_key,
             caption_lines=caption_lines,

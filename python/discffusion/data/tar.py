@@ -6,12 +6,12 @@ import os
 import re
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from discffusion.errors import DatasetError
 
-__all__ = ["Member", "Shard", "expand", "members", "read_member", "samples_of", "shards_of"]
+__all__ = ["Member", "Shard", "expand", "members", "read_member", "shards_of"]
 
 _MOST_SHARDS = 1_000_000
 _BLOCK = 512
@@ -91,26 +91,6 @@ def read_member(path: Path, member: Member) -> bytes:
     if len(data) != member.size:
         raise DatasetError(f"{path} ends within {member.name!r}: the file has changed since it was opened")
     return data
-
-
-def samples_of(found: Sequence[Member]) -> tuple[dict[str, dict[str, Member]], dict[str, str]]:
-    """Members by sample and extension, and of each sample that has a member twice, its name.
-
-    The key of a sample is the name up to the first point of its last part, as the library webdataset has it.
-    """
-    parts: dict[str, dict[str, Member]] = {}
-    twice: dict[str, str] = {}
-    for member in found:
-        path = PurePosixPath(member.name)
-        stem, _, extension = path.name.partition(".")
-        if not stem or not extension:
-            continue
-        key = (path.parent / stem).as_posix()
-        sample = parts.setdefault(key, {})
-        if extension.lower() in sample:
-            twice.setdefault(key, member.name)
-        sample[extension.lower()] = member
-    return parts, twice
 
 
 def shards_of(root: Any, split: str | None) -> tuple[list[Shard], Path | None]:

@@ -10,19 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from discffusion.data.captions import TASKS, Captioned, of_task
-from discffusion.data.files import field, item, read_text
+from discffusion.data.files import item, read_text
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
+from discffusion.data.left_out import LeftOut, NoTextError, text_field
 from discffusion.data.options import chosen
 from discffusion.data.present import keep_present
-from discffusion.data.tar import Member, Shard, members, read_member, samples_of, shards_of
+from discffusion.data.samples import IMAGE_KEYS, Parts, extensions, samples_of
+from discffusion.data.tar import Member, Shard, members, read_member, shards_of
 from discffusion.errors import DatasetError
 
-__all__ = ["IMAGE_KEYS", "load"]
+__all__ = ["load"]
 
-#: extensions of images, the first that a sample has is taken
-IMAGE_KEYS = ("jpg", "png", "jpeg", "webp")
-_HINT = "A sample without an image usually is a shard that was not written to its end; make or fetch it again"
+_HINT = (
+    "A sample without an image may be a shard that was not written to its end, or have another extension, which is "
+    "image_key="
+)
 
 
 class _Sample(NamedTuple):
@@ -30,6 +33,7 @@ class _Sample(NamedTuple):
     key: str
     image: Member | None
     text: str  # the caption, or the class in digits
+    there: str  # its extensions
 
     @property
     def where(self) -> str:
@@ -41,16 +45,18 @@ def load(
     split: str | None = None,
     subset: str | None = None,
     task: str | None = None,
+    image_key: str | Sequence[str] | None = None,
     text_key: str = "txt",
     json_text_key: str | None = None,
     caption_lines: bool | None = None,
     template: str | None = None,
     allow_missing: bool = False,
 ) -> Dataset[Any]:
-    """The dataset ``webdataset``: samples ``key.jpg`` (png, jpeg, webp) with ``key.txt`` or ``key.json`` in tar shards.
+    """The dataset ``webdataset``: samples ``key.jpg`` (or png, gif…) with ``key.txt`` or ``key.json`` in tar shards.
 
     Shards are indexed when the dataset is opened, images read as bytes when an item is asked for. Nothing is unpacked
-    or fetched. Keys are those of the shard and the sample, as ``00000.tar/000000012``.
+    or fetched. Keys are those of the shard and the sample, as ``00000.tar/000000012``. A sample that lacks its text is
+    left out and counted in ``about["notes"]``; points in names: see :func:`discffusion.data.samples.samples_of`.
 
     Args:
         root: a tar file, a pattern (``"{00000..00003}.tar"``), a list of shards, a folder of tars, or a folder as
@@ -60,6 +66,8 @@ def load(
         task: ``"retrieval"`` or ``"pretraining"`` (see :func:`discffusion.data.captions.of_task`), or
             ``"classification"``: 1 image × a text of every class in ``classnames.txt``. None for what
             ``dataset_type.txt`` says or ``.cls`` members mean, else pre-training.
+        image_key: extension of the images, as ``"input.jpg"``, several in the order of preference; None for those of
+            :data:`discffusion.data.samples.IMAGE_KEYS`.
         text_key: extension of the captions.
         json_text_key: field of ``.json`` members that holds the caption, instead of `text_key`.
         caption_lines: whether every line is a caption of its own; None for yes where there is ``nshards.txt`` or
@@ -82,13 +90,21 @@ def load(
     if task is None:
         task = published or "pretraining"
     chosen("webdataset", "task", task, [*TASKS, "classification"])
-    wanted = "cls" if task == "classification" else text_key if json_text_key is None else "json"
+    kinds = IMAGE_KEYS if image_key is None else extensions("image_key", image_key)
+    wanted = "cls" if task == "classification" else "json"
+    if json_text_key is None and task != "classification":
+        wanted, *more = extensions("text_key", text_key)
+        if more:
+            raise DatasetError(f"text_key= is {text_key!r}; expected one extension, as 'txt'")
     notes: list[str] = []
-    samples = [
-        sample
-        for shard in shards
-        for sample in _samples(shard, str(wanted), json_text_key, allow_missing, notes)
-    ]
+    left = LeftOut("webdataset", shards[0].path.parent)
+    samples = []
+    for shard in shards:
+        for parts in _parts(shard, kinds, wanted, allow_missing, notes):
+            with left.unless_whole():
+                samples.append(_sample(shard, parts, wanted, json_text_key))
+    left.check(samples)
+    notes += left.notes(len(samples))
     if not samples:
         raise DatasetError(
             f"webdataset: the {len(shards)} shards hold no samples ({shards[0].path} and so on)"
@@ -97,7 +113,7 @@ def load(
         samples,
         lambda row: [(f"{row.shard.name}/{row.key}", row.image and row.image.name)],
         name="webdataset",
-        hint=_HINT,
+        hint=_HINT + next((f" (the first has {sample.there})" for sample in samples if not sample.image), ""),
         allow_missing=allow_missing,
     )
     about: dict[str, Any] = {
@@ -106,13 +122,20 @@ def load(
         "notes": notes,
     }
     if task == "classification":
-        return _classification(base, kept, template, len(samples), missing, about)
+        return _classification(base, kept, template, len(samples) + len(left), missing, about)
     if caption_lines is None:
         caption_lines = published is not None or (shards[0].path.parent / "nshards.txt").is_file()
     listed = {id(sample): _captioned(sample, caption_lines) for sample in samples}
     images = [listed[id(sample)] for sample in kept]
     return of_task(
-        "webdataset", task, images, _fetch, listed=list(listed.values()), missing=missing, about=about
+        "webdataset",
+        task,
+        images,
+        _fetch,
+        listed=list(listed.values()),
+        missing=missing,
+        about=about,
+        left_out=len(left),
     )
 
 
@@ -125,28 +148,30 @@ def _published(base: Path | None) -> str | None:
     return "classification" if (base / "classnames.txt").is_file() else None
 
 
-def _samples(
-    shard: Shard, wanted: str, json_key: str | None, allow_missing: bool, notes: list[str]
-) -> Iterator[_Sample]:
+def _parts(
+    shard: Shard, kinds: Sequence[str], wanted: str, allow_missing: bool, notes: list[str]
+) -> Iterator[Parts]:
     found, ended = members(shard.path)
     if not ended:
         said = f"{shard.path} has no mark at its end, so files may be missing from it"
         if not allow_missing:
             raise DatasetError(f"{said}; make or fetch it again. To read what is there: allow_missing=True")
         notes.append(f"{shard.name} has no mark at its end, so files may be missing from it")
-    parts, twice = samples_of(found)
-    if twice:
-        raise DatasetError(f"{shard.path} holds {next(iter(twice.values()))!r} twice")
-    for key, sample in parts.items():
-        image = next((sample[kind] for kind in IMAGE_KEYS if kind in sample and sample[kind].size), None)
-        if wanted not in sample:
-            if image is None:
-                continue  # neither: a file beside the samples
-            raise DatasetError(
-                f"{shard.path}, sample {key!r} has no .{wanted}; it has {', '.join(sorted(sample))}: the extension of "
-                "the captions is text_key=, a field of .json members json_text_key="
-            )
-        yield _Sample(shard, key, image, _text(shard, sample[wanted], json_key if wanted == "json" else None))
+    for parts in samples_of(found, kinds, wanted):
+        if parts.twice is not None:
+            raise DatasetError(f"{shard.path} holds {parts.twice!r} twice")
+        yield parts
+
+
+def _sample(shard: Shard, parts: Parts, wanted: str, json_key: str | None) -> _Sample:
+    image = parts.image if parts.image is not None and parts.image.size else None
+    if parts.text is None:
+        raise NoTextError(
+            f"{shard.path}, sample {parts.key!r} has no .{wanted}; it has {', '.join(sorted(parts.there))}: the "
+            "extension of the captions is text_key=, a field of .json members json_text_key="
+        )
+    text = _text(shard, parts.text, json_key if wanted == "json" else None)
+    return _Sample(shard, parts.key, image, text, ", ".join(parts.there))
 
 
 def _text(shard: Shard, member: Member, json_key: str | None) -> str:
@@ -154,13 +179,17 @@ def _text(shard: Shard, member: Member, json_key: str | None) -> str:
     try:
         text = read_member(shard.path, member).decode("utf-8-sig")
         if json_key is not None:
-            text = field(json.loads(text), json_key, str, where)
+            record = json.loads(text)
+            if isinstance(record, dict) and json_key not in record:
+                there = ", ".join(map(str, record)) or "none"
+                raise NoTextError(f"{where} has no field {json_key!r}; it has {there}")
+            text = text_field(record, json_key, where)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{where} is not UTF-8 text (byte {error.start})") from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(f"{where} is not JSON: {error}") from None
     if not text.strip():
-        raise DatasetError(f"{where} holds no text")
+        raise NoTextError(f"{where} holds no text")
     return text.strip()
 
 

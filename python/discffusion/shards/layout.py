@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from discffusion.errors import ConfigError
+from discffusion.data.samples import extensions
+from discffusion.errors import ConfigError, DatasetError
 
 __all__ = ["Layout"]
+
+#: options that came later, as they were before they were options
+_LATER = (("image_key", None),)
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,8 @@ class Layout:
     """How a shard is read.
 
     Attributes:
+        image_key: in tars, the extension of the images, as ``input.jpg``, several as ``jpg;png``; None for those that
+            are known, see :data:`discffusion.data.samples.IMAGE_KEYS`.
         text_key: in tars, the extension of the captions.
         json_text_key: in tars, the field of ``.json`` members that holds the caption, instead of `text_key`.
         caption_lines: in tars, whether every line is a caption of its own.
@@ -25,6 +31,7 @@ class Layout:
         allow_missing: read tars that lack the mark of their end, which may have been cut off between two files.
     """
 
+    image_key: str | None = None
     text_key: str = "txt"
     json_text_key: str | None = None
     caption_lines: bool = False
@@ -40,9 +47,18 @@ class Layout:
             kind: Any = bool if isinstance(field.default, bool) else str
             if not (isinstance(value, kind) or (value is None and field.default is None)) or value == "":
                 raise ConfigError(f"{field.name} is {value!r}; expected {kind.__name__}")
+            if field.name in ("image_key", "text_key") and value is not None:
+                try:
+                    found = extensions(field.name, value)
+                except DatasetError as error:
+                    raise ConfigError(str(error)) from None
+                if field.name == "text_key" and len(found) > 1:
+                    raise ConfigError(f"text_key is {value!r}; expected one extension, as 'txt'")
 
     def about(self) -> dict[str, Any]:
         """What rows depend on: a place may move, and a shard that could not be read has no rows."""
         return {
-            name: value for name, value in asdict(self).items() if name not in ("image_root", "allow_missing")
+            name: value
+            for name, value in asdict(self).items()
+            if name not in ("image_root", "allow_missing") and (name, value) not in _LATER
         }

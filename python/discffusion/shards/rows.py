@@ -13,6 +13,8 @@ import numpy as np
 
 from discffusion import _native
 from discffusion.errors import ConfigError, ImageError
+from discffusion.images import prepare
+from discffusion.shards.formats import unsupported_format
 from discffusion.shards.inputs import Shard, printable
 from discffusion.shards.layout import Layout
 from discffusion.shards.samples import Failure, Sample, samples
@@ -38,6 +40,7 @@ COLUMNS = {
 KINDS = {
     "missing_image": "there is no image, or no file where it should be",
     "corrupt_image": "the image cannot be decoded",
+    "unsupported_image": "the image is of a format that is not read",
     "missing_text": "there is no text, or an empty one",
     "bad_text": "the text is no valid Unicode, no string, or its JSON is malformed",
     "text_too_long": "the text has more tokens than the model reads, and truncate is 'error'",
@@ -188,8 +191,13 @@ class _Scoring:
 
 def _decoding(data: bytes) -> Failure | None:
     try:
-        _native.core().decode_image(data)
+        prepared = prepare(data)
+        if isinstance(prepared, bytes):
+            _native.core().decode_image(prepared)
     except ImageError as error:
+        unread = unsupported_format(data)
+        if unread is not None:
+            return Failure("unsupported_image", f"{unread} is not read; convert it to PNG or JPEG ({error})")
         return Failure("corrupt_image", str(error))
     return None
 

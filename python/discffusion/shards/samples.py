@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from discffusion.data.cells import Held, ParquetRows, as_image
-from discffusion.data.tar import Member, members, read_member, samples_of
-from discffusion.data.webdataset import IMAGE_KEYS
+from discffusion.data.present import rooted
+from discffusion.data.samples import IMAGE_KEYS, extensions, samples_of
+from discffusion.data.tar import Member, members, read_member
 from discffusion.errors import DatasetError
 from discffusion.images import MAX_FILE_BYTES
 from discffusion.shards.inputs import Shard, printable
@@ -67,26 +69,26 @@ def _tar(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tuple[st
             f"{shard.address} has no mark at its end, so files may be missing from it; make or fetch it again, or read "
             "what is there with allow_missing=True"
         )
-    parts, twice = samples_of(found)
-    wanted = layout.text_key if layout.json_text_key is None else "json"
-    for key, sample in parts.items():
-        name = printable(key)
-        image = next((sample[kind] for kind in IMAGE_KEYS if kind in sample), None)
-        if image is None and wanted not in sample:
-            continue  # a file beside the samples
-        if key in twice:
-            yield name, Failure("duplicate_member", f"{twice[key]!a} is there twice")
-        elif image is None or not image.size:
-            what = "is empty" if image else f"is missing; expected one of {', '.join(IMAGE_KEYS)}"
-            yield name, Failure("missing_image", f"the image {what}")
-        elif wanted not in sample:
-            yield (
-                name,
-                Failure("missing_text", f"there is no .{wanted}; there is {', '.join(sorted(sample))}"),
-            )
+    kinds = IMAGE_KEYS if layout.image_key is None else extensions("image_key", layout.image_key)
+    wanted = extensions("text_key", layout.text_key)[0] if layout.json_text_key is None else "json"
+    for parts in samples_of(found, kinds, wanted):
+        name, there = printable(parts.key), printable(", ".join(sorted(parts.there)))
+        if parts.twice is not None:
+            yield name, Failure("duplicate_member", f"{parts.twice!a} is there twice")
+        elif parts.image is None or not parts.image.size:
+            yield name, Failure("missing_image", _no_image(parts.image, kinds, there))
+        elif parts.text is None:
+            yield name, Failure("missing_text", f"there is no .{wanted}; there is {there}")
         else:
-            texts = _captions(path, sample[wanted], layout)
-            yield Sample(name, None, name, _reader(path, image), texts)
+            texts = _captions(path, parts.text, layout)
+            yield Sample(name, None, name, _reader(path, parts.image), texts)
+
+
+def _no_image(image: Member | None, kinds: Sequence[str], there: str) -> str:
+    if image is not None:
+        return "the image is empty"
+    expected = ", ".join(kinds[:4]) + (" and so on" if len(kinds) > 4 else "")
+    return f"the image is missing; there is {there}, expected {expected} (image_key=)"
 
 
 def _reader(path: Path, member: Member) -> Callable[[], bytes]:
@@ -213,5 +215,8 @@ def _address(shard: Shard, image: str, layout: Layout) -> str:
             shard.address.rpartition("/")[0] if is_remote(shard.address) else str(Path(shard.address).parent)
         )
     if is_remote(root):
-        return f"{root.rstrip('/')}/{image.lstrip('/')}"
-    return str(Path(root).expanduser() / image)
+        there = f"{root.rstrip('/')}/{image.lstrip('/')}"
+        kind, mark, path = there.partition("://")
+        # no object store knows what .. means
+        return kind + mark + posixpath.normpath(path) if ".." in path.split("/") else there
+    return str(rooted(Path(root).expanduser(), image))

@@ -238,7 +238,6 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no UTF-8": (replaced(b"\xff\xfe{"), r"examples.jsonl is not UTF-8"),
     "no lines": (replaced(b"\n\n"), r"examples.jsonl holds no items"),
     "no caption": (changed(caption_1=None), r"examples.jsonl, line 2 has no field 'caption_1'"),
-    "blank caption": (changed(caption_0=" "), r"examples.jsonl, line 2: caption_0 is empty"),
     "caption of numbers": (changed(caption_0=7), r"examples.jsonl, line 2: caption_0 is 7; expected str"),
     "no image": (changed(image_1=None), r"examples.jsonl, line 2: image_1 is empty"),
     "image by URL": (changed(image_1="https://x.org/a.png"), r"line 2: image_1 is the URL .* download it"),
