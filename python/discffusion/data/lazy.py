@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from discffusion.data.item import MatchItem
+from discffusion.data.parts import Parted, further
 
 __all__ = ["Dataset"]
 
 Row = TypeVar("Row")
 
 
-class Dataset(Sequence[MatchItem], Generic[Row]):
-    """A lazy sequence of items: ``len``, an index makes one item, a slice gives a shorter dataset.
+class Dataset(Parted, Generic[Row]):
+    """A lazy sequence of items: ``len``, an index makes one item, a slice or a list of indices gives a shorter dataset.
+
+    ``sample(n, seed)`` draws some of the items, ``split(n, seed)`` makes two datasets of them.
 
     Args:
         name: the name it is registered under.
         rows: what is needed to make an item each: a few strings and numbers, never pixels.
         build: makes the item of a row; images are opened here, if at all.
         metrics: what ``metrics="auto"`` means for it; see :mod:`discffusion.evaluation.metrics`.
-        expected: items that the annotations hold, before any were left out for missing images; ``len(rows)`` if None.
+        expected: items that the annotations hold, before any that lack images or texts were left out; ``len(rows)`` if
+            None.
         missing: references of images that were not found, where that was allowed.
         about: plain data that identifies it, with no path of this machine: split, subset, options, notes.
     """
@@ -47,23 +51,20 @@ class Dataset(Sequence[MatchItem], Generic[Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> MatchItem: ...
-    @overload
-    def __getitem__(self, index: slice) -> Dataset[Row]: ...
-    def __getitem__(self, index: int | slice) -> MatchItem | Dataset[Row]:
-        if not isinstance(index, slice):
-            return self._build(self._rows[index])
-        rows = self._rows[index]
+    def _item(self, index: int) -> MatchItem:
+        return self._build(self._rows[index])
+
+    def _part(self, places: Sequence[int], how: Mapping[str, Any]) -> Dataset[Row]:
+        everything = len(places) == len(self._rows)
         return Dataset(
             self.name,
-            rows,
+            [self._rows[place] for place in places],
             self._build,
             metrics=self.metrics,
             # what is missing from a part is not known any more: the part is its own whole
-            expected=self.expected if len(rows) == len(self._rows) else None,
-            missing=self.missing if len(rows) == len(self._rows) else (),
-            about={**self.about, "slice": [index.start, index.stop, index.step]},
+            expected=self.expected if everything else None,
+            missing=self.missing if everything else (),
+            about=further(self.about, how),
         )
 
     def __iter__(self) -> Iterator[MatchItem]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from discffusion.data.item import MatchItem
+from discffusion.data.parts import Parted, further
 from discffusion.data.shapes.captions import caption
 from discffusion.data.shapes.changes import CHANGES
 from discffusion.data.shapes.choices import Choice, referring, vqa
@@ -25,18 +28,24 @@ MAIN: tuple[str, ...] = ("subject", "object", "attribute", "predicate")
 SUBSETS: tuple[str, ...] = (*MAIN, "winoground", "referring", "vqa")
 
 
-class Shapes(Sequence[MatchItem]):
-    """Lazily drawn items; indexing draws one, a slice gives a shorter dataset."""
+class Shapes(Parted):
+    """Lazily drawn items; indexing draws one, a slice or a list of indices gives a shorter dataset."""
 
     name = "shapes"
     missing: tuple[str, ...]
 
     def __init__(
-        self, split: str, subset: str | None, seed: int, indices: range, image_size: int = CANVAS
+        self,
+        split: str,
+        subset: str | None,
+        seed: int,
+        indices: Sequence[int],
+        image_size: int = CANVAS,
+        taken: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self.split, self.subset, self.seed = split, subset, seed
+        self._split, self.subset, self.seed = split, subset, seed
         self.image_size = image_size
-        self._indices = indices
+        self._indices, self._taken = indices, dict(taken)
         self.expected, self.missing = len(indices), ()
 
     @property
@@ -50,41 +59,44 @@ class Shapes(Sequence[MatchItem]):
     def about(self) -> dict[str, Any]:
         """What identifies the items, plain data."""
         return {
-            "split": self.split,
+            "split": self._split,
             "subset": self.subset,
             "seed": self.seed,
             "image_size": self.image_size,
-            "indices": [self._indices.start, self._indices.stop, self._indices.step],
+            "indices": _told(self._indices),
+            **self._taken,
         }
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    @overload
-    def __getitem__(self, index: int) -> MatchItem: ...
-    @overload
-    def __getitem__(self, index: slice) -> Shapes: ...
-    def __getitem__(self, index: int | slice) -> MatchItem | Shapes:
-        if isinstance(index, slice):
-            return Shapes(self.split, self.subset, self.seed, self._indices[index], self.image_size)
+    def _item(self, index: int) -> MatchItem:
         return self._draw(self._indices[index])
+
+    def _part(self, places: Sequence[int], how: Mapping[str, Any]) -> Shapes:
+        if isinstance(places, range) and isinstance(self._indices, range):
+            indices: Sequence[int] = self._indices[slice(*how["slice"])]
+            taken = self._taken
+        else:
+            indices, taken = [self._indices[place] for place in places], further(self._taken, how)
+        return Shapes(self._split, self.subset, self.seed, indices, self.image_size, taken)
 
     def __iter__(self) -> Iterator[MatchItem]:
         return map(self._draw, self._indices)
 
     def __repr__(self) -> str:
-        return f"Shapes(split={self.split!r}, subset={self.subset!r}, seed={self.seed}, n={len(self)})"
+        return f"Shapes(split={self._split!r}, subset={self.subset!r}, seed={self.seed}, n={len(self)})"
 
     def _draw(self, index: int) -> MatchItem:
         subset = self.subset or MAIN[index % len(MAIN)]
-        rng = generator("shapes", self.split, subset, self.seed, index)
-        key = f"shapes/{self.split}/{subset}/{self.seed}/{index}"
+        rng = generator("shapes", self._split, subset, self.seed, index)
+        key = f"shapes/{self._split}/{subset}/{self.seed}/{index}"
         if subset in CHANGES:
-            scenes, changed = _draw_pair(rng, subset, self.split)
+            scenes, changed = _draw_pair(rng, subset, self._split)
             texts = [caption(scene) for scene in scenes]
             match = np.eye(2, dtype=bool)
         else:
-            scene, texts, right = _draw_choice(rng, subset, self.split)
+            scene, texts, right = _draw_choice(rng, subset, self._split)
             scenes, changed = [scene], None
             match = np.arange(len(texts))[None, :] == right
         scale = self.image_size / CANVAS
@@ -98,6 +110,12 @@ class Shapes(Sequence[MatchItem]):
         }
         images = [render(scene, self.image_size) for scene in scenes]
         return MatchItem(key=key, images=images, texts=texts, match=match, group=subset, meta=meta)
+
+
+def _told(indices: Sequence[int]) -> Any:
+    if isinstance(indices, range):
+        return [indices.start, indices.stop, indices.step]
+    return hashlib.sha256(repr(list(indices)).encode()).hexdigest()[:16]
 
 
 def _draw_pair(rng: random.Random, subset: str, split: str) -> tuple[list[Scene], str]:
