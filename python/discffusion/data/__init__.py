@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from typing import Any, NamedTuple
 
 from discffusion.data.item import MatchItem
@@ -36,7 +37,7 @@ _REGISTRY: dict[str, _Entry] = {
         "discffusion.data.coco_captions:load", "COCO captions: retrieval, or pre-training"
     ),
     "webdataset": _Entry("discffusion.data.webdataset:load", "tar shards of images with captions"),
-    "table": _Entry("discffusion.data.table:load", "csv, tsv, jsonl or parquet with columns you name"),
+    "table": _Entry("discffusion.data.table:load", "csv, tsv, json, jsonl or parquet with columns you name"),
     "hf": _Entry("discffusion.data.hf:load", "a dataset of the library datasets, with columns you name"),
 }
 
@@ -55,6 +56,10 @@ def load_dataset(
     name: str, root: Any = None, split: str | None = None, subset: str | None = None, **options: Any
 ) -> Any:
     """Open a dataset: a lazy sequence of :class:`MatchItem` (``len``, indexing, slicing, iteration).
+
+    Parts of it are as lazy, and have its name and metrics: ``items[10:20]``, ``items[[3, 1]]``,
+    ``items.sample(n, seed=0)``, ``first, rest = items.split(n, seed=0)``. Items that lack a text are left out, and the
+    report counts them.
 
     Args:
         name: one of :func:`dataset_names`.
@@ -80,6 +85,7 @@ def load_dataset(
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
+        known = ", ".join(one for one in signature(loader).parameters if one != "root")
         raise DatasetError(
-            f"{name}: {str(error).partition('() ')[2] or error}; help(discffusion.data.{name}.load)"
+            f"{name}: {str(error).partition('() ')[2] or error}; its options are {known}"
         ) from None

@@ -61,7 +61,7 @@ def load_order(
     if not path.is_file():
         raise DatasetError(
             f"aro: there is no file of shuffles {path}; {subset} needs one, a line of image, caption and four "
-            "shuffles for every caption (see help(discffusion.data.aro_order.load_order))"
+            'shuffles for every caption: {"image": …, "caption": …, "shuffles": [four texts]}; shuffles= names it'
         )
     store = ImageStore(images, ("", "images"))
     left = LeftOut("aro", base)

@@ -122,9 +122,10 @@ class Files:
     def remarks(self) -> list[str]:
         told = [note for items in self._opened.values() for note in items.about.get("notes") or ()]
         missing = [
-            f"{self.name}: {items.expected - len(items)} of {items.expected} items lack their images and were left out"
+            f"{self.name}: {items.expected - len(items)} of {items.expected} items lack "
+            f"{'images or texts' if any('lack a text' in note for note in told) else 'their images'} and were left out"
             for items in self._opened.values()
-            if items.expected != len(items)
+            if items.missing
         ]
         return [*(f"{self.name}: {note}" for note in dict.fromkeys(told)), *dict.fromkeys(missing)]
 
