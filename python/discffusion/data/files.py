@@ -138,8 +138,8 @@ def read_csv(
     try:
         for cells in reader:
             line = reader.line_num + before
-            if not cells:
-                continue
+            if not any(map(str.strip, cells)):
+                continue  # spreadsheets leave rows of delimiters alone, and columns without a name
             if header is None:
                 header = [cell.strip() for cell in cells]
                 other = likely_delimiter(delimiter.join(cells), columns, delimiter)
@@ -223,7 +223,7 @@ def item(
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Iterable[str], hint: str = "") -> None:
-    twice = {column for column in header if list(header).count(column) > 1}
+    twice = {column for column in header if column and list(header).count(column) > 1}
     if twice:
         raise DatasetError(f"{path} has the column {sorted(twice)[0]!r} twice")
     absent = [column for column in columns if column not in header]

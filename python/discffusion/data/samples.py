@@ -95,6 +95,13 @@ def _of_group(
         for name, of in names.items()
         if not plain or name[0].isdigit() or (text in of and any(kind in of for kind in images))
     }
+    whole = [name for name, of in own.items() if text in of and any(kind in of for kind in images)]
+    # a mask beside 22.05.png is 22.05.seg.png
+    own = {
+        name: of
+        for name, of in own.items()
+        if name in whole or not any(name.startswith(f"{other}.") for other in whole)
+    }
     taken = {extension for of in own.values() for extension in of.values()}
     rest = {extension: member for extension, member in group.items() if extension not in taken}
     if plain:

@@ -92,6 +92,20 @@ def test_a_mask_beside_an_image_is_none_of_its_own(tmp_path: Path) -> None:
     assert items.about["notes"] == []
 
 
+def test_a_mask_beside_a_name_with_a_point(tmp_path: Path) -> None:
+    files = {
+        "22.05.png": picture(1),
+        "22.05.txt": b"a dog",
+        "22.05.seg.png": picture(2),
+        "22.05.1.json": b"{}",
+    }
+    path = shard(tmp_path / "0.tar", files)
+    items = load_dataset("webdataset", path)
+    assert keyed(items) == {"22.05": "a dog"} and items[0].images == [picture(1)]
+    assert items.about["notes"] == []
+    assert score_shards(path, tmp_path / "out", ByDigest()).rows == 1
+
+
 def test_a_pair_behind_a_point_is_a_sample(tmp_path: Path) -> None:
     files = {"a.png": picture(1), "a.txt": b"a", "a.crop.png": picture(2), "a.crop.txt": b"part"}
     path = shard(tmp_path / "0.tar", files)

@@ -199,6 +199,15 @@ def test_a_line_that_names_the_delimiter(root: Path) -> None:
         load_dataset("table", path, **NO)
 
 
+def test_empty_rows_and_columns_of_a_spreadsheet(root: Path) -> None:
+    path = as_csv(root / "t.csv", ROWS)
+    text = path.read_text("utf-8-sig").replace("\n\n", "\n")
+    lines = [f"{line},," for line in text.splitlines()]
+    path.write_text("\n".join([*lines[:2], ",,,,,", *lines[2:], ",,,,,", " , ,,,,"]) + "\n", "utf-8")
+    same(load_dataset("table", path, **NO))
+    assert load_dataset("table", path, **NO).expected == 3
+
+
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [
