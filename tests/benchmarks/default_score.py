@@ -33,7 +33,7 @@ KINDS = (
     "two wrong",
     "other picture's",
 )
-GRID = tuple(round(0.95 - 0.04 * i, 2) for i in range(23))
+GRID = tuple(round(0.95 - 0.08 * i, 2) for i in range(12))
 PARTS: dict[str, dict[str, Any]] = {
     "attention": {"config": "attention"},
     "release": {"config": "release", "method": "attention"},
@@ -120,10 +120,9 @@ def chosen(levels: list[int], steps: int) -> list[int]:
 def candidates(parts: dict[str, dict[str, NDArray[np.float64]]]) -> list[dict[str, Any]]:
     """A row for every score, range of the grid and number of steps."""
     rows = []
-    ends = range(0, len(GRID), 3)
-    for first, last in itertools.combinations([*ends, len(GRID) - 1], 2):
+    for first, last in itertools.combinations(range(len(GRID)), 2):
         levels = list(range(first, last + 1))
-        for steps in (4, 10):
+        for steps in (4, 8):
             if steps > len(levels):
                 continue
             at = chosen(levels, steps)

@@ -58,7 +58,7 @@ def measure(scorer: Scorer, n: int, split: str) -> dict[str, float]:
 def run(name: str, items: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One training and what it came to, a row for each way to weigh heads."""
     trainer = Trainer(
-        pretrained(seed) if name.endswith("pre-trained") else Scorer(), seed=seed, **VARIANTS[name]
+        pretrained(seed) if name.endswith("pre-trained") else Scorer(config="attention"), seed=seed, **VARIANTS[name]
     )
     train = load_dataset("shapes", split="train", n=items, seed=1000 + seed)
     start = time.perf_counter()
@@ -84,7 +84,7 @@ def pretrained(seed: int) -> Scorer:
         for item in load_dataset("shapes", split="train", n=500, seed=5000 + seed)
         for i in range(len(item.images))
     ]
-    trainer = Trainer(Scorer(), seed=seed, in_batch=True)
+    trainer = Trainer(Scorer(config="attention"), seed=seed, in_batch=True)
     trainer.fit(captioned, epochs=2, batch_size=8)
     return trainer.scorer
 
@@ -102,7 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Equally long trainings in steps would be too short for few items and too long for many.
     arguments.epochs = {items: max(8, min(30, 2160 // items)) for items in arguments.items}
-    before = measure(Scorer(), arguments.n, arguments.split)
+    before = measure(Scorer(config="attention"), arguments.n, arguments.split)
     print(
         json.dumps({"variant": "zero-shot", **before}) if arguments.json else f"zero-shot: {before}",
         flush=True,

@@ -26,7 +26,7 @@ from discffusion.explaining.place import on_grid, on_image
 from discffusion.explaining.words import find, tokens_of, words_of
 
 KINDS = ("probs", "logits", "cosine")
-#: every other one of those the default score reads, and some beyond
+#: every other one of those the preset attention reads, and some beyond
 SCORED = (0.65, 0.57, 0.49, 0.41, 0.33)
 LEVELS = (0.81, *SCORED, 0.13)
 RANGES = {
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="scenes; 200 of test, 100 of eval")
     parser.add_argument("--threshold", type=float, choices=THRESHOLDS, default=0.5)
     arguments = parser.parse_args()
-    scorer = Scorer(device="cpu")
+    scorer = Scorer(device="cpu", config="attention")
     if arguments.select:
         select(scorer, list(cases("eval", arguments.n or 100)))
     else:
