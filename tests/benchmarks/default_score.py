@@ -69,9 +69,9 @@ def pictures(split: str, seed: int, n: int) -> tuple[list[Any], list[list[str]]]
     return [item.images[0] for item in items], texts
 
 
-def measured(scorer: Scorer, split: str, seed: int, n: int) -> dict[str, NDArray[np.float64]]:
-    """Scores at every step: of kinds ``[n, 1 + kinds, steps]``, of pairs ``[subsets × n, 2, 2, steps]``."""
-    images, texts = pictures(split, seed, n)
+def measured(scorer: Scorer, split: str, seed: int, n: int, shown: int) -> dict[str, NDArray[np.float64]]:
+    """Scores at every step: of kinds ``[shown, 1 + kinds, steps]``, of pairs ``[subsets × n, 2, 2, steps]``."""
+    images, texts = pictures(split, seed, shown)
     flat = [text for row in texts for text in row]
     width = len(texts[0])
     pairs = [(i, i * width + j) for i in range(len(images)) for j in range(width)]
@@ -84,7 +84,7 @@ def measured(scorer: Scorer, split: str, seed: int, n: int) -> dict[str, NDArray
         pairs = [(2 * k + i, 2 * k + j) for k in range(n) for i in (0, 1) for j in (0, 1)]
         scores = scorer.score_pairs(images, flat, pairs, per_step=True)
         found.append(scores.reshape(n, 2, 2, -1))
-    return {"kinds": kinds.reshape(n, width, -1), "pairs": np.concatenate(found)}
+    return {"kinds": kinds.reshape(shown, width, -1), "pairs": np.concatenate(found)}
 
 
 def kinds_won(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -156,7 +156,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-n", type=int, default=60, help="pictures, and items a subset")
+    parser.add_argument("-n", type=int, default=60, help="items a subset")
+    parser.add_argument("--pictures", type=int, default=60)
     parser.add_argument("--split", default="eval")
     parser.add_argument("--seed", type=int, default=4242)
     parser.add_argument("--top", type=int, default=20, help="rows shown, the best first")
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="all rows as JSON")
     arguments = parser.parse_args()
     scorer = Scorer()
-    where = (arguments.split, arguments.seed, arguments.n)
+    where = (arguments.split, arguments.seed, arguments.n, arguments.pictures)
     if arguments.only is not None:
         rows = []
         for text in arguments.only or ["{}"]:

@@ -58,7 +58,9 @@ def measure(scorer: Scorer, n: int, split: str) -> dict[str, float]:
 def run(name: str, items: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One training and what it came to, a row for each way to weigh heads."""
     trainer = Trainer(
-        pretrained(seed) if name.endswith("pre-trained") else Scorer(config="attention"), seed=seed, **VARIANTS[name]
+        pretrained(seed) if name.endswith("pre-trained") else Scorer(config="attention"),
+        seed=seed,
+        **VARIANTS[name],
     )
     train = load_dataset("shapes", split="train", n=items, seed=1000 + seed)
     start = time.perf_counter()
