@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from discffusion.errors import CheckpointError
+from discffusion.pipelines import check_pipeline
 
 __all__ = ["ALIASES", "POCKET", "resolve"]
 
@@ -72,7 +73,8 @@ def resolve(
         token: for gated repositories, as huggingface_hub takes it.
 
     Raises:
-        CheckpointError: there is no such model, or it cannot be fetched.
+        CheckpointError: there is no such model, it cannot be fetched, or it is of a pipeline that is not supported,
+            which its configurations say before any weights are fetched or read.
     """
     if id_or_path is None or id_or_path == POCKET:
         return Path(__file__).parent / "pocket" / "model", POCKET
@@ -83,6 +85,7 @@ def resolve(
         raise CheckpointError(f"a model is a folder or a hub id, not {name!r}")
     folder = Path(name).expanduser()
     if folder.is_dir():
+        check_pipeline(folder, name)
         return folder, name
     if folder.is_file():
         raise CheckpointError(
@@ -117,6 +120,7 @@ def _from_hub(name: str, variant: str | None, offline: bool, options: dict[str, 
             folder = _cached(candidate, variant, options)
             if folder is None:
                 continue
+            check_pipeline(folder, candidate)
             missing = missing_files(folder, variant)
             if not missing:
                 return folder, candidate
@@ -144,20 +148,22 @@ def _cached(name: str, variant: str | None, options: dict[str, Any]) -> Path | N
 
 
 def _download(name: str, asked: str, variant: str | None, options: dict[str, Any]) -> tuple[Path, str]:
-    folder = _fetch(name, asked, variant, options)
+    # what the model is, before gigabytes are fetched
+    check_pipeline(_fetch(name, asked, _CONFIGS, options), name)
+    folder = _fetch(name, asked, wanted_files(variant), options)
     if missing_files(folder, variant):  # a part that has the weights in one form only: the other serves
-        folder = _fetch(name, asked, _other(variant), options)
+        folder = _fetch(name, asked, wanted_files(_other(variant)), options)
     missing = missing_files(folder, variant)
     if missing:
         raise CheckpointError(f"{name!r} lacks {', '.join(missing)}{_mirrors(asked)}")
     return folder, name
 
 
-def _fetch(name: str, asked: str, variant: str | None, options: dict[str, Any]) -> Path:
+def _fetch(name: str, asked: str, patterns: list[str], options: dict[str, Any]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted_files(variant), **options))
+        return Path(snapshot_download(name, allow_patterns=patterns, **options))
     except errors.GatedRepoError as error:
         raise CheckpointError(
             f"{name!r} is gated: accept its licence on its page and log in (`hf auth login`) or pass token="

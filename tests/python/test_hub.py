@@ -88,8 +88,9 @@ def test_only_what_is_needed_is_fetched(tiny: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     found = hub.resolve("owner/model", cache_dir=tmp_path, variant="fp16", token="secret")
     assert found == (tiny, "owner/model")
-    cached, fetched, *_ = calls
+    cached, about, fetched, *_ = calls
     assert cached["local_files_only"]
+    assert not any("safetensors" in pattern for pattern in about["allow_patterns"])
     assert fetched["token"] == "secret"
     patterns = fetched["allow_patterns"]
     assert "unet/diffusion_pytorch_model.fp16.safetensors" in patterns

@@ -1,0 +1,103 @@
+"""Which diffusers pipelines can be scored with, by what ``model_index.json`` and the UNet's configuration say.
+
+A repository's name says nothing: what counts is the class of the pipeline and the classes of its parts. Parts that a
+score does not use (a scheduler, a safety checker, a ControlNet) may be of any class.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from discffusion.errors import CheckpointError
+
+__all__ = ["SUPPORTED", "check_pipeline"]
+
+SUPPORTED = (
+    "Supported are Stable Diffusion 1.x and 2.x and latent consistency models made of them: pipelines of one "
+    "UNet2DConditionModel, one CLIPTextModel and one AutoencoderKL"
+)
+
+#: part of a pipeline -> the classes that are read
+_PARTS = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+}
+#: parts that take part in what a model of another kind predicts
+_FOREIGN = re.compile(
+    r"transformer(_\d+)?|text_encoder_\d+|prior(_\w+)?|decoder(_\w+)?|movq|vqgan|vqvae|motion_adapter|image_normalizer"
+)
+#: pipelines whose parts have the classes above, and are used otherwise
+_FAMILY = re.compile(r"(StableDiffusion(?!XL|3)|LatentConsistencyModel)\w*")
+
+
+def check_pipeline(folder: Path, name: str) -> None:
+    """Refuses a folder, or the configurations of one, that holds a model of another kind.
+
+    A folder without ``model_index.json`` passes, and so does one that is damaged: whoever reads it says so.
+
+    Args:
+        folder: in the diffusers layout; weights need not be there yet.
+        name: of the model, for the message.
+
+    Raises:
+        CheckpointError: naming the pipeline's class, what is not supported, and what is.
+    """
+    index = _json(folder / "model_index.json")
+    if index is None:
+        return
+    kind = index.get("_class_name")
+    reason = _reason(kind, _classes(index)) or _channels(folder)
+    if reason:
+        called = f"a {kind}" if isinstance(kind, str) and kind else "a pipeline of an unnamed class"
+        raise CheckpointError(f"{name!r} is {called}, which is not supported: {reason}. {SUPPORTED}")
+
+
+def _reason(kind: Any, parts: dict[str, str]) -> str | None:
+    foreign = sorted(part for part in parts if _FOREIGN.fullmatch(part))
+    if foreign:
+        return f"it has {' and '.join(f'{part} ({parts[part]})' for part in foreign)}"
+    if parts.keys().isdisjoint(_PARTS):  # the index says its class alone
+        known = not isinstance(kind, str) or not kind or _FAMILY.fullmatch(kind)
+        return None if known else "it is of another family"
+    for part, classes in _PARTS.items():
+        if part not in parts:
+            return f"it has no {part} ({classes[0]})"
+        if parts[part] not in classes:
+            return f"its {part} is {parts[part]}, not {classes[0]}"
+    return None
+
+
+def _channels(folder: Path) -> str | None:
+    """What speaks against the UNet: one that takes more than a latent (a mask, a depth map, another picture)."""
+    unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
+    if unet is None or vae is None:
+        return None
+    taken, given = unet.get("in_channels"), vae.get("latent_channels", 4)
+    if isinstance(taken, int) and isinstance(given, int) and taken != given:
+        return (
+            f"its UNet takes {taken} channels (in_channels) and its VAE gives {given} (latent_channels), as in models "
+            "for inpainting, depth, upscaling or editing"
+        )
+    return None
+
+
+def _classes(index: dict[str, Any]) -> dict[str, str]:
+    """Part by part its class; ``[library, class]`` in the file, nulls for a part that is left out."""
+    return {
+        part: value[1]
+        for part, value in index.items()
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[1], str)
+    }
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
