@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError, DeviceError
+from discffusion.images import warn_of_gradient
 
 __all__ = ["checked_floats", "checked_noise", "checked_texts", "torch_name"]
 
@@ -35,7 +36,9 @@ def checked_noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | No
 
 def checked_floats(given: Any, name: str, axes: tuple[str, ...]) -> NDArray[np.float32]:
     if hasattr(given, "detach"):  # a torch tensor
-        given = given.detach().cpu().numpy()
+        warn_of_gradient(given, name)
+        given = given.detach().cpu()
+        given = (given.float() if given.is_floating_point() else given).numpy()  # numpy has no bfloat16
     array = np.asarray(given)
     if not np.issubdtype(array.dtype, np.floating):
         raise ConfigError(f"{name} has the dtype {array.dtype}; expected float32")

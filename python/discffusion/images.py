@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion._warning import warn
 from discffusion.errors import ImageError
 
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["ImageLike", "Prepared", "is_single", "prepare", "prepare_many"]
+__all__ = ["ImageLike", "Prepared", "is_single", "prepare", "prepare_many", "warn_of_gradient"]
 
 
 class _File(Protocol):
@@ -165,7 +166,17 @@ def _is_pil(value: Any) -> bool:
     return module is not None and isinstance(value, module.Image)
 
 
+def warn_of_gradient(tensor: Any, what: str) -> None:
+    """Says that nothing of what is computed from a tensor has a gradient, where its owner may count on one."""
+    if tensor.requires_grad:
+        warn(
+            f"{what} is a tensor that requires a gradient, and none comes back from here: it is detached, the result "
+            "is a number without a graph. Pass tensor.detach() if that is what you want"
+        )
+
+
 def _from_tensor(tensor: Any) -> NDArray[np.uint8]:
+    warn_of_gradient(tensor, "an image")
     values = tensor.detach().cpu()
     if values.is_floating_point():
         values = values.float()  # numpy has no bfloat16
