@@ -16,7 +16,7 @@ from discffusion import _native
 from discffusion._arguments import checked_noise, checked_texts
 from discffusion._progress import Progress, reporting
 from discffusion.errors import ConfigError, InstallationError
-from discffusion.explaining.place import on_grid, on_image, seen_part
+from discffusion.explaining.place import filled, on_grid, on_image, seen_part
 from discffusion.explaining.words import Token, Word, find, tokens_of, words_of
 from discffusion.images import is_single, prepare
 from discffusion.observation import Tokens
@@ -59,7 +59,7 @@ class Explanation:
 
     **Maps.** ``maps`` are attention maps averaged over heads, layers shown and timesteps, and are of the kind and the
     layers that ``explain`` was asked for, which need not be those that are scored. Outside of what the model saw of the
-    image (``resize="crop"``) they are NaN.
+    image (``resize="crop"``) they are NaN; those of :meth:`map_of` are masked there, or filled.
 
     Attributes:
         image: uint8 ``[H, W, 3]``, at most 1024 pixels a side: larger ones are shown smaller.
@@ -153,8 +153,12 @@ class Explanation:
         head: int | None = None,
         timestep: int | None = None,
         normalise: Normalise | None = None,
+        fill: float | None = None,
     ) -> NDArray[np.float32]:
         """The map of a word on the image, float32 ``[H, W]``: the mean over its tokens.
+
+        Where the model saw a part of the image alone (``resize="crop"``), the rest is masked: the result is then a
+        ``numpy.ma.MaskedArray``, whose ``argmax``, ``mean`` and the like are those of the part that was seen.
 
         Args:
             word: a word of the prompt or several in a row (``"red circle"``), its index in ``words``, or ``"<begin>"``,
@@ -165,6 +169,7 @@ class Explanation:
             timestep: one timestep, not their mean.
             normalise: None for raw values; ``"unit"`` from 0 at the lowest to 1 at the highest; ``"contrast"`` the
                 same of what the map has above the mean of the prompt's own tokens.
+            fill: what stands where the model saw nothing, in a plain array; None masks it.
 
         Raises:
             ConfigError: there is no such word, layer, head or timestep.
@@ -178,12 +183,12 @@ class Explanation:
         elif normalise not in (None, "unit"):
             raise ConfigError(f"normalise is {normalise!r}; expected None, 'unit' or 'contrast'")
         placed = on_image(found, self._size, self.view)
-        return placed if normalise is None else _unit(placed)
+        return filled(placed if normalise is None else _unit(placed), fill)
 
     def peak(self, word: str | int | Word, nth: int | None = None, **options: Any) -> tuple[int, int]:
         """Row and column of the highest point of :meth:`map_of`, in pixels of ``image``."""
-        found = self.map_of(word, nth, **options)
-        row, column = np.unravel_index(np.nanargmax(found), found.shape)
+        found = self.map_of(word, nth, **{**options, "fill": -np.inf})
+        row, column = np.unravel_index(np.argmax(found), found.shape)
         return int(row), int(column)
 
     def seen(self) -> tuple[slice, slice]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError, InstallationError
-from discffusion.explaining.place import on_image
+from discffusion.explaining.place import filled, on_image
 
 if TYPE_CHECKING:
     from discffusion.explanation import Explanation
@@ -51,7 +51,7 @@ class Difference:
         a, b: the explanations.
         words: word by word; the differences of all, with that of the denoising term, add up to that of the scores.
         place: where on the image a's score gets more than b's, float32 ``[H, W]``, by place of the finest layer; None
-            for two images, or without attention in the score.
+            for two images, or without attention in the score. What the model did not see of the image is masked.
     """
 
     a: Explanation
@@ -137,7 +137,7 @@ def difference(a: Explanation, b: Explanation) -> Difference:
     place = None
     if same_image and a.places is not None and b.places is not None:
         grid = (a.places.sum(axis=0) - b.places.sum(axis=0)).astype(np.float32)
-        place = on_image(grid, a.image.shape[:2], a.view)
+        place = filled(on_image(grid, a.image.shape[:2], a.view), None)
     return Difference(a, b, _paired(a, b), place)
 
 

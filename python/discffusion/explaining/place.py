@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["on_grid", "on_image", "seen_part"]
+__all__ = ["filled", "on_grid", "on_image", "seen_part"]
 
 
 def on_grid(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -39,6 +39,17 @@ def seen_part(view: tuple[float, float, float, float], size: tuple[int, int]) ->
     ]
     rows, columns = (slice(int(of[0]), int(of[-1]) + 1) if of.size else slice(0, 0) for of in inside)
     return rows, columns
+
+
+def filled(maps: NDArray[np.float32], fill: float | None) -> NDArray[np.float32]:
+    """Maps with `fill`, or for None with numpy's mask, in place of NaN; as they are where there is none."""
+    unseen = np.isnan(maps)
+    if not unseen.any():
+        return maps
+    if fill is None:
+        return np.ma.MaskedArray(maps, unseen)
+    found: NDArray[np.float32] = np.where(unseen, np.float32(fill), maps)
+    return found
 
 
 def _resized(

@@ -27,7 +27,11 @@ def differing(difference: Difference) -> Any:
     else:
         axis = pictures.subplots()
         drawn = overlay(
-            axis, difference.a.image, difference.place, "where a adds more (+) or less (−)", signed=True
+            axis,
+            difference.a.image,
+            np.ma.filled(difference.place, np.nan),
+            "where a adds more (+) or less (−)",
+            signed=True,
         )
         pictures.colorbar(drawn, ax=axis, shrink=0.8).ax.tick_params(labelsize=7)
     axes = bars.subplots()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def overlay(
     explanation: Explanation, word: Any, nth: int | None, normalise: Normalise | None, **where: Any
 ) -> Any:
     """The image with the map of a word over it, and a colour bar."""
-    values = explanation.map_of(word, nth, normalise=normalise, **where)
+    values = explanation.map_of(word, nth, normalise=normalise, **{**where, "fill": math.nan})
     name, _ = explanation._find(word, nth)
     figure = new_figure((5.0, 4.2))
     axes = figure.subplots()
@@ -85,7 +86,7 @@ def _word_grid(
     axes = grid.ravel()
     draw_over(axes[0], explanation.image, None, "image")
     drawn = None
-    maps = [explanation.map_of(place, normalise=normalise) for place in known]
+    maps = [explanation.map_of(place, normalise=normalise, fill=math.nan) for place in known]
     limits = None
     if maps and normalise is None:
         limits = (min(float(np.nanmin(of)) for of in maps), max(float(np.nanmax(of)) for of in maps))

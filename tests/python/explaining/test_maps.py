@@ -120,6 +120,27 @@ def test_a_cropped_image_is_seen_in_part(scorer: Scorer, picture: np.ndarray) ->
     np.testing.assert_allclose(cropped.maps[:, :, 8:32], alone.maps, atol=0.05)
 
 
+def test_a_map_in_part_is_of_use(scorer: Scorer, picture: np.ndarray) -> None:
+    """Places and means are those of the part that was seen, whatever the values are."""
+    cropped = scorer.with_config(resize="crop").explain(picture, TEXT, map="logits")
+    for how in ({}, {"normalise": "unit"}, {"normalise": "contrast"}):
+        found = cropped.map_of("dog", **how)  # type: ignore[arg-type]
+        plain = cropped.map_of("dog", fill=np.nan, **how)  # type: ignore[arg-type]
+        seen = plain[:, 8:32]
+        assert np.isfinite(seen).all() and np.isnan(plain[:, :8]).all() and np.isnan(plain[:, 32:]).all()
+        row, column = np.unravel_index(np.argmax(found), found.shape)
+        assert (row, column - 8) == np.unravel_index(seen.argmax(), seen.shape)
+        assert (row, column) == cropped.peak("dog", **how)  # type: ignore[arg-type]
+        assert np.mean(found) == pytest.approx(seen.mean(), rel=1e-5)
+        assert (found.min(), found.max()) == (seen.min(), seen.max())
+        filled = cropped.map_of("dog", fill=0, **how)  # type: ignore[arg-type]
+        assert not isinstance(filled, np.ma.MaskedArray) and filled.dtype == np.float32
+        assert not filled[:, :8].any() and not filled[:, 32:].any()
+        np.testing.assert_array_equal(filled[:, 8:32], seen)
+    whole = scorer.explain(picture, TEXT).map_of("dog")
+    assert not isinstance(whole, np.ma.MaskedArray)
+
+
 def test_by_way_of_a_smaller_size(scorer: Scorer, picture: np.ndarray) -> None:
     tall = np.ascontiguousarray(picture.transpose(1, 0, 2))
     assert scorer.with_config(via=16).explain(tall, TEXT).view == (0, 0, 24, 40)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +48,7 @@ def points(scorer: Any, item: Any) -> list[Record]:
         names = [name for name, *_ in boxes]
         for place, (name, x, y, width, height) in enumerate(boxes):
             nth = names[:place].count(name) if names.count(name) > 1 else None
-            row, column = explained.peak(name, nth, normalise=DEFAULT_NORMALISE)
+            row, column = explained.peak(name, nth, normalise=DEFAULT_NORMALISE, fill=math.nan)
             hit = x <= column + 0.5 <= x + width and y <= row + 0.5 <= y + height
             scores = np.array([[1.0, 0.0] if hit else [0.0, 1.0]])
             images = (item.meta["images"][index],)
@@ -124,7 +126,7 @@ def draw(figure: Any, examples: list[tuple[str, tuple[Explanation, float]]]) -> 
         # little words aside
         long = [place for place, word in enumerate(explained.words) if word.tokens and len(word.text) > 2]
         for axis, place in zip(axes[1:], long, strict=False):
-            values = explained.map_of(place, normalise=DEFAULT_NORMALISE)
+            values = explained.map_of(place, normalise=DEFAULT_NORMALISE, fill=math.nan)
             overlay(axis, explained.image, values, explained.words[place].text)
         for axis in axes:
             axis.set_axis_off()
