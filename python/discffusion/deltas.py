@@ -220,6 +220,12 @@ class Deltas:
             found.update(array.tobytes())
         return found.hexdigest()[:32]
 
+    def __copy__(self) -> Deltas:
+        return self  # it does not change
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Deltas:
+        return self
+
     def __repr__(self) -> str:
         kind = (
             f"rank {self.rank}"

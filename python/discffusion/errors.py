@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "CopyError",
     "DatasetError",
     "DeltasError",
     "DeviceError",
@@ -26,6 +27,10 @@ class DiscffusionError(Exception):
 
 class ConfigError(DiscffusionError, ValueError):
     """An option, a text or an argument is unknown or out of range."""
+
+
+class CopyError(DiscffusionError, TypeError):
+    """An object cannot be pickled or copied; the message says what can."""
 
 
 class ImageError(DiscffusionError, ValueError):

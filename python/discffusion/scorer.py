@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion import _copying as copying
 from discffusion import _memory, _native, generation, hub
 from discffusion._arguments import checked_noise, checked_texts, torch_name
+from discffusion._foreign import Foreign
 from discffusion._progress import Progress, reporting
 from discffusion.config import ScoreConfig
 from discffusion.errors import ConfigError, DiscffusionError
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from discffusion import _core
+    from discffusion import _core as compiled
     from discffusion.deltas import Deltas
     from discffusion.explanation import Explanation
     from discffusion.staged import Staged
@@ -85,8 +88,19 @@ class Scorer:
         )
         where, kind = torch_name(device, "device"), torch_name(dtype, "dtype").removeprefix("torch.")
         _native.load_cuda(where)
-        self._core: _core.Scorer | None = core.Scorer.load(str(folder), variant, where, kind)
-        self._deltas: Deltas | None = None
+        self._state = copying.State(core.Scorer.load(str(folder), variant, where, kind))
+        # what a pickle of this scorer opens the model by; every argument but config, device and dtype
+        self._source = copying.source(
+            folder,
+            self._model_id,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        copying.refuse_parts(core)
+        self._warned = Foreign() if folder == hub.resolve()[0] else None
 
     @classmethod
     def from_pretrained(
@@ -275,8 +289,10 @@ class Scorer:
         (text,) = checked_texts(text)
         if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer):
             raise ConfigError(f"timestep is {timestep!r}; expected a whole number")
+        prepared = prepare(image)
+        self._notice([prepared], [text])
         seen = self._model.observe(
-            prepare(image),
+            prepared,
             text,
             int(timestep),
             self._sites(sites),
@@ -320,6 +336,9 @@ class Scorer:
         """
         from discffusion.explanation import explain
 
+        if is_single(image) and isinstance(text, str):
+            image = prepare(image)
+            self._notice([image], [text])
         return explain(self, image, text, map, sites, noise, progress)
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
@@ -438,6 +457,7 @@ class Scorer:
             "batch_size": batch_size,
             "truncate": self._config.truncate,
         }
+        self._notice([], checked_texts(prompt))
         made = generation.generate(
             self._model, prompt, negative_prompt, seed, options, latents, noise, progress
         )
@@ -455,7 +475,9 @@ class Scorer:
         if not is_single(image) or len(texts) != 1:
             raise ConfigError("head_weights takes one image and one text")
         given = checked_noise(noise, ("steps", "C", "h", "w"))
-        return self._model.head_weights(prepare(image), texts[0], self._json, given)
+        prepared = prepare(image)
+        self._notice([prepared], texts)
+        return self._model.head_weights(prepared, texts[0], self._json, given)
 
     def load_deltas(
         self, path: str | os.PathLike[str] | Deltas, *, strict: bool = True, merge: bool | None = None
@@ -478,7 +500,7 @@ class Scorer:
     @property
     def deltas(self) -> Deltas | None:
         """The deltas that scores are computed with, if any."""
-        return self._deltas
+        return self._state.deltas
 
     def unload_deltas(self) -> None:
         """Scores with the weights alone from now on, as before any deltas were loaded."""
@@ -499,8 +521,8 @@ class Scorer:
         self, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any
     ) -> Scorer:
         """A scorer with another configuration and the same weights; cheap. Fields not named stay as they are."""
-        other = object.__new__(type(self))
-        other._core, other._model_id, other._deltas = self._model, self._model_id, self._deltas
+        _ = self._model  # of a closed scorer there is none
+        other = copy.copy(self)
         other._config = ScoreConfig.make(self._config if config is None else config, **fields)
         return other
 
@@ -538,7 +560,7 @@ class Scorer:
         return {
             "model": self.model_id,
             "fingerprint": self._info["fingerprint"],
-            "deltas": None if self._deltas is None else self._deltas.digest(),
+            "deltas": None if self.deltas is None else self.deltas.digest(),
             "config": self._config.to_dict(),
             "timesteps": self._model.timesteps(self._json),
             "dtype": self.dtype,
@@ -555,7 +577,31 @@ class Scorer:
     def close(self) -> None:
         """Lets go of the weights. Scorers that share them keep them; further calls of this one are errors."""
         self.__dict__.pop("_info", None)
-        self._core = self._deltas = None
+        copying.forget(self)
+        self._state = copying.State()
+
+    def __copy__(self) -> Scorer:
+        """Another scorer with the same configuration, deltas and weights, which are shared; cheap."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Scorer:
+        """The same as a copy: weights and deltas do not change, so nothing is gained by a second set of them."""
+        other = copy.copy(self)
+        memo[id(self)] = other
+        for name in self.__dict__.keys() - copying.OWN:
+            other.__dict__[name] = copy.deepcopy(self.__dict__[name], memo)
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle holds no weights: it names the model, its device and dtype, and holds the configuration and deltas.
+
+        Who reads it opens the same folder, or the same commit of the hub's repository, and gets a CheckpointError if
+        another model lies there. One process opens the model once for all pickles of it that follow each other. A
+        token is not in it.
+        """
+        return copying.reduce(self)
 
     def __enter__(self) -> Scorer:
         return self
@@ -566,10 +612,11 @@ class Scorer:
         self.close()
 
     def __repr__(self) -> str:
-        if self._core is None:
+        core, given, _ = self._state
+        if core is None:
             return f"Scorer({self._model_id!r}, closed)"
         changed = "".join(f", {name}={value!r}" for name, value in self._config.changes().items())
-        deltas = "" if self._deltas is None else f", deltas={self._deltas!r}"
+        deltas = "" if given is None else f", deltas={given!r}"
         return f"Scorer({self._model_id!r}, device={self.device!r}, dtype={self.dtype!r}{changed}{deltas})"
 
     def _repr_html_(self) -> str:
@@ -578,22 +625,33 @@ class Scorer:
         return f"<code>{escape(repr(self))}</code>"
 
     @property
-    def _model(self) -> _core.Scorer:
-        if self._core is None:
+    def _core(self) -> compiled.Scorer | None:
+        return self._state.core
+
+    @property
+    def _model(self) -> compiled.Scorer:
+        core = self._core
+        if core is None:
             raise DiscffusionError(f"this Scorer of {self._model_id!r} is closed; make a new one")
-        return self._core
+        return core
 
     def _adopt(self, deltas: Deltas | None, merge: bool | None = None) -> None:
         if merge is not None and not isinstance(merge, bool):
             raise ConfigError(f"merge is {merge!r}; expected True, False or None")
-        self._core = self._model.with_deltas(None if deltas is None else deltas._core, merge)
-        self._deltas = deltas
+        core = self._model.with_deltas(None if deltas is None else deltas._core, merge)
+        self._state = copying.State(core, deltas, merge)
 
     def _prepare(
         self, images: list[Any], texts: list[str], noise: NDArray[np.float32] | None
-    ) -> _core.Prepared:
+    ) -> compiled.Prepared:
         """Prepared images and distinct texts, encoded, to be scored in parts."""
+        self._notice(images, texts)
         return self._model.prepare(images, texts, self._json, noise)
+
+    def _notice(self, images: Sequence[Any], texts: Sequence[str]) -> None:
+        """Warns once if the bundled model is asked of what it does not know; images are prepared ones."""
+        if self._warned is not None:
+            self._warned.look(images, texts)
 
     @cached_property
     def _info(self) -> dict[str, Any]:
@@ -626,6 +684,7 @@ class Scorer:
         model = self._model
         given_noise = checked_noise(noise, ("steps", "C", "h", "w"))
         prepared, image_index = prepare_many(images)
+        self._notice(prepared, texts)
         distinct = list(dict.fromkeys(texts))
         place = {text: position for position, text in enumerate(distinct)}
         if not pairs:

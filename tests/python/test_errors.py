@@ -10,6 +10,7 @@ from discffusion import errors
 BUILTIN = {
     "CheckpointError": ValueError,
     "ConfigError": ValueError,
+    "CopyError": TypeError,
     "DatasetError": ValueError,
     "DeltasError": ValueError,
     "DeviceError": RuntimeError,
