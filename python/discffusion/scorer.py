@@ -358,6 +358,43 @@ class Scorer:
             raise ConfigError("encode_images was given no images")
         return self._model.encode_images(unique, self._json)[index]
 
+    def embed_images(self, images: Any) -> NDArray[np.float32]:
+        """Images as vectors of length 1, float32 ``[n, D]``, to be compared with those of texts (appendix E).
+
+        ``scorer.embed_images(images) @ scorer.embed_texts(texts).T`` are the cosines ``[n_images, n_texts]``. Each
+        image and each text is read once, however many are compared; the cosine tells less than :meth:`score`.
+
+        An image's vector is its latent ``z``: ``D = C·h·w``, 16,384 for Stable Diffusion at 512 pixels. A text's is the
+        mean latent that the network expects of noise alone, given the text; deltas change it.
+        Only vectors of one model, with the same ``resolution``, ``via`` and ``resize``, compare.
+
+        Raises:
+            ImageError: an image cannot be read.
+            ConfigError: there are no images.
+        """
+        unique, index = prepare_many([images] if is_single(images) else images)
+        if not unique:
+            raise ConfigError("embed_images was given no images")
+        self._notice(unique, [])
+        return self._model.embed_images(unique, self._json)[index]
+
+    def embed_texts(self, texts: str | Iterable[str], *, progress: Progress = None) -> NDArray[np.float32]:
+        """Texts as vectors of length 1, float32 ``[n, D]``; see :meth:`embed_images`.
+
+        Each takes eight evaluations of the network, with noise by the configuration's ``seed``.
+
+        Raises:
+            ConfigError: there are no texts, or one is not a string.
+        """
+        found = checked_texts(texts)
+        if not found:
+            raise ConfigError("embed_texts was given no texts")
+        self._notice([], found)
+        place = {text: position for position, text in enumerate(dict.fromkeys(found))}
+        with reporting(progress) as report:
+            vectors = self._model.embed_texts(list(place), self._json, report)
+        return vectors[[place[text] for text in found]]
+
     def decode_latents(self, latents: Any) -> list[Image]:
         """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as pictures."""
         return generation.decode(self._model, latents)

@@ -150,6 +150,39 @@ impl Scorer {
         Ok(vectors.into_py(py))
     }
 
+    /// Unit vectors of images, float32 [n, D].
+    fn embed_images<'py>(
+        &self,
+        py: Python<'py>,
+        images: Vec<Image>,
+        config: &str,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let vectors = enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            let images = decode_all(images)?;
+            Ok(Floats::new(&self.0.embed_images(&images, &config)?))
+        })?;
+        Ok(vectors.into_py(py))
+    }
+
+    /// Unit vectors of texts, float32 [n, D].
+    #[pyo3(signature = (texts, config, progress))]
+    fn embed_texts<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        config: &str,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        self.warn(py, &texts, config)?;
+        let vectors = enter(py, |raised| {
+            let config = ScoreConfig::from_json(config)?;
+            let told = |event| tell(event, progress.as_ref(), raised);
+            Ok(Floats::new(&self.0.embed_texts(&strs(&texts), &config, told)?))
+        })?;
+        Ok(vectors.into_py(py))
+    }
+
     /// The timesteps of a configuration.
     fn timesteps(&self, py: Python<'_>, config: &str) -> PyResult<Vec<i64>> {
         enter(py, |_| self.0.timesteps(&ScoreConfig::from_json(config)?))

@@ -1,9 +1,10 @@
 //! Stage 7: per head, layer and timestep to a score. Algorithm 2 is [`Model::score_pairs`]; [`Model::explain`] takes a
-//! score apart again.
+//! score apart again, [`Model::embed_images`] and [`Model::embed_texts`] are appendix E.
 
 mod attribution;
 mod backprop;
 mod batches;
+mod embed;
 mod explain;
 pub mod graphs;
 mod grid;

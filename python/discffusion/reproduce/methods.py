@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from discffusion.reproduce.sources import Source
     from discffusion.reproduce.trainings import Recipe
 
-__all__ = ["Line", "Method", "absent", "baseline", "classifier", "ours", "tuned"]
+__all__ = ["Line", "Method", "absent", "baseline", "classifier", "embedding", "ours", "tuned"]
 
 #: what is needed to score: the bench, the place that is measured, the seed
 Make = Callable[["Bench", str, int], Any]
@@ -79,6 +79,17 @@ def ours(
         return bench.scorer(variant, seed, deltas, **fields)
 
     return Line(label, Method(about, make, items=items, places=places), variant)
+
+
+def embedding(label: str, recipe: Recipe) -> Line:
+    """Our embeddings (appendix E) by their cosine, with deltas of a training on the data of the same place."""
+
+    def make(bench: Bench, measured: str, seed: int) -> Any:
+        from discffusion.baselines.embeddings import Embeddings
+
+        return Embeddings(bench.scorer(seed=seed, deltas=bench.trained(recipe, measured, seed).deltas))
+
+    return Line(label, Method(f"cosine of embeddings, {recipe.name}", make))
 
 
 def classifier(

@@ -1,0 +1,52 @@
+"""Retrieval by embeddings (appendix E of the paper): the cosine of an image's and a text's vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion._arguments import checked_texts
+from discffusion.images import is_single
+from discffusion.scorer import Scorer
+
+__all__ = ["Embeddings"]
+
+#: texts whose vectors are kept, 64 KB each with Stable Diffusion
+_KEPT = 4096
+
+
+class Embeddings:
+    """The vectors of :meth:`Scorer.embed_images` and :meth:`Scorer.embed_texts` as scores, for ``evaluate``.
+
+    Each text is read once: its vector is kept for later calls.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self._texts: dict[str, NDArray[np.float32]] = {}
+
+    def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
+        """Cosines, float64 ``[n_images, n_texts]``."""
+        images = [images] if is_single(images) else list(images)
+        found = checked_texts(texts)
+        if not images or not found:
+            return np.zeros((len(images), len(found)))
+        new = [text for text in dict.fromkeys(found) if text not in self._texts]
+        if len(self._texts) + len(new) > _KEPT:
+            self._texts.clear()
+            new = list(dict.fromkeys(found))
+        if new:
+            self._texts.update(zip(new, self.scorer.embed_texts(new, progress=False), strict=True))
+        read = np.stack([self._texts[text] for text in found]).astype(np.float64)
+        cosines: NDArray[np.float64] = self.scorer.embed_images(images).astype(np.float64) @ read.T
+        return cosines
+
+    def count_tokens(self, texts: Any) -> list[tuple[int, bool]]:
+        """For every text its tokens, and whether the model reads fewer; see :meth:`Scorer.count_tokens`."""
+        return self.scorer.count_tokens(texts)
+
+    def describe(self) -> dict[str, Any]:
+        """What a score depends on, as :meth:`Scorer.describe` says it."""
+        return {"method": "embeddings", **self.scorer.describe()}
