@@ -5,33 +5,36 @@ use pyo3::types::PyBytes;
 
 use super::door::enter;
 use crate::Result;
-use crate::encode::image::{Preprocess, Resize, Rgb, decode, preprocess};
+use crate::encode::image::{Preprocess, Resize, Rgb, decode_known, preprocess};
 
-/// An image as Python hands it over: an encoded file, or pixels `[H, W, 3]`.
-pub enum Image {
-    Encoded(Vec<u8>),
-    Pixels(Rgb),
-}
+/// An image that Python handed over, as an encoded file or as pixels `[H, W, 3]`.
+pub struct Image(Rgb);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Image {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        if let Ok(bytes) = object.cast::<PyBytes>() {
-            return Ok(Image::Encoded(bytes.as_bytes().to_vec()));
+        let py = object.py();
+        let Ok(bytes) = object.cast::<PyBytes>() else {
+            let pixels: PyReadonlyArray3<'py, u8> = object.extract()?;
+            return Ok(Image(to_rgb(&pixels)));
+        };
+        let data = bytes.as_bytes();
+        match enter(py, |_| decode_known(data))? {
+            Ok(rgb) => Ok(Image(rgb)),
+            Err(reason) => {
+                let pillow = py.import("discffusion._pillow")?;
+                let pixels: PyReadonlyArray3<'py, u8> = pillow.call_method1("decode", (bytes, reason))?.extract()?;
+                Ok(Image(to_rgb(&pixels)))
+            }
         }
-        let pixels: PyReadonlyArray3<'py, u8> = object.extract()?;
-        Ok(Image::Pixels(to_rgb(&pixels)))
     }
 }
 
 impl Image {
-    /// Decodes what is not decoded yet, and checks what is.
+    /// The pixels, if there are any.
     pub fn into_rgb(self) -> Result<Rgb> {
-        match self {
-            Image::Encoded(bytes) => decode(&bytes),
-            Image::Pixels(rgb) => rgb.check().map(|()| rgb),
-        }
+        self.0.check().map(|()| self.0)
     }
 }
 
@@ -53,9 +56,8 @@ fn to_array(py: Python<'_>, rgb: Rgb) -> Bound<'_, PyArray3<u8>> {
 
 /// Decodes an image file's contents to uint8 [H, W, 3].
 #[pyfunction]
-pub fn decode_image(py: Python<'_>, data: Vec<u8>) -> PyResult<Bound<'_, PyArray3<u8>>> {
-    let rgb = enter(py, |_| decode(&data))?;
-    Ok(to_array(py, rgb))
+pub fn decode_image(py: Python<'_>, data: Image) -> PyResult<Bound<'_, PyArray3<u8>>> {
+    Ok(to_array(py, data.0))
 }
 
 /// Brings uint8 [H, W, 3] to the size the model takes; `resize` is "squash" or "crop".

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// The most pixels that an image may have: Pillow's default bound for decompression bombs (a quarter of a gigabyte
 /// at three bytes a pixel, twice). Larger images are refused before anything is allocated for them.
 pub const MAX_PIXELS: u64 = 178_956_970;
+/// The formats that decoders are built in for.
+const KNOWN: [ImageFormat; 6] =
+    [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Tiff, ImageFormat::WebP];
 /// The longest side, in pixels. Only a made-up image is longer, and resampling needs memory in proportion.
 const MAX_LENGTH: u32 = 1 << 20;
 /// The memory that a decoder may take, in bytes: [`MAX_PIXELS`] at 16 bit with alpha.
@@ -29,20 +32,55 @@ const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// [`Error::Image`] if the bytes are of none of these formats, of a kind that is not supported, damaged or truncated,
 /// if the image has no pixels or more than [`MAX_PIXELS`], or if a side is longer than 1,048,576 pixels.
 pub fn decode(bytes: &[u8]) -> Result<Rgb> {
+    read(bytes).map_err(|(Failure::Unknown(error) | Failure::Bad(error))| error)
+}
+
+/// The pixels of a file as [`decode`] gives them, or why there is no decoder here for its format, or for the kind of it
+/// that the file is. Another one may know it.
+///
+/// # Errors
+/// As [`decode`], for files that are known.
+pub fn decode_known(bytes: &[u8]) -> Result<std::result::Result<Rgb, String>> {
+    match read(bytes) {
+        Ok(rgb) => Ok(Ok(rgb)),
+        Err(Failure::Unknown(error)) => Ok(Err(error.to_string())),
+        Err(Failure::Bad(error)) => Err(error),
+    }
+}
+
+/// Why there are no pixels.
+enum Failure {
+    /// There is no decoder for it here.
+    Unknown(Error),
+    Bad(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Bad(error)
+    }
+}
+
+fn read(bytes: &[u8]) -> std::result::Result<Rgb, Failure> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|error| Error::Image(format!("the image cannot be read: {error}")))?;
     reader.limits(memory(MAX_HEADER_BYTES));
-    let Some(format) = reader.format() else {
-        return Err(Error::Image(format!(
+    let known = |format: &ImageFormat| KNOWN.contains(format);
+    let Some(format) = reader.format().filter(known) else {
+        return Err(Failure::Unknown(Error::Image(format!(
             "{} bytes were given that are no image known here; expected BMP, GIF, JPEG, PNG, TIFF or WebP",
             bytes.len()
-        )));
+        ))));
     };
     let fail = |error: image::ImageError| {
         // Decoders report over several lines.
         let reason = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Error::Image(format!("the {} image cannot be decoded: {reason}; check the file or save it anew", name(format)))
+        let said = Error::Image(format!(
+            "the {} image cannot be decoded: {reason}; check the file or save it anew",
+            name(format)
+        ));
+        if matches!(error, image::ImageError::Unsupported(_)) { Failure::Unknown(said) } else { Failure::Bad(said) }
     };
 
     let mut decoder = reader.into_decoder().map_err(fail)?;
@@ -50,11 +88,11 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb> {
     check_size(width, height, decoder.total_bytes())?;
     decoder.set_limits(memory(MAX_BYTES)).map_err(fail)?;
     if !is_complete(format, bytes, u64::from(width) * u64::from(height)) {
-        return Err(Error::Image(format!(
+        return Err(Failure::Bad(Error::Image(format!(
             "the {} image is truncated after {} bytes; fetch the file again",
             name(format),
             bytes.len()
-        )));
+        ))));
     }
 
     // Damaged metadata are no reason to refuse the picture.

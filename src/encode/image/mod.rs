@@ -5,7 +5,7 @@ mod decode;
 mod preprocess;
 mod resample;
 
-pub use decode::{MAX_PIXELS, decode};
+pub use decode::{MAX_PIXELS, decode, decode_known};
 pub use preprocess::{MAX_SIDE, Preprocess, Resize, preprocess, view};
 
 use crate::{Error, Result};

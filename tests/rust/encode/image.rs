@@ -1,7 +1,7 @@
 use std::io::Cursor;
 
 use discffusion::Error;
-use discffusion::encode::image::{MAX_PIXELS, Preprocess, Resize, Rgb, decode, preprocess, view};
+use discffusion::encode::image::{MAX_PIXELS, Preprocess, Resize, Rgb, decode, decode_known, preprocess, view};
 use image::codecs::png::PngEncoder;
 use image::{
     DynamicImage, ExtendedColorType, GrayImage, ImageBuffer, ImageEncoder, ImageFormat, Luma, RgbImage, RgbaImage,
@@ -54,6 +54,25 @@ fn transparent_pixels_lie_on_white() {
     let image = decode(&encode(image, ImageFormat::Png)).unwrap();
     // (200·128 + 255·127) / 255 = 227.4, (100·128 + 255·127) / 255 = 177.2, 255·127 / 255 = 127.
     assert_eq!(image.data, [200, 100, 0, 255, 255, 255, 227, 177, 127]);
+}
+
+#[test]
+fn what_is_not_known_here_is_told_from_what_is_damaged() {
+    let png = encode(picture(), ImageFormat::Png);
+    assert_eq!(decode_known(&png).unwrap().unwrap().data, picture().into_raw());
+    // A TIFF whose samples are said to be CIE L*a*b* (8) instead of RGB (2): tag 262, one SHORT.
+    let mut tiff = encode(picture(), ImageFormat::Tiff);
+    let photometric = [6, 1, 3, 0, 1, 0, 0, 0, 2, 0];
+    let at = tiff.windows(10).position(|entry| entry == photometric).unwrap();
+    tiff[at + 8] = 8;
+    for unknown in [b"\0\0\0\x1cftypavif\0\0\0\0".as_slice(), b"P6 1 1 255 abc", b"nothing", &tiff] {
+        let reason = decode_known(unknown).unwrap().unwrap_err();
+        assert_eq!(refusal(decode(unknown)), reason);
+    }
+    for format in FORMATS {
+        let whole = encode(picture(), format);
+        assert!(matches!(decode_known(&whole[..whole.len() / 2]), Err(Error::Image(_))), "{format:?}");
+    }
 }
 
 #[test]
