@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, TypeAlias
 
-__all__ = ["Progress", "reporting"]
+__all__ = ["Progress", "new_bar", "reporting"]
 
 # None: a bar if somebody watches and the request is long; or always, never, or a function of (done, total)
 Progress: TypeAlias = bool | Callable[[int, int], Any] | None
@@ -26,6 +27,22 @@ def _in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
+def new_bar(**options: Any) -> Any:
+    """A bar of tqdm: a widget in a notebook that can show widgets, otherwise text."""
+    if _in_notebook() and _has_widgets():
+        from tqdm.notebook import tqdm
+    else:  # tqdm.auto would complain of a notebook without widgets, and then draw text too
+        from tqdm.std import tqdm
+    return tqdm(**options)
+
+
+def _has_widgets() -> bool:
+    try:
+        return hasattr(import_module("ipywidgets"), "FloatProgress")
+    except Exception:  # not installed, or not of one piece
+        return False
+
+
 class _Bar:
     """Shows a bar from the first report on that comes late enough; until then tqdm is not even imported."""
 
@@ -37,9 +54,7 @@ class _Bar:
         if self._bar is None:
             if time.monotonic() < self._start or done >= total:
                 return
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, unit="eval", leave=False)
+            self._bar = new_bar(total=total, unit="eval", leave=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

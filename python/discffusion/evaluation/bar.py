@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from discffusion._progress import Progress, _watched
+from discffusion._progress import Progress, _watched, new_bar
 
 __all__ = ["Told", "showing"]
 
@@ -26,9 +26,7 @@ class _Bar:
             if not scored:
                 self._known = done
                 return
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=self._total, initial=self._known, unit="item", bar_format=_FORMAT)
+            self._bar = new_bar(total=self._total, initial=self._known, unit="item", bar_format=_FORMAT)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

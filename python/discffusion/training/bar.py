@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from discffusion._progress import Progress, _watched
+from discffusion._progress import Progress, _watched, new_bar
 
 __all__ = ["Report", "showing"]
 
@@ -20,9 +20,7 @@ class _Bar:
 
     def __call__(self, done: int, total: int, row: dict[str, Any] | None) -> None:
         if self._bar is None:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, initial=done, unit="step")
+            self._bar = new_bar(total=total, initial=done, unit="step")
         if row is not None:
             self._bar.set_postfix({"loss": f"{row['loss']:.4g}"}, refresh=False)
         self._bar.update(done - self._bar.n)

@@ -1,0 +1,76 @@
+"""Bars: a widget where a notebook shows widgets, otherwise text, and never a complaint."""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from typing import Any
+
+import pytest
+
+from discffusion import _progress
+from discffusion.evaluation import bar as of_items
+from discffusion.training import bar as of_steps
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel, as IPython tells of it."""
+    ipython = types.ModuleType("IPython")
+    shell = types.SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
+    ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    for name in [name for name in sys.modules if name.startswith("tqdm.auto") or name == "tqdm.notebook"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def report_of_a_request() -> None:
+    with _progress.reporting(True) as report:
+        assert report is not None
+        report(1, 2)
+        report(2, 2)
+
+
+def report_of_items() -> None:
+    with of_items.showing(True, 2) as told:
+        assert told is not None
+        told(1, True)
+        told(2, True)
+
+
+def report_of_steps() -> None:
+    with of_steps.showing(True) as told:
+        told(1, 2, {"loss": 1.0})
+        told(2, 2, {"loss": 0.5})
+
+
+@pytest.mark.parametrize("show", [report_of_a_request, report_of_items, report_of_steps])
+def test_a_notebook_without_widgets(
+    show: Any, notebook: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # importing it fails
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        show()
+    assert [str(one.message) for one in told] == []
+    shown = capsys.readouterr()
+    assert "/2 [" in shown.err
+    assert shown.out == ""
+
+
+def test_a_notebook_with_widgets(notebook: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    widgets = types.ModuleType("ipywidgets")
+    widgets.FloatProgress = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
+    notebooks = types.ModuleType("tqdm.notebook")
+    notebooks.tqdm = lambda **options: made.append(options)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", notebooks)
+    _progress.new_bar(total=3, unit="item")
+    assert made == [{"total": 3, "unit": "item"}]
+
+
+def test_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    report_of_items()
+    assert "2/2" in capsys.readouterr().err
