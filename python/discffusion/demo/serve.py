@@ -11,6 +11,7 @@ from threading import Event
 
 from discffusion._extras import need
 from discffusion.demo.desk import Desk
+from discffusion.demo.hosts import KnownHosts
 from discffusion.errors import DiscffusionError
 
 __all__ = ["serve"]
@@ -32,7 +33,8 @@ def serve(
     """Serves the page until `stop` is set, or Ctrl-C. Images that visitors send are removed at the end.
 
     Args:
-        host: the address to listen at; others than this machine can reach the page if it is not 127.0.0.1.
+        host: the address to listen at; others than this machine can reach the page if it is not 127.0.0.1. Requests
+            that name another host than this one or this machine are refused.
         port: 0 for any that is free.
         preset, deltas: what is chosen at first.
         ready: is told the page's address when it can be asked for.
@@ -46,6 +48,8 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="discffusion-demo-") as folder, _environment(folder):
         need("matplotlib.figure", "demo")
         need("gradio", "demo")
+        from starlette.middleware import Middleware
+
         from discffusion.demo.page import page, theme
 
         blocks = page(desk, preset, deltas)
@@ -65,6 +69,7 @@ def serve(
                 pwa=False,
                 ssr_mode=False,
                 theme=theme(),
+                app_kwargs={"middleware": [Middleware(KnownHosts, host=host)]},
             )
             ready(url.rstrip("/"))
             stop.wait()

@@ -59,3 +59,15 @@ def test_names_of_files_that_lead_elsewhere(server: Served, folder: Path, name: 
 def test_files_of_this_machine_are_not_handed_out(server: Served, path: str) -> None:
     answer = requests.get(f"{server.url}/gradio_api/file={path}", timeout=60)
     assert answer.status_code in (403, 404)
+
+
+def test_a_page_of_elsewhere_is_refused(server: Served) -> None:
+    port = urlsplit(server.url).port
+    for path in ("/", "/config", "/gradio_api/upload"):
+        for method in ("GET", "POST"):
+            answer = requests.request(
+                method, server.url + path, headers={"Host": f"evil.example:{port}"}, timeout=60
+            )
+            assert answer.status_code == 403
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert requests.get(server.url, headers={"Host": host}, timeout=60).status_code == 200
