@@ -21,11 +21,12 @@ __all__ = ["Baseline", "Matcher", "baseline_names", "describe_baselines", "load_
 
 
 class _Entry(NamedTuple):
-    """Where a baseline is made, what it is in a line, and which optional dependencies bring its library."""
+    """Where a baseline is made, what it is, which optional dependencies bring its library, and its default model."""
 
     target: str
     about: str
     extra: str | None
+    model: str = "the bundled pocket model"
 
 
 _REGISTRY = {
@@ -33,17 +34,25 @@ _REGISTRY = {
         "blip2:Blip2Itm",
         "BLIP-2 image-text matching head (transformers), probability of a match",
         "baselines",
+        "Salesforce/blip2-itm-vit-g",
     ),
-    "clip": _Entry("clip:ClipBaseline", "CLIP zero-shot (transformers), cosine", "baselines"),
+    "clip": _Entry(
+        "clip:ClipBaseline",
+        "CLIP zero-shot (transformers), cosine",
+        "baselines",
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    ),
     "clip-tuned": _Entry(
         "clip_tuned:TunedClip",
         "CLIP with its last layer tuned on few items (transformers), cosine",
         "baselines",
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     ),
     "cocoop": _Entry(
         "cocoop:Cocoop",
         "CLIP with conditional prompt learning on few items (transformers), cosine",
         "baselines",
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     ),
     "diffusion-classifier": _Entry(
         "denoising:diffusion_classifier",
@@ -53,11 +62,17 @@ _REGISTRY = {
     "diffusion-itm": _Entry(
         "denoising:diffusion_itm", "how much the text lowers the denoising error (this package's core)", None
     ),
-    "open-clip": _Entry("openclip:OpenClipBaseline", "CLIP zero-shot (open_clip), cosine", "open-clip"),
+    "open-clip": _Entry(
+        "openclip:OpenClipBaseline",
+        "CLIP zero-shot (open_clip), cosine",
+        "open-clip",
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    ),
     "vqascore": _Entry(
         "vqascore:VqaScore",
         "a generative model (transformers) asked about the text, probability of yes",
         "baselines",
+        "llava-hf/llava-1.5-7b-hf",
     ),
 }
 
@@ -68,9 +83,10 @@ def baseline_names() -> list[str]:
 
 
 def describe_baselines() -> dict[str, str]:
-    """For every name a line: what it is, what a score is, and what to install."""
+    """For every name a line: what it is, what a score is, the default model, and what to install."""
     return {
-        name: entry.about + (f'; pip install "discffusion[{entry.extra}]"' if entry.extra else "")
+        name: f"{entry.about}; model {entry.model}"
+        + (f'; pip install "discffusion[{entry.extra}]"' if entry.extra else "")
         for name, entry in sorted(_REGISTRY.items())
     }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from tests.python.run_python import run_python
 
+from discffusion import baselines
 from discffusion.baselines import Matcher, baseline_names, describe_baselines, load_baseline
 from discffusion.errors import CheckpointError, ConfigError, DeviceError, InstallationError
 
@@ -128,3 +131,13 @@ def test_anything_with_matrix_is_one() -> None:
 
     assert isinstance(Mine(), Matcher)
     assert not isinstance(object(), Matcher)
+
+
+@pytest.mark.parametrize("name", baseline_names())
+def test_the_default_model_is_said(name: str) -> None:
+    entry = baselines._REGISTRY[name]
+    module, _, attribute = entry.target.partition(":")
+    make = getattr(import_module(f"discffusion.baselines.{module}"), attribute)
+    default = inspect.signature(make).parameters["model"].default
+    assert entry.model == ("the bundled pocket model" if default is None else default)
+    assert f"; model {entry.model}" in describe_baselines()[name]
