@@ -11,12 +11,14 @@ __all__ = [
     "ConfigError",
     "CopyError",
     "DatasetError",
+    "DatasetOptionError",
     "DeltasError",
     "DeviceError",
     "DiscffusionError",
     "ImageError",
     "InstallationError",
     "OutOfMemoryError",
+    "OutputError",
     "TrainingError",
 ]
 
@@ -47,6 +49,14 @@ class DeltasError(DiscffusionError, ValueError):
 
 class DatasetError(DiscffusionError, ValueError):
     """A dataset, or an item of one, is missing or malformed."""
+
+
+class DatasetOptionError(DatasetError, ConfigError):
+    """The name, split, subset or another option of a dataset is unknown or out of range."""
+
+
+class OutputError(ConfigError):
+    """A file or folder for results cannot be used, or holds the results of something else."""
 
 
 class OutOfMemoryError(DiscffusionError, MemoryError):

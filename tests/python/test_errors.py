@@ -12,12 +12,14 @@ BUILTIN = {
     "ConfigError": ValueError,
     "CopyError": TypeError,
     "DatasetError": ValueError,
+    "DatasetOptionError": ValueError,
     "DeltasError": ValueError,
     "DeviceError": RuntimeError,
     "DiscffusionError": Exception,
     "ImageError": ValueError,
     "InstallationError": ImportError,
     "OutOfMemoryError": MemoryError,
+    "OutputError": ValueError,
     "TrainingError": RuntimeError,
 }
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from importlib import import_module
-from inspect import signature
 from typing import Any, NamedTuple
 
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetOptionError
 
-__all__ = ["Dataset", "MatchItem", "dataset_names", "describe_datasets", "load_dataset"]
+__all__ = [
+    "Dataset",
+    "MatchItem",
+    "dataset_names",
+    "describe_datasets",
+    "describe_options",
+    "load_dataset",
+]
 
 
 class _Entry(NamedTuple):
@@ -52,6 +60,24 @@ def describe_datasets() -> dict[str, str]:
     return {name: _REGISTRY[name].line for name in dataset_names()}
 
 
+def describe_options(name: str) -> dict[str, str]:
+    """What the dataset of this name takes besides root, split and subset: a sentence about each option.
+
+    Raises:
+        DatasetOptionError: there is no such dataset.
+    """
+    loader = _loader(name)
+    said = _arguments(inspect.getdoc(loader) or "")
+    names = [option for option in inspect.signature(loader).parameters if option not in _COMMON]
+    return {option: re.sub(r":\w+:`~?([^`]*)`", r"\1", said.get(option, "")).rstrip(".") for option in names}
+
+
+def several(name: str) -> frozenset[str]:
+    """Options of the dataset of this name that take a list of names, such as columns."""
+    parameters = inspect.signature(_loader(name)).parameters.values()
+    return frozenset(one.name for one in parameters if "Sequence[str]" in str(one.annotation))
+
+
 def load_dataset(
     name: str, root: Any = None, split: str | None = None, subset: str | None = None, **options: Any
 ) -> Any:
@@ -70,22 +96,43 @@ def load_dataset(
             take ``allow_missing``: whether items whose images are missing are left out instead of being an error.
 
     Raises:
-        DatasetError: the name, split, subset or an option is unknown, or files are missing or malformed.
+        DatasetOptionError: the name, split, subset or an option is unknown or out of range.
+        DatasetError: files are missing or malformed.
     """
-    try:
-        target = _REGISTRY[name].target
-    except (KeyError, TypeError):
-        known = ", ".join(dataset_names())
-        raise DatasetError(f"unknown dataset {name!r}; there are: {known}") from None
-    module, function = target.split(":")
-    loader: Callable[..., Any] = getattr(import_module(module), function)
+    loader = _loader(name)
     chosen = {key: value for key, value in (("split", split), ("subset", subset)) if value is not None}
     try:
         return loader(root=root, **chosen, **options)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
-        known = ", ".join(one for one in signature(loader).parameters if one != "root")
-        raise DatasetError(
+        known = ", ".join(one for one in inspect.signature(loader).parameters if one != "root")
+        raise DatasetOptionError(
             f"{name}: {str(error).partition('() ')[2] or error}; its options are {known}"
         ) from None
+
+
+_COMMON = ("root", "split", "subset")
+
+
+def _loader(name: str) -> Callable[..., Any]:
+    try:
+        target = _REGISTRY[name].target
+    except (KeyError, TypeError):
+        known = ", ".join(dataset_names())
+        raise DatasetOptionError(f"unknown dataset {name!r}; there are: {known}") from None
+    module, function = target.split(":")
+    loader: Callable[..., Any] = getattr(import_module(module), function)
+    return loader
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """The entries under ``Args:`` of a docstring, by name; several names may share one."""
+    section = re.search(r"^Args:\n((?:    .*\n?|\n)*)", text, re.MULTILINE)
+    entries = re.split(r"^    (?=\S)", section[1] if section else "", flags=re.MULTILINE)
+    said: dict[str, str] = {}
+    for entry in entries:
+        names, colon, about = entry.partition(":")
+        if colon:
+            said |= {name.strip(): " ".join(about.split()) for name in names.split(",")}
+    return said

@@ -18,7 +18,7 @@ from discffusion.data.options import chosen, image_folder
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
 from discffusion.data.sources import ImageStore, Place
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["FILES", "load"]
 
@@ -81,7 +81,7 @@ def load(
     if subset in ORDERS:
         return load_order(base, images, split, str(subset), shuffles, allow_missing)
     if shuffles is not None:
-        raise DatasetError(f"aro: shuffles is for the subsets {' and '.join(ORDERS)}")
+        raise DatasetOptionError(f"aro: shuffles is for the subsets {' and '.join(ORDERS)}")
     chosen("aro", "split", split, ["test"])
     store = ImageStore(images, ("images", "", "VG_100K", "VG_100K_2"), ("vgr_vga_images.zip",))
     rows: list[_Row] = []

@@ -20,7 +20,7 @@ from discffusion.data.options import chosen
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
 from discffusion.data.roles import HINT, Files, Roles, cell_images, cell_texts, keys
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["from_columns"]
 
@@ -77,11 +77,13 @@ def from_columns(
     if task is not None:
         chosen(name, "task", task, TASKS)
         if not roles.plain:
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"{name}: task={task!r} takes images and texts that match, without label or negatives"
             )
     if subset is not None and roles.group is None:
-        raise DatasetError(f"{name}: subset={subset!r} needs group=, the column that tells the subsets apart")
+        raise DatasetOptionError(
+            f"{name}: subset={subset!r} needs group=, the column that tells the subsets apart"
+        )
     files = Files(Path() if root is None else root)
     about = {
         "subset": subset,

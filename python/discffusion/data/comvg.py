@@ -15,7 +15,7 @@ from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder, leading
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import Locator, keep_present
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["SPLITS", "SUBSETS", "load"]
 
@@ -84,7 +84,7 @@ def load(
     rows = list(leading("comvg", _read(path, split), fraction))
     if subset is not None:
         if all(row.kind is None for row in rows):
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"{path} has no column 'neg_value', so subset={subset!r} cannot be taken of it"
             )
         rows = [row for row in rows if row.kind == subset]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from discffusion._extras import need
 from discffusion.data.guesses import is_wide, likely_delimiter, likely_encoding, looks_like
 from discffusion.data.item import MatchItem
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = [
     "field",
@@ -44,11 +44,11 @@ def folder(root: Any, name: str, expected: str) -> Path:
         expected: what belongs there, for the message.
     """
     if root is None:
-        raise DatasetError(f"{name} needs root=, the folder of its files: {expected}")
+        raise DatasetOptionError(f"{name} needs root=, the folder of its files: {expected}")
     try:
         path = Path(root).expanduser()
     except (TypeError, RuntimeError) as error:
-        raise DatasetError(f"root is {root!r}; expected a folder ({error})") from None
+        raise DatasetOptionError(f"root is {root!r}; expected a folder ({error})") from None
     if not path.is_dir():
         there = "is not a folder" if path.exists() else "does not exist"
         raise DatasetError(f"{name}: the folder {path} {there}; it should hold {expected}")

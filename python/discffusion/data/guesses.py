@@ -7,7 +7,7 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetOptionError
 
 __all__ = [
     "checked_delimiter",
@@ -36,7 +36,7 @@ def checked_delimiter(given: object) -> str:
     """
     given = {"tab": "\t", "\\t": "\t"}.get(given, given) if isinstance(given, str) else given
     if not isinstance(given, str) or len(given) != 1 or given in '\r\n"\0':
-        raise DatasetError(f"delimiter= is {given!r}; expected one character, as ';', or \"tab\"")
+        raise DatasetOptionError(f"delimiter= is {given!r}; expected one character, as ';', or \"tab\"")
     return given
 
 
@@ -51,7 +51,7 @@ def checked_encoding(given: object) -> str:
             return given
     except (LookupError, ValueError):
         pass
-    raise DatasetError(f"encoding= is {given!r}; expected the name of an encoding, as 'utf-8' or 'cp1252'")
+    raise DatasetOptionError(f"encoding= is {given!r}; expected the name of an encoding, as 'utf-8' or 'cp1252'")
 
 
 def likely_encoding(data: bytes) -> str | None:

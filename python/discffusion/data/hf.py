@@ -15,7 +15,7 @@ from discffusion.data.lazy import Dataset
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.roles import Roles
 from discffusion.data.splits import files_of, splits_in
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["load"]
 
@@ -96,7 +96,7 @@ def _parquet(root: Any, split: str | None) -> list[Path]:
     path = Path(root).expanduser()
     if path.is_file() and path.suffix.lower() == _PARQUET:
         if split is not None:
-            raise DatasetError(f"hf: split={split!r} is for a folder; {path} is one file")
+            raise DatasetOptionError(f"hf: split={split!r} is for a folder; {path} is one file")
         return [path]
     if not path.is_dir() or any((path / name).is_file() for name in _SAVED):
         return []
@@ -108,7 +108,7 @@ def _opened(root: Any) -> Any:
         return root
     path = Path(root).expanduser()
     if not path.is_dir():
-        raise DatasetError(
+        raise DatasetOptionError(
             f"hf: there is no folder {path}; nothing is fetched from the Hub: load it with datasets.load_dataset and "
             "give the object as root="
         )
@@ -124,16 +124,16 @@ def _opened(root: Any) -> Any:
 def _split(data: Any, split: str | None) -> Any:
     if isinstance(data, Mapping):
         if split is None and len(data) != 1:
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"hf: a split has to be named as split=; there are: {', '.join(map(str, data))}"
             )
         data = (
             data[chosen("hf", "split", split, list(data))] if split is not None else next(iter(data.values()))
         )
     elif split is not None:
-        raise DatasetError(f"hf: split={split!r} is for a DatasetDict; root is {type(data).__name__}")
+        raise DatasetOptionError(f"hf: split={split!r} is for a DatasetDict; root is {type(data).__name__}")
     if not hasattr(data, "column_names"):
-        raise DatasetError(
+        raise DatasetOptionError(
             f"hf: root is {type(data).__name__}; expected a datasets.Dataset or a folder of one"
         )
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__") and data.column_names):

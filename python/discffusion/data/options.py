@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["chosen", "image_folder", "leading", "wander", "whole"]
 
@@ -25,14 +25,14 @@ def chosen(name: str, what: str, given: Any, known: Iterable[str]) -> str:
     there = list(known)
     if not isinstance(given, str) or given not in there:
         listed = ", ".join(there) or "none"
-        raise DatasetError(f"{name} has no {what} {given!r}; there are: {listed}")
+        raise DatasetOptionError(f"{name} has no {what} {given!r}; there are: {listed}")
     return given
 
 
 def whole(what: str, given: Any, low: int, high: int) -> int:
     """`given`, which has to be a whole number from `low` to `high`."""
     if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
-        raise DatasetError(f"{what} is {given!r}; it must be a whole number from {low} to {high}")
+        raise DatasetOptionError(f"{what} is {given!r}; it must be a whole number from {low} to {high}")
     return given
 
 
@@ -42,10 +42,10 @@ def leading(name: str, rows: Sequence[Row], share: float | None) -> Sequence[Row
         return rows
     number = isinstance(share, int | float) and not isinstance(share, bool)
     if not number or not math.isfinite(share) or not 0 < share <= 1:
-        raise DatasetError(f"fraction is {share!r}; it must be a number above 0 and at most 1, as 0.05")
+        raise DatasetOptionError(f"fraction is {share!r}; it must be a number above 0 and at most 1, as 0.05")
     count = int(share * len(rows))
     if count == 0:
-        raise DatasetError(f"{name}: fraction={share!r} of {len(rows)} items is less than one item")
+        raise DatasetOptionError(f"{name}: fraction={share!r} of {len(rows)} items is less than one item")
     return rows[:count]
 
 
@@ -56,7 +56,7 @@ def image_folder(root: Path, given: Any, name: str) -> Path:
     try:
         path = Path(given).expanduser()
     except (TypeError, RuntimeError) as error:
-        raise DatasetError(f"{name}: image_root is {given!r}; expected a folder ({error})") from None
+        raise DatasetOptionError(f"{name}: image_root is {given!r}; expected a folder ({error})") from None
     if not path.is_dir():
         raise DatasetError(f"{name}: image_root, {path}, is not a folder")
     return path

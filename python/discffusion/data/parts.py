@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from discffusion.data.item import MatchItem
 from discffusion.data.options import wander, whole
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetOptionError
 
 __all__ = ["Parted", "further"]
 
@@ -94,7 +94,7 @@ class Parted(Sequence[MatchItem]):
         if isinstance(n, float) and 0 < n < 1:
             n = round(n * len(self))
         if isinstance(n, bool) or not hasattr(n, "__index__") or not 0 < operator.index(n) <= len(self):
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"n is {n!r}; expected a number of items from 1 to {len(self)}, or a share of them below 1"
             )
         return list(wander(generator("sample", seed), len(self))), operator.index(n)

@@ -16,7 +16,7 @@ from discffusion.data.options import chosen, image_folder, leading, wander, whol
 from discffusion.data.present import Locator, keep_present
 from discffusion.data.refcocog_read import Object, Sentence, objects, plain_text, sentences
 from discffusion.data.shapes.randomness import generator, integer
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetOptionError
 
 __all__ = ["load"]
 
@@ -170,7 +170,7 @@ def _check_pool(
     for image_id in dict.fromkeys(sentence.image_id for sentence in taken):
         others = len(distinct) - len(distinct & said[image_id])
         if others < n_texts - 1:
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"{path}: the split has {others} sentences of images other than {image_id}; n_texts={n_texts} needs "
                 f"{n_texts - 1}"
             )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from discffusion.data.cells import Held, Rows, as_image
 from discffusion.data.left_out import NoImageError, NoTextError, is_blank
 from discffusion.data.present import Locator, rooted
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["HINT", "Files", "Roles", "cell_images", "cell_label", "cell_name", "cell_texts", "keys"]
 
@@ -55,32 +55,32 @@ class Roles(NamedTuple):
             if not isinstance(several, list | tuple) or not all(
                 isinstance(one, str) and one for one in several
             ):
-                raise DatasetError(f"{name}: {role} is {value!r}; expected the name of a column")
+                raise DatasetOptionError(f"{name}: {role} is {value!r}; expected the name of a column")
             if role in ("label", "key", "group"):
                 if len(several) > 1:
-                    raise DatasetError(f"{name}: {role} is {value!r}; expected one column")
+                    raise DatasetOptionError(f"{name}: {role} is {value!r}; expected one column")
                 roles[role] = several[0] if several else None
             else:
                 roles[role] = tuple(several)
         made = cls(**roles)
         if not made.image or not made.text:
-            raise DatasetError(f"{name}: image= and text= name at least one column each")
+            raise DatasetOptionError(f"{name}: image= and text= name at least one column each")
         if len(made.image) > 1 and len(made.text) > 1 and len(made.image) != len(made.text):
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"{name}: {len(made.image)} columns of images and {len(made.text)} of texts; with as many of one as of "
                 "the other, each image belongs to the text at its place"
             )
         if made.negative_texts and made.negative_images:
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"{name}: with negative_texts and negative_images, nothing says whether those match each other; for "
                 "images that have a text each, give as many columns of image= as of text="
             )
         if made.paired and (made.negative_texts or made.negative_images):
-            raise DatasetError(f"{name}: several columns of images and of texts take no further negatives")
+            raise DatasetOptionError(f"{name}: several columns of images and of texts take no further negatives")
         if made.label and (
             made.negative_texts or made.negative_images or len(made.image) + len(made.text) > 2
         ):
-            raise DatasetError(f"{name}: label= is for one column of images, one of texts and no negatives")
+            raise DatasetOptionError(f"{name}: label= is for one column of images, one of texts and no negatives")
         return made
 
     @property

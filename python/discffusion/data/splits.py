@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["files_of", "splits_in"]
 
@@ -36,11 +36,11 @@ def files_of(folder: Path, split: str | None, kinds: Collection[str], name: str)
         found = sure if len(sure) == 1 else found
     there = ", ".join(found) or "none"
     if split is None and len(found) != 1:
-        raise DatasetError(
+        raise DatasetOptionError(
             f"{name}: {folder} holds {len(found)} tables, so one has to be named as split=: {there}"
         )
     if split is not None and split not in found:
-        raise DatasetError(f"{name}: {folder} has no split {split!r}; there are: {there}")
+        raise DatasetOptionError(f"{name}: {folder} has no split {split!r}; there are: {there}")
     return found[split] if split is not None else next(iter(found.values()))
 
 

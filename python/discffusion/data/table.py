@@ -13,7 +13,7 @@ from discffusion.data.options import image_folder
 from discffusion.data.roles import Roles
 from discffusion.data.splits import files_of
 from discffusion.data.tabular import KINDS, rows_in
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["KINDS", "load"]
 
@@ -98,11 +98,11 @@ def load(
 
 def _files(root: Any, split: str | None) -> list[Path]:
     if not isinstance(root, str | Path) or not str(root):
-        raise DatasetError(f"table needs root=, a file ({', '.join(KINDS)}) or its folder; got {root!r}")
+        raise DatasetOptionError(f"table needs root=, a file ({', '.join(KINDS)}) or its folder; got {root!r}")
     path = Path(root).expanduser()
     if path.is_file():
         if split is not None:
-            raise DatasetError(f"table: split={split!r} is for a folder of files; {path} is one file")
+            raise DatasetOptionError(f"table: split={split!r} is for a folder of files; {path} is one file")
         if path.suffix.lower() not in KINDS:
             raise DatasetError(f"table: {path} is not one of {', '.join(KINDS)}, by its name")
         return [path]

@@ -9,7 +9,7 @@ from typing import Any
 
 from discffusion.data.cells import ListedRows, ParquetRows, Rows
 from discffusion.data.files import read_csv, read_jsonl, read_text
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["KINDS", "rows_in"]
 
@@ -39,10 +39,10 @@ def rows_in(
         raise DatasetError(f"{paths[0].parent} holds files of one split as {' and '.join(sorted(kinds))}")
     kind = kinds.pop()
     if delimiter is not None and KINDS[kind] is None:
-        raise DatasetError(f"delimiter= is for .csv and .tsv; {paths[0]} is {kind}")
+        raise DatasetOptionError(f"delimiter= is for .csv and .tsv; {paths[0]} is {kind}")
     if kind == ".parquet":
         if encoding is not None:
-            raise DatasetError(f"encoding= is for text; {paths[0]} is parquet")
+            raise DatasetOptionError(f"encoding= is for text; {paths[0]} is parquet")
         return ParquetRows(paths, columns)
     text = {"encoding": encoding, "hint": _ENCODING}
     there = list(columns)

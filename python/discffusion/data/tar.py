@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["Member", "Shard", "expand", "members", "read_member", "shards_of"]
 
@@ -112,7 +112,7 @@ def shards_of(root: Any, split: str | None) -> tuple[list[Shard], Path | None]:
     if split is not None or (not any(base.glob("*.tar")) and "test" in splits):
         wanted = "test" if split is None else split
         if wanted not in splits:
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"webdataset: {base} has no split {wanted!r}; there are: {', '.join(splits) or 'none'}"
             )
         place = base / wanted
@@ -129,19 +129,21 @@ def expand(pattern: str) -> list[str]:
     if span:
         first, last = int(span.group(1)), int(span.group(2))
         if not first <= last < first + _MOST_SHARDS:
-            raise DatasetError(f"webdataset: the pattern {pattern!r} counts from {first} to {last}")
+            raise DatasetOptionError(f"webdataset: the pattern {pattern!r} counts from {first} to {last}")
         choices = [str(number).zfill(len(span.group(1))) for number in range(first, last + 1)]
     elif "," in inside:
         choices = inside.split(",")
     else:
-        raise DatasetError(f"webdataset: {found.group(0)} in {pattern!r} is neither {{0..9}} nor {{a,b}}")
+        raise DatasetOptionError(
+            f"webdataset: {found.group(0)} in {pattern!r} is neither {{0..9}} nor {{a,b}}"
+        )
     before, after = pattern[: found.start()], pattern[found.end() :]
     return [before + choice + rest for choice in choices for rest in expand(after)]
 
 
 def _paths(given: Any) -> list[Path]:
     if not isinstance(given, str | os.PathLike):
-        raise DatasetError(
+        raise DatasetOptionError(
             f"webdataset: root is {given!r}; expected a folder, a tar file, a pattern or a list of those"
         )
     text = os.fspath(given)
@@ -177,11 +179,11 @@ def _tars(place: Path, splits: Sequence[str]) -> list[Path]:
 
 def _named(paths: Sequence[Path], split: str | None) -> list[Shard]:
     if split is not None:
-        raise DatasetError(
+        raise DatasetOptionError(
             f"webdataset: split={split!r} is for a folder of splits; the shards are named one by one"
         )
     if not paths:
-        raise DatasetError("webdataset: root is an empty list; expected shards")
+        raise DatasetOptionError("webdataset: root is an empty list; expected shards")
     folders = [path for path in paths if not path.is_file()]
     if folders:
         raise DatasetError(f"webdataset: {folders[0]} is not a file; a list or pattern names tar files")
@@ -190,7 +192,7 @@ def _named(paths: Sequence[Path], split: str | None) -> list[Shard]:
     # shards of the same name in different folders: the name tells them apart from where the folders part
     full = [path.resolve() for path in paths]
     if len(set(full)) != len(full):
-        raise DatasetError("webdataset: a shard is named twice")
+        raise DatasetOptionError("webdataset: a shard is named twice")
     above = Path(os.path.commonpath([path.parent for path in full]))
     return [Shard(path, path.relative_to(above).as_posix()) for path in full]
 

@@ -15,7 +15,7 @@ from discffusion.data.options import chosen, image_folder, leading, wander, whol
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import Locator, keep_present
 from discffusion.data.shapes.randomness import generator
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["SUBSETS", "load"]
 
@@ -85,9 +85,9 @@ def load(
         chosen("vqa_csv", "subset", subset, SUBSETS)
     whole("seed", seed, 0, 2**63 - 1)
     if not isinstance(leaky, bool):
-        raise DatasetError(f"leaky is {leaky!r}; it must be True or False")
+        raise DatasetOptionError(f"leaky is {leaky!r}; it must be True or False")
     if not leaky and layout == "images":
-        raise DatasetError("leaky=False is for layout='texts': wrong images give no answer away")
+        raise DatasetOptionError("leaky=False is for layout='texts': wrong images give no answer away")
     names = _IMAGES if layout == "images" else [name.format(split=split) for name in _TEXTS]
     path = one_of(base, names, f"vqa_csv, split {split!r}")
     rows = _read_texts(path, split) if layout == "texts" else _read_images(path, seed)

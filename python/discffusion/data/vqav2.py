@@ -16,7 +16,7 @@ from discffusion.data.options import chosen, image_folder, leading, wander, whol
 from discffusion.data.present import Locator, keep_present
 from discffusion.data.shapes.randomness import generator, shuffled
 from discffusion.data.vqav2_read import KINDS, Question, answer_list, digest, frequent, questions
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 from discffusion.evaluation.metrics.vqa_text import normalise
 
 __all__ = ["SUBSETS", "load"]
@@ -144,7 +144,7 @@ def load(
 def _questions(base: Path, split: str) -> list[Question]:
     part = _PARTS[split]
     if split.startswith("test"):
-        raise DatasetError(
+        raise DatasetOptionError(
             f"vqav2: the answers to the questions of {part} were never published (its annotations do not exist), so "
             "nothing can be compared; use split='val' or 'train'"
         )
@@ -178,7 +178,7 @@ def _check_pools(taken: Sequence[Question], pools: dict[str, list[str]], count: 
             continue
         usable = len(_wrong(question, pools[question.kind]))
         if usable < count - 1:
-            raise DatasetError(
+            raise DatasetOptionError(
                 f"{question.where}: the split has {usable} wrong answers of the kind {question.kind!r} for it; "
                 f"candidates={count} needs {count - 1}"
             )

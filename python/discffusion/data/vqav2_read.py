@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from discffusion.data.files import field, read_json
 from discffusion.data.left_out import text_field
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 from discffusion.evaluation.metrics.vqa_text import normalise
 
 __all__ = ["KINDS", "POOL", "Question", "answer_list", "digest", "frequent", "questions"]
@@ -119,7 +119,7 @@ def answer_list(given: Any, root: Path) -> list[str]:
         counts: dict[str, float] = {answer: field(given, answer, (int, float), where) for answer in given}
         given = sorted(counts, key=lambda answer: -counts[answer])
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise DatasetError(f"answers is {type(given).__name__}; expected a list of strings or a JSON file")
+        raise DatasetOptionError(f"answers is {type(given).__name__}; expected a list of strings or a JSON file")
     seen = set[str]()
     for number, answer in enumerate(given):
         if not isinstance(answer, str):

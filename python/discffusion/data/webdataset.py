@@ -18,7 +18,7 @@ from discffusion.data.options import chosen
 from discffusion.data.present import keep_present
 from discffusion.data.samples import IMAGE_KEYS, Parts, extensions, samples_of
 from discffusion.data.tar import Member, Shard, members, read_member, shards_of
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["load"]
 
@@ -80,7 +80,7 @@ def load(
         DatasetError: a shard, member or sample is missing or malformed, or an option is unknown.
     """
     if root is None:
-        raise DatasetError(
+        raise DatasetOptionError(
             "webdataset needs root=: a folder of tars, a tar file, a pattern or a list of those"
         )
     if subset is not None:
@@ -95,7 +95,7 @@ def load(
     if json_text_key is None and task != "classification":
         wanted, *more = extensions("text_key", text_key)
         if more:
-            raise DatasetError(f"text_key= is {text_key!r}; expected one extension, as 'txt'")
+            raise DatasetOptionError(f"text_key= is {text_key!r}; expected one extension, as 'txt'")
     notes: list[str] = []
     left = LeftOut("webdataset", shards[0].path.parent)
     samples = []
@@ -226,7 +226,7 @@ def _classification(
         written = [line for line in read_text(path).splitlines() if line.strip()] if path.is_file() else []
         template = written[0].strip() if written else "a photo of a {c}"
     if not isinstance(template, str) or "{c}" not in template:
-        raise DatasetError(f"webdataset: template is {template!r}; expected a text with {{c}} in it")
+        raise DatasetOptionError(f"webdataset: template is {template!r}; expected a text with {{c}} in it")
     texts = [template.replace("{c}", name) for name in names]
     for sample in samples:
         digits = sample.text.isascii() and sample.text.isdigit() and len(sample.text) < 10

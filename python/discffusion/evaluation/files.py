@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from discffusion.errors import ConfigError, DatasetError
+from discffusion.errors import DatasetError, OutputError
 from discffusion.evaluation import parquet
 from discffusion.evaluation.rows import Gathered
 from discffusion.evaluation.settings import digest
@@ -69,7 +69,7 @@ def recorded(path: Path) -> tuple[Gathered, dict[str, Any], str]:
         if isinstance(row.get("settings"), dict):
             known[run] = row["settings"]
     if len(models) > 1:
-        raise ConfigError(f"{path} holds rows of {len(models)} evaluations; expected those of one")
+        raise OutputError(f"{path} holds rows of {len(models)} evaluations; expected those of one")
     for run, model in models.items():
         return found, known.get(run, {}), model
     raise DatasetError(f"{path} holds no rows")

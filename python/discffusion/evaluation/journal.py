@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from discffusion._extras import need
-from discffusion.errors import ConfigError, DiscffusionError
+from discffusion.errors import ConfigError, DiscffusionError, OutputError
 from discffusion.evaluation import parquet
 from discffusion.evaluation.files import (
     cut_half_a_row,
@@ -80,7 +80,7 @@ class Journal:
                 self._take_up(self.path)
             except OSError as error:
                 self._close()
-                raise ConfigError(
+                raise OutputError(
                     f"output {str(self.path)!r} cannot be used: {error.strerror or error}"
                 ) from None
             except BaseException:
@@ -160,7 +160,7 @@ class Journal:
                 self._told = self._told or run == self._run
             if run != self._run:
                 found = difference(known[run], self._settings) if run in known else None
-                raise ConfigError(
+                raise OutputError(
                     f"the rows in {str(path)!r} are of another evaluation: {found or 'they do not say which'}; give "
                     "another output, or start over with resume=False"
                 )
@@ -192,11 +192,11 @@ def _locked(path: Path) -> int:
 
 def _lock(file: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(file).st_mode):
-        raise ConfigError(f"output {str(path)!r} is not a regular file")
+        raise OutputError(f"output {str(path)!r} is not a regular file")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConfigError(
+        raise OutputError(
             f"another process writes rows to {str(path)!r}; wait for it to end, or give another output"
         ) from None
     except OSError as error:  # some network file systems have no locks

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from discffusion.errors import ConfigError, DatasetError
+from discffusion.errors import DatasetError, OutputError
 from discffusion.evaluation.questions import Question
 
 __all__ = ["Gathered", "rows_of"]
@@ -167,8 +167,8 @@ class Gathered:
         return np.array(self._columns[name], dtype=_COLUMNS[name])
 
 
-def _other(question: Question, where: str, what: str) -> ConfigError:
-    return ConfigError(
+def _other(question: Question, where: str, what: str) -> OutputError:
+    return OutputError(
         f"the rows in {where} are of another item {question.item.key!r}: {what}; give another output, or start over "
         "with resume=False"
     )

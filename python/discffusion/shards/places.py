@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from discffusion._extras import need
-from discffusion.errors import ConfigError, DatasetError, DiscffusionError
+from discffusion.errors import ConfigError, DatasetError, DiscffusionError, OutputError
 from discffusion.training.files import host_and_process, write_text
 
 __all__ = ["Folder", "fetched", "file_system", "is_remote", "read_bytes"]
@@ -98,7 +98,7 @@ class Folder:
         else:
             self._root = str(Path(text).expanduser())
             if Path(self._root).exists() and not Path(self._root).is_dir():
-                raise ConfigError(f"output {text!r} is not a folder")
+                raise OutputError(f"output {text!r} is not a folder")
 
     def names(self) -> set[str]:
         """The files in it and below, by their names from it on."""

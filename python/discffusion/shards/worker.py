@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from discffusion.errors import ConfigError, DatasetError
+from discffusion.errors import DatasetError, OutputError
 from discffusion.evaluation import parquet
 from discffusion.evaluation.describe import described, identity
 from discffusion.evaluation.settings import difference
@@ -77,7 +77,7 @@ def counts_in(output: Folder, shard: Shard, settings: dict[str, Any] | None) -> 
     """What a finished shard has, or None if its file is damaged, as by a failing disk.
 
     Raises:
-        ConfigError: it was scored with other settings; says what differs.
+        OutputError: it was scored with other settings; says what differs.
     """
     try:
         with output.reading(shard.output) as file:
@@ -86,9 +86,9 @@ def counts_in(output: Folder, shard: Shard, settings: dict[str, Any] | None) -> 
         return None
     counts, before = notes.get("counts"), notes.get("settings")
     if counts is None or before is None:
-        raise ConfigError(f"{output}/{shard.output} holds no rows of shards; give another folder")
+        raise OutputError(f"{output}/{shard.output} holds no rows of shards; give another folder")
     if settings is not None and before != settings:
-        raise ConfigError(
+        raise OutputError(
             f"{output}/{shard.output} was scored with other settings: {difference(before, settings)}; use the same "
             "ones, or another folder"
         )

@@ -23,7 +23,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from discffusion.errors import ConfigError, DiscffusionError, TrainingError
+from discffusion.errors import DiscffusionError, OutputError, TrainingError
 from discffusion.training.files import write_text
 
 __all__ = ["Folder"]
@@ -54,7 +54,7 @@ class Folder:
             self._take(self._lock)
         except OSError as error:
             self.__exit__()
-            raise ConfigError(f"checkpoint_dir {str(self.path)!r} cannot be used: {error}") from None
+            raise OutputError(f"checkpoint_dir {str(self.path)!r} cannot be used: {error}") from None
         except BaseException:
             self.__exit__()
             raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from discffusion import _native
-from discffusion.errors import ConfigError, DeltasError
+from discffusion.errors import ConfigError, DeltasError, OutputError
 from discffusion.training.folder import Folder
 from discffusion.training.history import History
 
@@ -63,7 +63,7 @@ def resume(
             problems.append(str(error))
             continue
         except ConfigError as error:
-            raise ConfigError(f"{error} (resume=False starts over)") from None
+            raise OutputError(f"{error} (resume=False starts over)") from None
         if problems:
             warnings.warn(
                 f"going on from {str(path)!r}, since what is later cannot be read ({'; '.join(problems)})",
@@ -73,7 +73,7 @@ def resume(
         present = {**settings, "start_deltas": start if start in starts() else "others"}
         differences = list(_differences(found.settings, present))
         if differences:
-            raise ConfigError(
+            raise OutputError(
                 f"the run in {str(folder.path)!r} is another: {', '.join(differences)}; give another checkpoint_dir, "
                 "or start over with resume=False"
             )

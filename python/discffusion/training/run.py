@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from discffusion.errors import ConfigError, DatasetError, ImageError
+from discffusion.errors import ConfigError, DatasetError, ImageError, OutputError
 from discffusion.images import prepare
 from discffusion.training.bar import Report
 from discffusion.training.calls import Calls
@@ -94,7 +94,7 @@ class Run:
         found = resume(folder, self._core, scorer, self.settings, starts) if again else None
         done = self._core.steps
         if done > self.plan.total:
-            raise ConfigError(
+            raise OutputError(
                 f"the run in {str(folder.path)!r} has done {done} steps, and {self.plan.total} are asked for; "
                 "raise epochs or max_steps, give another checkpoint_dir, or start over with resume=False"
             )

@@ -20,7 +20,7 @@ from discffusion.data.shapes.render import render
 from discffusion.data.shapes.sampling import split_of
 from discffusion.data.shapes.scene import Scene
 from discffusion.data.shapes.vocabulary import CANVAS
-from discffusion.errors import DatasetError
+from discffusion.errors import DatasetOptionError
 
 SPLITS: tuple[str, ...] = ("train", "eval", "test")
 #: what ``subset=None`` mixes, in turn
@@ -156,11 +156,11 @@ def load(
         image_size: side of the square pictures in pixels.
     """
     if split not in SPLITS:
-        raise DatasetError(f"shapes has no split {split!r}; there are: {', '.join(SPLITS)}")
+        raise DatasetOptionError(f"shapes has no split {split!r}; there are: {', '.join(SPLITS)}")
     if subset is not None and subset not in SUBSETS:
-        raise DatasetError(f"shapes has no subset {subset!r}; there are: {', '.join(SUBSETS)}")
+        raise DatasetOptionError(f"shapes has no subset {subset!r}; there are: {', '.join(SUBSETS)}")
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-        raise DatasetError(f"n is {n!r}; it must be a whole number, zero or more")
+        raise DatasetOptionError(f"n is {n!r}; it must be a whole number, zero or more")
     if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 4096:
-        raise DatasetError(f"image_size is {image_size!r}; it must be a whole number from 8 to 4096")
+        raise DatasetOptionError(f"image_size is {image_size!r}; it must be a whole number from 8 to 4096")
     return Shapes(split, subset, seed, range(n), image_size)
