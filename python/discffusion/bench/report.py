@@ -68,7 +68,7 @@ class Report:
         """The same as JSON; also written to `path`, if one is given."""
         from discffusion.training.files import write_text
 
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
             write_text(Path(path), text)
         return text

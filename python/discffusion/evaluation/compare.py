@@ -21,6 +21,8 @@ __all__ = ["Comparison", "compare", "mcnemar", "sign_flip"]
 
 #: how often the signs of differences are drawn
 PERMUTATIONS = 10_000
+#: groups that an error names
+_NAMED = 20
 #: numbers held at a time
 _AT_ONCE = 1 << 21
 
@@ -61,17 +63,23 @@ class Comparison:
 
 
 def compare(
-    a: Report | Iterable[Record], b: Report | Iterable[Record], metric: str = "accuracy"
+    a: Report | Iterable[Record],
+    b: Report | Iterable[Record],
+    metric: str = "accuracy",
+    group: str | None = None,
 ) -> Comparison:
-    """Compares two runs on the same items, item by item.
+    """Compares two runs on the same items, item by item. The difference is `a` − `b`.
 
     Args:
         a: the one expected to be better; a report or scored items.
         b: the other.
-        metric: a value's name, as ``"accuracy"`` or ``"winoground/group"``.
+        metric: a value's name, such as ``"accuracy"`` or ``"winoground/group"``; or with a group of items behind it,
+            such as ``"accuracy/predicate"``, where no value has that name.
+        group: only items of this group.
 
     Raises:
-        ConfigError: the items differ, or the metric is unknown, does not apply or is no mean of trials.
+        ConfigError: the items differ, or the metric or group is unknown, or the metric does not apply or is no mean of
+            trials.
     """
     first, second = _records(a), _records(b)
     _same_items(first, second)
@@ -79,11 +87,34 @@ def compare(
     found = metric_named(name)
     if found.trials is None:
         raise ConfigError(f"{name} is no mean over items, so two runs cannot be compared item by item by it")
+    outputs = found.trials(first).outputs
+    groups = sorted({record.group for record in first if record.group is not None}) if found.by_group else []
+    if output not in outputs and group is None:
+        output, group = _with_group(output, outputs, groups)
+    if output not in outputs or (group is not None and group not in groups):
+        known = ", ".join(f"{name}/{part}" if part else name for part in outputs)
+        asked = metric if group is None else f"{metric} of the group {group}"
+        some = ", ".join(groups[:_NAMED]) + (", …" if len(groups) > _NAMED else "")
+        raise ConfigError(
+            f"there is no {asked!r} to compare; there is: {known}"
+            + (f"; of the groups {some}" if groups else "")
+        )
+    if group is not None:
+        first = [record for record in first if record.group == group]
+        keys = {record.key for record in first}
+        second = [record for record in second if record.key in keys]
+    title = f"{name}/{output}" if output else name
     of_a, of_b = found.trials(first), found.trials(second)
-    if output not in of_a.outputs:
-        known = ", ".join(f"{name}/{part}" if part else name for part in of_a.outputs)
-        raise ConfigError(f"there is no {metric!r} to compare; there is: {known}")
-    return _compared(metric, output, of_a, of_b, clusters_of(first))
+    return _compared(title if group is None else f"{title}/{group}", output, of_a, of_b, clusters_of(first))
+
+
+def _with_group(asked: str, outputs: Iterable[str], groups: list[str]) -> tuple[str, str | None]:
+    """What is asked for as a value's name and a group."""
+    for output in outputs:
+        rest = asked.removeprefix(f"{output}/") if output else asked
+        if rest in groups and (not output or rest != asked):
+            return output, rest
+    return asked, None
 
 
 def _compared(metric: str, output: str, a: Trials, b: Trials, clusters: NDArray[np.intp]) -> Comparison:

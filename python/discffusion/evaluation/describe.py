@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from discffusion.errors import ConfigError
+from discffusion.errors import ConfigError, InstallationError
 
-__all__ = ["columns", "described", "identity", "plain"]
+__all__ = ["columns", "described", "identity", "images_digest", "in_words", "plain"]
 
 # Where and with what a score is computed. The model counts by its name too: a fingerprint is a sample of its weights.
 _PLACE = ("device", "versions")
@@ -67,6 +68,52 @@ def columns(facts: Mapping[str, Any]) -> dict[str, Any]:
             f"{name} {version}" for name, version in {"discffusion": __version__, **versions}.items()
         ),
     }
+
+
+def images_digest(images: Mapping[str, tuple[str, ...]]) -> str:
+    """One sha256 of the images of all items, from that of each; the order of the items does not matter."""
+    lines = (f"{key}\t{','.join(digests)}\n" for key, digests in sorted(images.items()))
+    return hashlib.sha256("".join(lines).encode(errors="surrogatepass")).hexdigest()
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """What scored, in a line: the model and its preset with what was changed, or the baseline and its options.
+
+    Args:
+        settings: those of a report.
+    """
+    scorer = settings.get("scorer")
+    scorer = scorer if isinstance(scorer, Mapping) else {}
+    config = scorer.get("config")
+    model = str(settings.get("model") or scorer.get("model") or scorer.get("class") or "")
+    parts = [f"{scorer['baseline']} ({model})" if "baseline" in scorer else model]
+    if isinstance(config, Mapping):
+        options = [f"{name}={value}" for name, value in config.items()]
+        parts.append(", ".join(options) if "baseline" in scorer else _preset(config))
+    if isinstance(scorer.get("deltas"), str):
+        parts.append(f"deltas {scorer['deltas'][:16]}")
+    if scorer.get("dtype") is not None:
+        parts.append(str(scorer["dtype"]))
+    return ", ".join(part for part in parts if part)
+
+
+def _preset(config: Mapping[str, Any]) -> str:
+    """The preset that a configuration differs least from, and in what."""
+    from discffusion.config import ScoreConfig, preset_names
+
+    try:
+        presets = {name: plain(ScoreConfig.preset(name).to_dict(), name) for name in preset_names()}
+    except InstallationError:  # rows can be read without the core
+        return ""
+    told = {field: value for field, value in config.items() if field not in _NO_EFFECT}
+    if told.get("noise_levels") or told.get("timesteps"):  # which say it all
+        told = {field: value for field, value in told.items() if value is not None}
+    changes = {
+        name: [f"{field}={value}" for field, value in told.items() if preset.get(field) != value]
+        for name, preset in presets.items()
+    }
+    nearest = min(changes, key=lambda name: len(changes[name]))
+    return ", ".join([f"preset {nearest}", *changes[nearest]])
 
 
 def _whole(value: Any) -> int | None:

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from discffusion._extras import need
@@ -18,6 +19,9 @@ from discffusion.evaluation.record import Record, ordered
 from discffusion.training.files import write_text
 
 __all__ = ["Report"]
+
+#: of :meth:`Report.to_dict`
+FORMAT = 1
 
 
 class Report:
@@ -35,6 +39,8 @@ class Report:
         notes: sentences that belong beside the values.
         rows_path: the file of result rows, or None.
         records: the scored items, in the order of their keys.
+        made_by: what the scorer says of itself, with its device and versions, and ``images_sha256``, a digest of all
+            images; empty if not known.
     """
 
     def __init__(
@@ -48,10 +54,11 @@ class Report:
         missing: Sequence[str],
         notes: Sequence[str],
         rows_path: Path | None,
+        made_by: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._values, self._groups = dict(values), {name: dict(of) for name, of in groups.items()}
         self.records = list(records)
-        self.settings = dict(settings)
+        self.settings, self.made_by = dict(settings), dict(made_by)
         self.n_expected, self.n_scored = n_expected, len(self.records)
         self.missing, self.notes, self.rows_path = tuple(missing), tuple(notes), rows_path
 
@@ -66,6 +73,7 @@ class Report:
         missing: Sequence[str] = (),
         notes: Sequence[str] = (),
         rows_path: str | os.PathLike[str] | None = None,
+        made_by: Mapping[str, Any] = MappingProxyType({}),
     ) -> Report:
         """Measures scored items, in any order.
 
@@ -78,6 +86,7 @@ class Report:
             missing: references of images that were not found.
             notes: sentences to show beside the values, such as what is known of the dataset.
             rows_path: where the rows are.
+            made_by: what the scorer says of itself and where it ran; it makes no difference to equality.
 
         Raises:
             ConfigError: a metric is unknown or does not apply, there are no records, or two have the same key.
@@ -111,6 +120,7 @@ class Report:
             missing=missing,
             notes=list(dict.fromkeys(said)),
             rows_path=None if rows_path is None else Path(rows_path),
+            made_by=made_by,
         )
 
     @property
@@ -148,6 +158,11 @@ class Report:
             for row in [(name, None, value), *((name, group, of) for group, of in self.group(name).items())]
         ]
 
+    def shown(self) -> list[tuple[str, str | None, Estimate]]:
+        """:meth:`rows` as tables have them: where all items are of one group, its values are the same and said once."""
+        single = len({record.group for record in self.records}) == 1
+        return [row for row in self.rows() if not (single and row[1] is not None)]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Report) and self._facts() == other._facts()
 
@@ -180,12 +195,27 @@ class Report:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it but the records as plain data; ``values`` has one entry per value and group, in fractions."""
-        return {**self._facts(), "rows_path": None if self.rows_path is None else str(self.rows_path)}
+        """All of it but the records as plain data, and all that is needed to repeat it.
+
+        ``values`` has one entry per value and group, in fractions; ``format`` is raised when a name goes away or means
+        something else.
+        """
+        from discffusion import __version__
+
+        versions = self.made_by.get("versions")
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "torch": versions.get("torch") if isinstance(versions, Mapping) else None,
+            "revision": None,
+            **self.made_by,
+            **self._facts(),
+            "rows_path": None if self.rows_path is None else str(self.rows_path),
+        }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """:meth:`to_dict` as JSON; also written to a file if `path` is given."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if path is not None:
             write_text(Path(path), text)
         return text

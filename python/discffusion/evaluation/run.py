@@ -17,7 +17,7 @@ from discffusion._progress import Progress
 from discffusion.data.item import MatchItem
 from discffusion.errors import ConfigError, DiscffusionError
 from discffusion.evaluation.bar import Told, showing
-from discffusion.evaluation.describe import columns, described
+from discffusion.evaluation.describe import columns, described, images_digest
 from discffusion.evaluation.files import recorded
 from discffusion.evaluation.journal import Journal
 from discffusion.evaluation.metrics import auto_metrics, distinct, metric_named
@@ -114,7 +114,8 @@ def evaluate(
             shared.merge({record.key: place for place, record in enumerate(records)})
     notes = scorer.notes() if isinstance(scorer, Staged) else []
     path = journal.path if shared is None else shared.path
-    return _report(questions, records, names, settings, constant["model"], run.cut, path, notes)
+    about = {**facts, "images_sha256": images_digest(run.images)}
+    return _report(questions, records, names, settings, constant["model"], run.cut, path, notes, about)
 
 
 def reopen(
@@ -135,6 +136,7 @@ def reopen(
     found, settings, model = recorded(path)
     records = []
     cut: dict[str, int] = {}
+    images = {}
     for question in questions:
         scores = found.scores(question, str(path))
         if np.isnan(scores).any():
@@ -142,8 +144,10 @@ def reopen(
                 f"{path} lacks rows of item {question.item.key!r}; run the evaluation to its end, or set a limit"
             )
         records.append(_record(question, scores))
+        images[question.item.key] = question.digests
         cut.update({text: found.cut[text] for text in question.texts if text in found.cut})
-    return _report(questions, records, names, settings, model, cut, path)
+    about = {**settings.get("scorer", {}), "images_sha256": images_digest(images)}
+    return _report(questions, records, names, settings, model, cut, path, (), about)
 
 
 class _Run:
@@ -155,6 +159,8 @@ class _Run:
         self.records: list[Record] = []
         # texts that are longer than the model reads, with their numbers of tokens
         self.cut: dict[str, int] = {}
+        # sha256 of the images of each item
+        self.images: dict[str, tuple[str, ...]] = {}
         self._scoring, self._journal, self._constant, self._told = scoring, journal, constant, told
 
     def block(self, block: list[Question], own: bool) -> None:
@@ -174,6 +180,7 @@ class _Run:
     def _keep(self, block: list[Question], scores: list[NDArray[np.float64]], tokens: Any) -> None:
         for question, values in zip(block, scores, strict=True):
             self.records.append(_record(question, values))
+            self.images[question.item.key] = question.digests
             if tokens is not None:
                 self.cut.update({text: tokens[text][0] for text in question.texts if tokens[text][1]})
 
@@ -269,7 +276,8 @@ def _report(
     model: str,
     cut: Mapping[str, int],
     path: Path | None,
-    more_notes: Sequence[str] = (),
+    more_notes: Sequence[str],
+    made_by: Mapping[str, Any],
 ) -> Report:
     about = questions.about if isinstance(questions.about, Mapping) else {}
     said = about.get("notes") or ()
@@ -288,6 +296,7 @@ def _report(
         "n_expected": questions.expected,
         "missing": questions.missing,
         "rows_path": path,
+        "made_by": made_by,
     }
     try:
         return Report.from_records(records, chosen, notes=notes, **more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from discffusion.evaluation.describe import in_words
 from discffusion.plot.figure import COLOURS, axes_or_new
 
 if TYPE_CHECKING:
@@ -16,14 +17,16 @@ __all__ = ["html", "markdown", "plot"]
 _COLUMNS = ("metric", "group", "value %", "95 % interval", "n", "ties", "interval by")
 
 
-def _head(report: Report) -> str:
+def _head(report: Report) -> list[str]:
+    """What was scored, and by what."""
     name = report.settings.get("dataset")
     named = f"{name}: " if isinstance(name, str) else ""
     text = f"{named}{report.n_scored} of {report.n_expected} items scored"
-    if not report.missing:
-        return text
-    more = f" and {len(report.missing) - 3} more" if len(report.missing) > 3 else ""
-    return f"{text}; {len(report.missing)} images missing ({', '.join(report.missing[:3])}{more})"
+    if report.missing:
+        more = f" and {len(report.missing) - 3} more" if len(report.missing) > 3 else ""
+        text += f"; {len(report.missing)} images missing ({', '.join(report.missing[:3])}{more})"
+    scored = in_words(report.settings)
+    return [text, *([f"scored by {scored}"] if scored else [])]
 
 
 def _cells(name: str, group: str | None, value: Estimate) -> tuple[str, ...]:
@@ -38,15 +41,9 @@ def _cells(name: str, group: str | None, value: Estimate) -> tuple[str, ...]:
     )
 
 
-def _shown(report: Report) -> list[tuple[str, str | None, Estimate]]:
-    """The rows of the report; where all items are of one group, its values are the same and said once."""
-    single = len({record.group for record in report.records}) == 1
-    return [line for line in report.rows() if not (single and line[1] is not None)]
-
-
 def markdown(report: Report) -> str:
     """The report as markdown: what was scored, the table, the notes."""
-    body = [tuple(cell.replace("|", "\\|") for cell in _cells(*row)) for row in _shown(report)]
+    body = [tuple(cell.replace("|", "\\|") for cell in _cells(*row)) for row in report.shown()]
     widths = [max(len(row[column]) for row in [_COLUMNS, *body]) for column in range(len(_COLUMNS))]
     rule = tuple("-" * width for width in widths)
     lines = [
@@ -54,7 +51,7 @@ def markdown(report: Report) -> str:
         for row in (_COLUMNS, rule, *body)
     ]
     notes = [f"- {note}" for note in report.notes]
-    return "\n".join([_head(report), "", *lines, *([""] if notes else []), *notes])
+    return "\n".join([*_head(report), "", *lines, *([""] if notes else []), *notes])
 
 
 def html(report: Report) -> str:
@@ -63,17 +60,17 @@ def html(report: Report) -> str:
     def row(cells: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    body = "".join(row(_cells(*line), "td") for line in _shown(report))
+    body = "".join(row(_cells(*line), "td") for line in report.shown())
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    return (
-        f"<p>{escape(_head(report))}</p><table><thead>{row(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
-        + (f"<ul>{notes}</ul>" if notes else "")
+    head = "<br>".join(map(escape, _head(report)))
+    return f"<p>{head}</p><table><thead>{row(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>" + (
+        f"<ul>{notes}</ul>" if notes else ""
     )
 
 
 def plot(report: Report, ax: Any = None) -> Any:
     """Every value of the report with its interval, in percent, on matplotlib Axes."""
-    lines = _shown(report)
+    lines = report.shown()
     ax = axes_or_new(ax, (7.0, 1 + 0.3 * len(lines)))
     for place, (_, _, value) in enumerate(lines):
         middle = value.value * 100

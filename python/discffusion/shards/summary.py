@@ -59,7 +59,7 @@ class Summary:
 
     def to_json(self) -> str:
         """Everything as JSON."""
-        return json.dumps(self.to_dict(), indent=2)
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         failures = sum(self.failures.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -150,6 +152,40 @@ def test_a_comparison_reads_well() -> None:
     found = Comparison("accuracy", 0.0123, -0.004, 0.0287, 0.14349, 5400, "sign-flip", 524)
     assert str(found) == "accuracy: +1.23 [-0.40, +2.87] percentage points, p = 0.143 (sign-flip, n = 5400)"
     assert found.to_dict()["p_value"] == 0.14349
+
+
+def test_by_group() -> None:
+    groups = ["subject", "predicate"] * 20
+    rng = np.random.default_rng(5)
+    a, b = (
+        [
+            dataclasses.replace(one, group=group)
+            for one, group in zip(run(rng.random(40) < share), groups, strict=True)
+        ]
+        for share in (0.9, 0.5)
+    )
+    a.append(record("x", [[2, 1]], [[1, 0]], images=("x.jpg",)))  # of no group
+    b.append(record("x", [[0, 1]], [[1, 0]], images=("x.jpg",)))
+    of_group = [[record for record in records if record.group == "predicate"] for records in (a, b)]
+    expected = dataclasses.replace(compare(*of_group), metric="accuracy/predicate")
+    assert expected.n == 20
+    assert compare(a, b, "accuracy/predicate") == expected
+    assert compare(a, b, "accuracy", group="predicate") == expected
+    assert compare(a, b).n == 41
+    for metric, group in (("accuracy/verb", None), ("accuracy", "verb"), ("accuracy/predicate", "subject")):
+        with pytest.raises(ConfigError, match="there is: accuracy; of the groups predicate, subject"):
+            compare(a, b, metric, group)
+
+
+def test_values_and_groups_are_told_apart() -> None:
+    match = [[1, 0], [0, 1]]
+    items = {"text": [[2, 1], [1, 2]], "b/c": [[2, 3], [1, 4]]}
+    a = [record(f"{i}{name}", scores, match, group=name) for i in range(2) for name, scores in items.items()]
+    b = [dataclasses.replace(one, scores=one.scores.T) for one in a]
+    whole = compare(a, b, "winoground/text")  # a value, though there is a group of that name
+    assert (whole.metric, whole.n) == ("winoground/text", 4)
+    assert compare(a, b, "winoground/text", "b/c").n == 2
+    assert compare(a, b, "winoground/text/b/c") == compare(a, b, "winoground/text", "b/c")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.python.evaluate.scored import EXAMPLES, record
 
-from discffusion import ConfigError, InstallationError
+from discffusion import ConfigError, InstallationError, ScoreConfig
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.report import Report
 
@@ -77,8 +77,9 @@ def test_the_table_is_markdown_in_percent() -> None:
     found = report(n_expected=6, missing=["a.jpg", "b.jpg", "c.jpg", "d.jpg"], notes=["the positives leak"])
     lines = found.table().splitlines()
     assert lines[0] == "comvg: 4 of 6 items scored; 4 images missing (a.jpg, b.jpg, c.jpg and 1 more)"
-    assert lines[2].split("|")[1:-1] == [cell.ljust(len(cell)) for cell in lines[2].split("|")[1:-1]]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:10]]
+    assert lines[1:3] == ["scored by m", ""]
+    assert lines[3].split("|")[1:-1] == [cell.ljust(len(cell)) for cell in lines[3].split("|")[1:-1]]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[3:11]]
     assert cells[0] == ["metric", "group", "value %", "95 % interval", "n", "ties", "interval by"]
     # Wilson's interval of 3 of 4: (0.75 + z²/8 ± z √(0.75·0.25/4 + z²/64)) / (1 + z²/4), z = 1.96
     assert cells[2] == ["accuracy", "all", "75.00", "30.06 to 95.44", "4", "1", "wilson"]
@@ -91,7 +92,30 @@ def test_the_table_is_markdown_in_percent() -> None:
     ]
     assert lines[-1] == "- the positives leak"
     assert str(found) == found.table()
-    assert len({len(line) for line in lines[2:10]}) == 1
+    assert len({len(line) for line in lines[3:11]}) == 1
+
+
+def test_the_table_says_what_was_scored_with() -> None:
+    def second_line(**scorer: object) -> str:
+        found = report(settings={"dataset": "comvg", "model": "a/model", "scorer": scorer})
+        line = found.table().splitlines()[1]
+        assert f"<br>{line}</p>" in found._repr_html_()
+        return line
+
+    preset = ScoreConfig.preset("release")
+    assert (
+        second_line(config=preset.to_dict(), dtype="float32") == "scored by a/model, preset release, float32"
+    )
+    changed = preset.replace(layers="up", batch_size=3, truncate="warn")
+    assert second_line(config=changed.to_dict()) == "scored by a/model, preset release, layers=up"
+    deltas = second_line(
+        config=ScoreConfig.preset("paper").to_dict(), deltas="0123456789abcdef0123", dtype="float16"
+    )
+    assert deltas == "scored by a/model, preset paper, deltas 0123456789abcdef, float16"
+    clip = second_line(baseline="clip", config={"score": "cosine", "truncate": "warn"}, dtype="float32")
+    assert clip == "scored by clip (a/model), score=cosine, truncate=warn, float32"
+    nothing = report(settings={"dataset": "comvg"})
+    assert nothing.table().splitlines()[1] == "" and "scored by" not in nothing._repr_html_()
 
 
 def test_a_single_group_is_not_said_twice() -> None:
