@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from discffusion.cli.options import Setup
-from discffusion.errors import ConfigError
+from discffusion.cli.results import as_json
 
 _WHAT = "What"
 _HOW = "How"
@@ -86,33 +85,32 @@ def bench(
     """Measure speed and memory against the released algorithm and against diffusers.
 
     All sides score the same pictures and texts with the same weights, noise and threads, in turns in one process; that
-    their scores agree is checked. Needs `pip install "discffusion[bench]"`, but with `--against none`.
+    their scores agree is checked. Needs `pip install "discffusion[bench]"`, except with `--against none`.
 
-    Example: `discffusion bench --quick` and `discffusion bench --model FOLDER -w 1x1 -w 1x10 --steps 10 --output bench`
+    Example: `discffusion bench --quick`
+
+    Example: `discffusion bench --model FOLDER -w 1x1 -w 1x10 --steps 10 --output bench`
     """
     from discffusion.bench.options import Options
     from discffusion.bench.report import check_output
     from discffusion.bench.run import bench as measure
 
     names = None if against is None else [name.strip() for name in against.split(",")]
-    try:
-        options = Options(
-            workloads=workload,
-            against=None if names is None else [name for name in names if name != "none"],
-            parts=part,
-            steps=steps,
-            resolution=resolution,
-            method=method,
-            map=map_,
-            repeats=repeats,
-            threads=threads,
-            clock=clock,
-            quick=quick,
-        )
-        if output is not None:
-            check_output(output)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from None
+    options = Options(
+        workloads=workload,
+        against=None if names is None else [name for name in names if name != "none"],
+        parts=part,
+        steps=steps,
+        resolution=resolution,
+        method=method,
+        map=map_,
+        repeats=repeats,
+        threads=threads,
+        clock=clock,
+        quick=quick,
+    )
+    if output is not None:
+        check_output(output)
     report = measure(
         setup.model,
         options,
@@ -127,4 +125,4 @@ def bench(
     if output is not None:
         for file in report.write(output):
             print(f"written: {file}", file=sys.stderr)
-    typer.echo(json.dumps(report.to_dict(), indent=2) if setup.json else report.markdown())
+    typer.echo(as_json(report.to_dict()) if setup.json else report.markdown())

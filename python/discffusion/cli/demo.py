@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
 from discffusion.cli.options import Setup
-from discffusion.errors import ConfigError
+from discffusion.cli.results import as_json
 
 _SERVER = "Server"
 
@@ -44,20 +43,18 @@ def demo(
     from discffusion._extras import need
     from discffusion.demo import Desk, Limits, serve
 
-    need("gradio", "demo")  # before the model is loaded
+    for module in ("gradio", "matplotlib.figure"):  # before the model is loaded
+        need(module, "demo")
     limits = Limits(bytes=max_megabytes * 1024**2, pixels=max_megapixels * 1_000_000)
     with setup.scorer() as scorer:
-        try:
-            desk = Desk(scorer, setup.fields, tuple(deltas or ()), limits)
-        except ConfigError as error:
-            raise typer.BadParameter(str(error)) from None
+        desk = Desk(scorer, setup.fields, tuple(deltas or ()), limits)
         serve(
             desk, host=host, port=port, preset=setup.config, ready=lambda url: _ready(url, host, setup.json)
         )
 
 
-def _ready(url: str, host: str, as_json: bool) -> None:
-    typer.echo(json.dumps({"url": url}) if as_json else url)
+def _ready(url: str, host: str, json: bool) -> None:
+    typer.echo(as_json({"url": url}, None) if json else url)
     sys.stdout.flush()
     if host not in ("127.0.0.1", "::1", "localhost"):
         print(f"discffusion: whoever reaches {host} of this machine can use the page", file=sys.stderr)

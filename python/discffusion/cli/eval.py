@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from discffusion._workers import rank
-from discffusion.cli.options import Setup
+from discffusion.cli import words
+from discffusion.cli.data import Data, Rest, Sample, SampleSeed, Skip, chosen, open_dataset, pairs
+from discffusion.cli.options import Deltas, Setup
+from discffusion.cli.results import as_json, warn
 from discffusion.cli.stages import Keep, Stages, staging
+from discffusion.cli.words import spoken
 from discffusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ _RUN = "Run"
 def evaluate(
     setup: Setup,
     dataset: Annotated[
-        str | None, typer.Argument(help="Name of a dataset, as shapes; --list names all.", show_default=False)
+        str | None,
+        typer.Argument(help="Name of a dataset, such as shapes; --list names all.", show_default=False),
     ] = None,
     root: Annotated[
         str | None, typer.Option(help="Folder of the dataset's files.", rich_help_panel=_DATA)
@@ -37,14 +40,11 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score the first items only.", rich_help_panel=_DATA)
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Another option of the dataset; give it again for more.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
+    sample: Sample = None,
+    sample_seed: SampleSeed = 0,
+    rest: Rest = False,
+    skip: Skip = 0,
+    data: Data = None,
     allow_missing: Annotated[
         bool,
         typer.Option(
@@ -83,15 +83,17 @@ def evaluate(
     verify: Annotated[
         int,
         typer.Option(
-            min=0, help="Score so many of the first items without stages too.", rich_help_panel="Score"
+            min=0,
+            help="Also score the first N items without stages, to check that the winner is the same.",
+            rich_help_panel="Score",
         ),
     ] = 0,
-    deltas: Annotated[
-        str | None, typer.Option(help="File of deltas to score with.", rich_help_panel="Model")
-    ] = None,
+    deltas: Deltas = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Score with this baseline; --list names all.", rich_help_panel="Model"),
+        typer.Option(
+            help="Score with this baseline; --list names all, with their models.", rich_help_panel="Model"
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -102,80 +104,90 @@ def evaluate(
         ),
     ] = None,
     list_: Annotated[
-        bool, typer.Option("--list", help="List datasets, metrics and baselines, and exit.")
+        bool,
+        typer.Option(
+            "--list", help="List datasets, metrics and baselines, or the options of DATASET, and exit."
+        ),
     ] = False,
 ) -> None:
-    """Measure how well matching images and texts are told from others: a table with 95 % intervals.
+    """Measure how often a matching image-text pair scores above a non-matching one: a table with 95 % intervals.
 
     With `--output`, every score is written as it comes; the same command goes on with a run that was interrupted.
     Images that are missing are an error, unless `--allow-missing` is given.
 
-    Examples: `discffusion eval shapes --limit 200` and
-    `discffusion eval winoground --root data/winoground --output rows.jsonl --compare clip.jsonl`
+    Choose options on some items and report on the others: `--sample 200`, then `--sample 200 --rest`.
+
+    Example: `discffusion eval shapes --limit 200`
+
+    Example: `discffusion eval winoground --root data/winoground -m MODEL -o rows.jsonl --compare clip.jsonl`
+
+    Example: `discffusion eval table --root held_out.csv --data image=file --data negative_texts=foil -m MODEL`
+
+    Example: `discffusion eval shapes --baseline clip --option model=pocket -o clip.jsonl`
     """
     if list_:
-        _list(setup)
+        _list(setup, dataset)
         return
     if dataset is None:
         raise typer.BadParameter("name a dataset; discffusion eval --list names all")
     names = "auto" if metrics == "auto" else [name.strip() for name in metrics.split(",")]
-    more = _pairs("--data", data)
-    if allow_missing:
-        more["allow_missing"] = True
-    options = _pairs("--option", option)
+    options = pairs("--option", option)
     how = staging(stages, keep)
     if baseline is not None and stages is not None:
         raise typer.BadParameter(
             "--stages are of a diffusion model; a baseline has its own: --option stages=[4,12,50]"
         )
     _check(setup, baseline, options, deltas, names)
+    items = chosen(
+        open_dataset(dataset, root, split, subset, data, allow_missing), sample, sample_seed, rest, skip
+    )
     from discffusion import evaluation
-    from discffusion.data import load_dataset
+    from discffusion.evaluation.files import recorded
 
-    items = load_dataset(dataset, root, split, subset, **more)
-    scorer = setup.scorer() if baseline is None else _baseline(setup, baseline, options)
-    if deltas is not None:
-        scorer.load_deltas(deltas)
+    for path in compare or ():
+        recorded(path)  # before anything is scored: a file that cannot be compared with
+    scorer = setup.scorer(deltas) if baseline is None else _baseline(setup, baseline, options)
     report = evaluation.evaluate(
         scorer, items, names, limit, output, resume, batch_items=batch_items, **how, verify=verify
     )
     if rank().number > 0:
         return  # the first of several processes that score together says what came out
-    comparisons = {str(path): _compared(report, path, items, limit) for path in compare or ()}
-    _show(setup, report, comparisons)
+    if not setup.json:
+        typer.echo(_table(report))
+    comparisons: dict[str, list[Comparison]] = {}
+    try:
+        for path in compare or ():
+            comparisons[str(path)] = _compared(report, path, items, limit)
+            if not setup.json:
+                typer.echo(
+                    "\n".join(["", f"{output or 'this run'} − {path}:", *_lines(comparisons[str(path)])])
+                )
+    finally:  # what was measured is printed, whatever becomes of a comparison
+        if setup.json:
+            typer.echo(as_json(_told(report, comparisons)))
 
 
-def _list(setup: Setup) -> None:
+def _list(setup: Setup, dataset: str | None) -> None:
     from discffusion.baselines import describe_baselines
-    from discffusion.data import describe_datasets
+    from discffusion.data import describe_datasets, describe_options
     from discffusion.evaluation import describe_metrics
 
-    found = {
-        "datasets": describe_datasets(),
-        "metrics": describe_metrics(),
-        "baselines": describe_baselines(),
-    }
+    if dataset is not None:
+        found = {f"--data options of {dataset}": describe_options(dataset)}
+    else:
+        found = {
+            "datasets": describe_datasets(),
+            "metrics": describe_metrics(),
+            "baselines": describe_baselines(),
+        }
     if setup.json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(as_json(found))
         return
-    width = max(len(name) for lines in found.values() for name in lines)
+    width = max(len(name) for lines in found.values() for name in lines or ("",))
     for title, lines in found.items():
         typer.echo(f"{title}:")
         for name, line in lines.items():
             typer.echo(f"  {name:<{width}}  {line}")
-
-
-def _pairs(flag: str, given: list[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"{flag} is {text!r}; expected NAME=VALUE, as n=100")
-        try:
-            found[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            found[name.replace("-", "_")] = value
-    return found
 
 
 def _check(
@@ -191,11 +203,8 @@ def _check(
     if baseline is not None and (setup.fields or setup.config != "default"):
         given = ", ".join(setup.fields) or "config"
         raise typer.BadParameter(f"{given}: of the score; a baseline has its own: --option NAME=VALUE")
-    try:
-        for name in names if isinstance(names, list) else ():
-            metric_named(name)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from None
+    for name in names if isinstance(names, list) else ():
+        metric_named(name)
 
 
 def _baseline(setup: Setup, name: str, options: dict[str, Any]) -> Any:
@@ -209,27 +218,30 @@ def _baseline(setup: Setup, name: str, options: dict[str, Any]) -> Any:
 
 
 def _compared(report: Report, path: Path, items: Any, limit: int | None) -> list[Comparison]:
-    """Every value of the report that has a comparison, with that of other rows."""
+    """Every value of the report that has a comparison, of all items and of each group, with that of other rows."""
     from discffusion.evaluation import compare, reopen
 
     metrics = list(dict.fromkeys(name.partition("/")[0] for name in report.metrics))
     other = reopen(path, items, metrics, limit)
     found = []
-    for name in report.metrics:
+    for name, group, _ in report.shown():
         try:
-            found.append(compare(report, other, name))
+            found.append(compare(report, other, name, group))
         except ConfigError as error:
-            print(f"discffusion: warning: not compared: {error}", file=sys.stderr)
+            warn(f"not compared: {error}")
     return found
 
 
-def _show(setup: Setup, report: Report, comparisons: dict[str, list[Comparison]]) -> None:
-    if setup.json:
-        compared = {path: [one.to_dict() for one in found] for path, found in comparisons.items()}
-        typer.echo(json.dumps({**report.to_dict(), "compared": compared}, indent=2))
-        return
-    typer.echo(report.table())
-    for path, found in comparisons.items():
-        typer.echo(f"\nless the rows in {path}:")
-        for one in found:
-            typer.echo(f"- {one}")
+def _table(report: Report) -> str:
+    """The report's table, whose notes name options as they are typed."""
+    lines = report.table().splitlines()
+    return "\n".join(spoken(line, words.now) if line.startswith("- ") else line for line in lines)
+
+
+def _lines(comparisons: list[Comparison]) -> list[str]:
+    return [f"- {one}" for one in comparisons]
+
+
+def _told(report: Report, comparisons: dict[str, list[Comparison]]) -> dict[str, Any]:
+    compared = {path: [one.to_dict() for one in found] for path, found in comparisons.items()}
+    return {**report.to_dict(), "compared": compared}

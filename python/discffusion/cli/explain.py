@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from discffusion.cli.images import read
-from discffusion.cli.options import Setup
+from discffusion.cli.options import Deltas, Setup
+from discffusion.cli.results import about, as_json, image_digests, warn_of_files
+
+if TYPE_CHECKING:
+    from discffusion.explanation import Explanation
 
 _MAPS = "Maps"
 
@@ -23,12 +26,8 @@ def explain(
         typer.Option("--output", "-o", help="Folder for pictures, arrays and numbers.", show_default=False),
     ] = None,
     show_map: Annotated[
-        str | None,
-        typer.Option(
-            help="Kind of the maps shown: probs, logits or cosine.",
-            show_default="probs",
-            rich_help_panel=_MAPS,
-        ),
+        Literal["probs", "logits", "cosine"] | None,
+        typer.Option(help="Kind of the maps shown.", show_default="probs", rich_help_panel=_MAPS),
     ] = None,
     show_sites: Annotated[
         str | None,
@@ -38,30 +37,42 @@ def explain(
             rich_help_panel=_MAPS,
         ),
     ] = None,
+    deltas: Deltas = None,
 ) -> None:
     """Take a score apart: what every word, layer and timestep adds to it, and the words' attention maps.
 
     Prints what each word adds, then what belongs to no word; the sum is the score.
 
-    Example: `discffusion explain photo.jpg "a dog on a sofa" -o explained`
+    Example: `discffusion explain photo.jpg "a dog on a sofa" -m MODEL -o explained`
     """
+    from discffusion.explaining.files import prepare_folder
+
+    warn_of_files([text])
+    if output is not None:  # before anything is computed
+        prepare_folder(output)
     shown: dict[str, Any] = {}
     if show_map is not None:
         shown["map"] = show_map
     if show_sites is not None:
         shown["sites"] = show_sites.split(",") if "," in show_sites else show_sites
-    with setup.scorer() as scorer:
-        found = scorer.explain(read(image), text, **shown)
-        if output is not None:
-            found.save(output)
+    with setup.scorer(deltas) as scorer:
+        data = read(image)
+        found = scorer.explain(data, text, **shown)
         if setup.json:
-            typer.echo(json.dumps({**found.to_dict(), "image": image}, indent=2))
-            return
-        for word, value in zip(found.words, found.per_word, strict=True):
-            typer.echo(f"{value:+.6g}\t{word.text}")
-        for token, value in zip(found.tokens, found.per_token, strict=True):
-            if token.kind != "own":
-                typer.echo(f"{value:+.6g}\t{token.text}")
-        if found.denoising_per_timestep.any():
-            typer.echo(f"{found.denoising:+.6g}\tdenoising")
-        typer.echo(f"{found.score:.6g}\tscore")
+            facts = about(scorer, setup.revision, image_digests([(image, data)]))
+            typer.echo(as_json({**facts, **found.to_dict(), "image": image}))
+        else:
+            _print(found)
+    if output is not None:  # last, so that what was found is printed whatever becomes of the files
+        found.save(output)
+
+
+def _print(found: Explanation) -> None:
+    for word, value in zip(found.words, found.per_word, strict=True):
+        typer.echo(f"{value:+.6g}\t{word.text}")
+    for token, value in zip(found.tokens, found.per_token, strict=True):
+        if token.kind != "own":
+            typer.echo(f"{value:+.6g}\t{token.text}")
+    if found.denoising_per_timestep.any():
+        typer.echo(f"{found.denoising:+.6g}\tdenoising")
+    typer.echo(f"{found.score:.6g}\tscore")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from discffusion.cli.options import Setup
-from discffusion.errors import ConfigError, DiscffusionError
+from discffusion.cli.results import FORMAT, as_json
+from discffusion.errors import DiscffusionError, OutputError
 
 _PANEL = "Generation"
 
@@ -72,7 +72,10 @@ def generate(
     guidance_rescale: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="How far guidance keeps the prediction's spread.", rich_help_panel=_PANEL
+            min=0,
+            max=1,
+            help="Rescale the guided prediction to its spread before guidance, 0 to 1; less over-saturation.",
+            rich_help_panel=_PANEL,
         ),
     ] = 0.0,
     batch_size: Annotated[
@@ -96,9 +99,7 @@ def generate(
         "height": height,
         "width": width,
     }
-    with setup.scorer() as scorer:
-        if deltas is not None:
-            scorer.load_deltas(deltas)
+    with setup.scorer(deltas) as scorer:
         made = scorer.generate(
             prompts,
             **options,
@@ -117,7 +118,8 @@ def generate(
             prompt, image = divmod(number, num_images)
             rows.append({"prompt": prompts[prompt], "seed": seed + image, "file": str(path)})
         if setup.json:
-            typer.echo(json.dumps({**_about(scorer, options), "images": rows}, indent=2))
+            facts = {"format": FORMAT, **_about(scorer, options), "revision": setup.revision}
+            typer.echo(as_json({**facts, "images": rows}))
         else:
             for row in rows:
                 typer.echo(row["file"])
@@ -127,9 +129,9 @@ def _check(output: Path) -> None:
     import PIL.Image
 
     if output.suffix.lower() not in PIL.Image.registered_extensions():
-        raise typer.BadParameter(f"{output} has no ending of a picture, as .png")
+        raise typer.BadParameter(f"{output} does not end as a picture's name does, such as .png")
     if not output.parent.is_dir():
-        raise ConfigError(f"{output.parent} is not a folder")
+        raise OutputError(f"{output.parent} is not a folder")
 
 
 def _numbered(path: Path, number: int, count: int) -> Path:
@@ -143,6 +145,7 @@ def _about(scorer: Any, options: dict[str, Any]) -> dict[str, Any]:
     described = scorer.describe()
     return {
         "version": __version__,
+        "torch": (described.get("versions") or {}).get("torch"),
         **{name: described[name] for name in ("model", "fingerprint", "deltas", "device", "dtype")},
         "options": generation.check(scorer._model, {**options, "num_images": 1, "batch_size": "auto"}),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from typing import Any
@@ -11,7 +10,9 @@ import typer
 
 import discffusion
 from discffusion import _native
+from discffusion.cli import words
 from discffusion.cli.options import Setup
+from discffusion.cli.results import as_json
 from discffusion.errors import DiscffusionError, InstallationError
 
 
@@ -36,8 +37,8 @@ def info(setup: Setup) -> None:
     except DiscffusionError as error:
         problem = error
     if setup.json:
-        problem_text = None if problem is None else str(problem)
-        typer.echo(json.dumps({**found, "problem": problem_text}, indent=2))
+        problem_text = None if problem is None else words.spoken(str(problem), words.now)
+        typer.echo(as_json({**found, "problem": problem_text}))
     else:
         for name, value in found.items():
             _print(name, value)

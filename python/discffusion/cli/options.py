@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from discffusion.errors import ConfigError, DiscffusionError, InstallationError
+from discffusion.cli import words
+from discffusion.cli.words import Words, spoken
+from discffusion.errors import ConfigError, DiscffusionError, InstallationError, OutputError
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
@@ -38,18 +42,25 @@ class Setup:
     json: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Words] = field(default_factory=dict)
 
-    def scorer(self) -> Scorer:
-        """Loads the model, on a device of its own if there are several processes. A wrong option is a usage error."""
+    @contextmanager
+    def speaking_of(self, table: str) -> Iterator[None]:
+        """An error in here is about an option of this table: ``"fields"`` or ``"training"``."""
+        try:
+            yield
+        except DiscffusionError as error:
+            raise type(error)(spoken(str(error), self.words.get(table, Words()))) from error
+
+    def scorer(self, deltas: str | None = None) -> Scorer:
+        """Loads the model, on a device of its own if there are several processes, and deltas if they are given."""
         from discffusion._workers import local_device
         from discffusion.config import ScoreConfig
         from discffusion.scorer import Scorer
 
-        try:
+        with self.speaking_of("fields"):
             config = ScoreConfig.make(self.config, **self.fields)
-        except ConfigError as error:
-            raise typer.BadParameter(str(error)) from None
-        return Scorer(
+        scorer = Scorer(
             self.model,
             revision=self.revision,
             variant=self.variant,
@@ -57,6 +68,15 @@ class Setup:
             dtype=self.dtype,
             config=config,
         )
+        if deltas is not None:
+            scorer.load_deltas(deltas)
+        return scorer
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise typer.BadParameter(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N")
+    return name
 
 
 def _common(
@@ -74,11 +94,14 @@ def _common(
         str | None, typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel="Model")
     ] = None,
     variant: Annotated[
-        str | None, typer.Option(help="Variant of the weight files, as fp16.", rich_help_panel="Model")
+        str | None, typer.Option(help="Variant of the weight files, such as fp16.", rich_help_panel="Model")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Model")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel="Model", callback=_device)
+    ] = "auto",
     dtype: Annotated[
-        str, typer.Option(help="auto, fastest, float32, float16 or bfloat16.", rich_help_panel="Model")
+        Literal["auto", "fastest", "float32", "float16", "bfloat16"],
+        typer.Option(help="Type that is computed in.", rich_help_panel="Model"),
     ] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
@@ -153,8 +176,12 @@ def _extended(
     command: Callable[..., None], more: list[inspect.Parameter], made: dict[str, _Made]
 ) -> Callable[..., None]:
     own = [parameter for parameter in _parameters(command) if parameter.name != "setup"]
+    keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *more]]
+    speech = _words(command, keyword, made)
+    of_tables = {table: _words(command, keyword, made, table) for table in ("fields", "training")}
 
     def run(**values: Any) -> None:
+        words.now = speech
         with _reported(values.pop("debug")):
             given: dict[str, dict[str, Any]] = {"fields": {}, "training": {}}
             for name, option in made.items():
@@ -162,10 +189,11 @@ def _extended(
                 if value is not None:
                     given[option.group][option.name] = _parse(value, option.kind)
             own_values = {parameter.name: values.pop(parameter.name) for parameter in own}
-            command(Setup(**values, fields=given["fields"], training=given["training"]), **own_values)
+            setup = Setup(**values, fields=given["fields"], training=given["training"], words=of_tables)
+            command(setup, **own_values)
 
     run.__doc__ = command.__doc__
-    keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *more]]
+    run.words = speech  # type: ignore[attr-defined]
     run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
     return run
@@ -215,6 +243,53 @@ def _number(text: str) -> Any:
     return number if isinstance(number, int | float) and not isinstance(number, bool) else text
 
 
+Deltas = Annotated[str | None, typer.Option(help="File of deltas to score with.", rich_help_panel="Model")]
+
+#: arguments of Python that have another name in a command
+_OTHER_NAMES = {
+    "train": {"checkpoint_dir": "output"},
+    "score_shards": {"allow_missing": "allow_cut"},
+}
+
+
+def _words(
+    command: Callable[..., None],
+    keyword: list[inspect.Parameter],
+    made: dict[str, _Made],
+    table: str | None = None,
+) -> Words:
+    """How arguments are typed in this command. Of several that have one name, that of the `table` counts, or else the
+    command's own, then that of the score."""
+
+    def weight(parameter: inspect.Parameter) -> int:
+        group = made[parameter.name].group if parameter.name in made else None
+        return 3 if group == table and table is not None else {None: 2, "fields": 1, "training": 0}[group]
+
+    typed: dict[str, tuple[str, str | None]] = {}
+    switches: dict[str, tuple[str | None, str | None]] = {}
+    for parameter in sorted(keyword, key=weight):
+        option: Any = next(iter(getattr(parameter.annotation, "__metadata__", ())), None)
+        if isinstance(option, type(typer.Argument())) or parameter.name in ("json", "debug", "list_"):
+            continue
+        dashed = "--" + parameter.name.rstrip("_").replace("_", "-")
+        # Typer takes the first name of an option for a default, until it sees that it is none
+        names = [one for one in (option.default, *(option.param_decls or ())) if isinstance(one, str)]
+        said = next((one for one in names if one.startswith("--")), dashed)
+        on, _, off = said.partition("/")
+        name = made[parameter.name].name if parameter.name in made else parameter.name
+        typed[name] = (on, off or None)
+        switches.pop(name, None)
+        kinds = getattr(parameter.annotation, "__args__", ())
+        if off or bool in kinds:
+            switches[name] = (on, off or None)
+    for name, here in _OTHER_NAMES.get(command.__name__, {}).items():
+        typed[name] = typed[here]
+        if here in switches:
+            switches[name] = switches[here]
+    options = {name: on for name, (on, _) in typed.items() if name not in switches}
+    return Words(options, switches, data=command.__name__ in ("evaluate", "train"))
+
+
 @contextmanager
 def _reported(debug: bool) -> Iterator[None]:
     try:
@@ -223,14 +298,20 @@ def _reported(debug: bool) -> Iterator[None]:
         raise
     except (Exception, KeyboardInterrupt) as error:
         if debug:
-            raise
-        print("discffusion: " + " ".join(_message(error).split()), file=sys.stderr)
-        raise typer.Exit(1) from None
+            traceback.print_exc()
+        else:
+            print("discffusion: " + " ".join(_message(error).split()), file=sys.stderr)
+        raise typer.Exit(2 if _is_usage(error) else 1) from None
+
+
+def _is_usage(error: BaseException) -> bool:
+    """Whether another command would do; not, whether files are as they should be."""
+    return isinstance(error, ConfigError) and not isinstance(error, OutputError)
 
 
 def _message(error: BaseException) -> str:
     if isinstance(error, DiscffusionError):
-        return str(error)
+        return spoken(str(error), words.now)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     return f"unexpected {type(error).__name__}: {error} (--debug shows the trace)"

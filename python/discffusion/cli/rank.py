@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from discffusion.cli.images import read
-from discffusion.cli.options import Setup
-from discffusion.cli.score import describe
+from discffusion.cli.options import Deltas, Setup
+from discffusion.cli.results import about, as_json, image_digests, warn_of_files
 from discffusion.cli.stages import Keep, Stages, staging
 
 
@@ -25,24 +24,30 @@ def rank(
     top_k: Annotated[int | None, typer.Option(min=1, help="Print only the best.", show_default="all")] = None,
     stages: Stages = None,
     keep: Keep = None,
+    deltas: Deltas = None,
 ) -> None:
-    """Rank images for a text, or texts for an image, best first: rank, score and what it is of.
+    """Rank images for a text, or texts for an image, best first.
 
-    Examples: `discffusion rank *.jpg --text "a dog on a sofa"` and
-    `discffusion rank photo.jpg -t "a dog" -t "a cat" -t "a bird"`
+    Prints a line for each: its rank, its score, and the image's file or the text.
+
+    Example: `discffusion rank *.jpg --text "a dog on a sofa" -m MODEL`
+
+    Example: `discffusion rank photo.jpg -t "a dog on a sofa" -t "a cat on a sofa" -m MODEL`
     """
     if len(images) > 1 and len(texts) > 1:
         raise typer.BadParameter("several images and several texts: give one image or one --text")
     how = staging(stages, keep)
+    warn_of_files(texts)
     by_text = len(texts) == 1
     candidates = images if by_text else texts
-    with setup.scorer() as scorer:
-        if by_text:
-            found = scorer.rank([read(image) for image in images], texts[0], top_k, **how)
-        else:
-            found = scorer.rank(read(images[0]), texts, top_k, **how)
+    with setup.scorer(deltas) as scorer:
+        data = [read(image) for image in images]
+        given: tuple[Any, Any] = (data, texts[0]) if by_text else (data[0], texts)
+        found = scorer.rank(*given, top_k, **how)
         if setup.json:
-            typer.echo(json.dumps({**describe(scorer), "ranking": _rows(found, images, texts)}, indent=2))
+            facts = about(scorer, setup.revision, image_digests(zip(images, data, strict=True)))
+            staged = {} if stages is None else how
+            typer.echo(as_json({**facts, **staged, "ranking": _rows(found, images, texts)}))
         else:
             for place, (index, value) in enumerate(found, start=1):
                 typer.echo(f"{place}\t{value:.6g}\t{candidates[index]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from discffusion.cli.options import Setup
-from discffusion.errors import ConfigError
+from discffusion.cli.results import as_json
 
 _DATA = "Data"
 _RUN = "Run"
@@ -95,10 +94,7 @@ def reproduce(
         return
     if everything == bool(names):
         raise typer.BadParameter("name tables and figures, as table3, or give --all; --list shows them")
-    try:
-        wanted = None if everything else [experiment(name).name for name in names or []]
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from None
+    wanted = None if everything else [experiment(name).name for name in names or []]
     given = [_named(text, "--data") for text in data or ["shapes"]]
     if root is not None:
         if len(given) != 1 or given[0][1] is not None:
@@ -132,7 +128,7 @@ def reproduce(
             done=show,
         )
     if setup.json:
-        typer.echo(json.dumps([result.to_dict() for result in results], indent=1))
+        typer.echo(as_json([result.to_dict() for result in results], 1))
     elif output is not None:
         typer.echo(f"report\t{output / 'report.md'}")
     else:

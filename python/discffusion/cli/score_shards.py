@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from discffusion.cli.options import Setup
+from discffusion.cli.options import Deltas, Setup
+from discffusion.cli.results import warn
 from discffusion.errors import DatasetError
-
-if TYPE_CHECKING:
-    from discffusion.scorer import Scorer
 
 _SHARDS = "Shards"
 _WORKERS = "Workers"
@@ -64,14 +62,13 @@ def score_shards(
             rich_help_panel=_SHARDS,
         ),
     ] = None,
-    allow_missing: Annotated[
+    allow_cut: Annotated[
         bool,
         typer.Option(
-            "--allow-missing",
-            help="Read tars without the mark of their end too.",
-            rich_help_panel=_SHARDS,
+            "--allow-cut", help="Also read tars that lack the mark of their end.", rich_help_panel=_SHARDS
         ),
     ] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", hidden=True)] = False,
     shard_index: Annotated[
         int | None,
         typer.Option(
@@ -102,19 +99,21 @@ def score_shards(
     summary: Annotated[
         bool, typer.Option("--summary", help="Say how far the work of all workers is; score nothing.")
     ] = False,
-    deltas: Annotated[
-        str | None, typer.Option(help="File of deltas to score with.", rich_help_panel="Model")
-    ] = None,
+    deltas: Deltas = None,
 ) -> None:
     """Score many shards of images with texts, one parquet file a shard, with any number of workers.
 
     Finished shards are skipped, so workers may die and be started again. What is wrong with an image or a text is told
     in its row; a shard that cannot be read is reported, and the exit status is 1 when the others are done.
 
-    Examples: `discffusion score-shards "laion/{00000..00999}.tar" rows --shard-index 3 --num-shards 8`,
-    `srun -n 8 discffusion score-shards s3://bucket/laion s3://bucket/rows` and
-    `discffusion score-shards laion rows --launcher ray`
+    Example: `discffusion score-shards "laion/{00000..00999}.tar" rows -m MODEL --shard-index 3 --num-shards 8`
+
+    Example: `srun -n 8 discffusion score-shards s3://bucket/laion s3://bucket/rows -m MODEL`
+
+    Example: `discffusion score-shards laion rows -m MODEL --launcher ray`
     """
+    if allow_missing:  # what it is called elsewhere is another thing
+        warn("--allow-missing of score-shards is --allow-cut now")
     if len(paths) < 2:
         raise typer.BadParameter("give shards and a folder for the rows: score-shards IN... OUT")
     *inputs, output = paths
@@ -126,7 +125,7 @@ def score_shards(
         found = shards.score_shards(
             inputs,
             output,
-            partial(_scorer, setup, deltas),
+            partial(setup.scorer, deltas),
             shard_index=shard_index,
             num_shards=num_shards,
             launcher=launcher,
@@ -139,20 +138,13 @@ def score_shards(
             text=text,
             key=key,
             image_root=image_root,
-            allow_missing=allow_missing,
+            allow_missing=allow_cut or allow_missing,
         )
     typer.echo(found.to_json() if setup.json else str(found))
     if found.failed:
         name, message = next(iter(sorted(found.failed.items())))
         more = f" (and {len(found.failed) - 1} more)" if len(found.failed) > 1 else ""
         raise DatasetError(f"shard {name} could not be read{more}: {message}")
-
-
-def _scorer(setup: Setup, deltas: str | None) -> Scorer:
-    scorer = setup.scorer()
-    if deltas is not None:
-        scorer.load_deltas(deltas)
-    return scorer
 
 
 def _actors(text: str | None) -> int | tuple[int, int] | None:
@@ -166,4 +158,6 @@ def _actors(text: str | None) -> int | tuple[int, int] | None:
         return numbers[0]
     if len(numbers) == 2:
         return numbers[0], numbers[1]
-    raise typer.BadParameter(f"--actors is {text!r}; expected a number, or the fewest and the most, as 2,8")
+    raise typer.BadParameter(
+        f"--actors is {text!r}; expected a number, or the fewest and the most, such as 2,8"
+    )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from discffusion._workers import rank
+from discffusion.cli.data import Data, Rest, Sample, SampleSeed, Skip, chosen, open_dataset, training_data
 from discffusion.cli.options import Setup
-from discffusion.cli.score import describe
-from discffusion.errors import ConfigError
+from discffusion.cli.results import about, as_json
 
 if TYPE_CHECKING:
     from discffusion.trainer import Trainer
@@ -24,7 +22,12 @@ _RUN = "Run"
 
 def train(
     setup: Setup,
-    dataset: Annotated[str, typer.Argument(help="Name of a dataset, as shapes.", show_default=False)],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a dataset, such as shapes; table for files of your own.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -32,24 +35,42 @@ def train(
         ),
     ],
     root: Annotated[
-        str | None, typer.Option(help="Folder of the dataset's files.", rich_help_panel=_DATA)
+        str | None,
+        typer.Option(help="Folder of the dataset's files; of a table, the file.", rich_help_panel=_DATA),
     ] = None,
-    split: Annotated[str, typer.Option(help="Split to train on.", rich_help_panel=_DATA)] = "train",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split to train on.", show_default="train, where files are split", rich_help_panel=_DATA
+        ),
+    ] = None,
     subset: Annotated[str | None, typer.Option(help="Subset of the split.", rich_help_panel=_DATA)] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Train on the first items only.", rich_help_panel=_DATA)
     ] = None,
-    data: Annotated[
-        list[str] | None,
+    sample: Sample = None,
+    sample_seed: SampleSeed = 0,
+    rest: Rest = False,
+    skip: Skip = 0,
+    data: Data = None,
+    allow_missing: Annotated[
+        bool,
         typer.Option(
-            metavar="NAME=VALUE",
-            help="Another option of the dataset; give it again for more.",
+            "--allow-missing",
+            help="Leave out items whose images are missing, and say so.",
             rich_help_panel=_DATA,
         ),
-    ] = None,
+    ] = False,
     validation_split: Annotated[
         str | None,
         typer.Option(help="Split to validate with; the deltas best there are kept.", rich_help_panel=_DATA),
+    ] = None,
+    validation_root: Annotated[
+        str | None,
+        typer.Option(
+            help="Files to validate with, where they are not below --root; of a table, the file.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     validation_limit: Annotated[
         int | None, typer.Option(min=1, help="Validate with the first items only.", rich_help_panel=_DATA)
@@ -93,22 +114,27 @@ def train(
     `--train-seed` is given.
 
     Example: `discffusion train shapes --limit 270 --epochs 16 --output few-shot --validation-split eval`
+
+    Example: `discffusion train table --root own.csv --data negative_texts=foil -m MODEL --output few-shot`
     """
     options = _options(setup)
-    if patience is not None and validation_split is None:
-        raise typer.BadParameter("--patience counts validations: give --validation-split")
-    more = dict(_option(text) for text in data or [])
-    items = _items(dataset, root, split, subset, limit, more)
+    validates = validation_split is not None or validation_root is not None
+    if not validates and (patience is not None or validation_limit is not None):
+        given = "--patience counts" if patience is not None else "--validation-limit is of"
+        raise typer.BadParameter(f"{given} validations: give --validation-split or --validation-root")
+    more = (subset, data, allow_missing)
+    items = chosen(training_data(dataset, root, split, *more), sample, sample_seed, rest, skip)[:limit]
     held_out = None
-    if validation_split is not None:
-        held_out = _items(dataset, root, validation_split, subset, validation_limit, more)
+    if validates:
+        held_out = open_dataset(
+            dataset, root if validation_root is None else validation_root, validation_split, *more
+        )[:validation_limit]
     callbacks = _callbacks(tensorboard, trackio, output)
-    with setup.scorer() as scorer:
-        if init is not None:
-            scorer.load_deltas(init)
+    with setup.scorer(init) as scorer:
         from discffusion.trainer import Trainer
 
-        trainer = Trainer(scorer, **options)
+        with setup.speaking_of("training"):
+            trainer = Trainer(scorer, **options)
         history = trainer.fit(
             items,
             held_out,
@@ -125,9 +151,9 @@ def train(
         if rank().number > 0:
             return  # the first of several processes that train together says and writes what came out
         _write(trainer, history, output)
-        found = {**describe(scorer), **_result(trainer, history, output)}
+        found = {**about(scorer, setup.revision), **_result(trainer, history, output)}
     if setup.json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(as_json(found))
     else:
         for name in ("deltas", "steps", "loss", "accuracy"):
             if found[name] is not None:
@@ -141,29 +167,8 @@ def _options(setup: Setup) -> dict[str, Any]:
     given = dict(setup.training)
     if "seed" in setup.fields:
         given.setdefault("seed", setup.fields["seed"])
-    try:
+    with setup.speaking_of("training"):
         return check(given)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def _option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise typer.BadParameter(f"--data is {text!r}; expected NAME=VALUE, as n=270")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.replace("-", "_"), value
-
-
-def _items(
-    dataset: str, root: str | None, split: str, subset: str | None, limit: int | None, more: dict[str, Any]
-) -> Sequence[Any]:
-    from discffusion.data import load_dataset
-
-    items: Sequence[Any] = load_dataset(dataset, root, split, subset, **more)
-    return items if limit is None else items[:limit]
 
 
 def _callbacks(tensorboard: str | None, trackio: str | None, output: Path) -> list[Any]:

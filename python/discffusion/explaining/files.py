@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from discffusion.errors import DiscffusionError
+from discffusion._extras import need
+from discffusion.errors import OutputError
 from discffusion.plot.figure import png
 from discffusion.training.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from discffusion.explanation import Explanation
 
-__all__ = ["as_dict", "as_html", "save"]
+__all__ = ["as_dict", "as_html", "prepare_folder", "save"]
 
 
 def as_dict(explanation: Explanation) -> dict[str, Any]:
@@ -88,6 +89,24 @@ def as_html(explanation: Explanation, picture: bytes | None) -> str:
     return f'{head}<img style="max-width: 100%" alt="{escape(explanation.text)}" src="data:image/png;base64,{data}">'
 
 
+def prepare_folder(folder: str | os.PathLike[str]) -> Path:
+    """Makes the folder of :func:`save`, and sees that pictures can be drawn.
+
+    Raises:
+        InstallationError: matplotlib is not installed.
+        OutputError: the folder cannot be made or written.
+    """
+    need("matplotlib.figure", "plot")
+    where = Path(folder).expanduser()
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {where} cannot be made: {error.strerror or error}") from None
+    if not os.access(where, os.W_OK):
+        raise OutputError(f"the folder {where} cannot be written")
+    return where
+
+
 def save(explanation: Explanation, folder: str | os.PathLike[str]) -> None:
     """See :meth:`Explanation.save`."""
     pictures = {
@@ -109,13 +128,9 @@ def save(explanation: Explanation, folder: str | os.PathLike[str]) -> None:
     if explanation.places is not None:
         parts["places"] = explanation.places
     np.savez_compressed(arrays, **parts)
-    where = Path(folder).expanduser()
-    try:
-        where.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiscffusionError(f"the folder {where} cannot be made: {error.strerror or error}") from None
+    where = prepare_folder(folder)
     for name, data in {**pictures, "explanation.npz": arrays.getvalue()}.items():
         write_bytes(where / name, data)
     # last: where it is, the others are
-    text = json.dumps(as_dict(explanation), indent=1, ensure_ascii=False)
+    text = json.dumps(as_dict(explanation), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(where / "explanation.json", text + "\n")

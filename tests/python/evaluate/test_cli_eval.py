@@ -110,9 +110,13 @@ def test_comparing(tmp_path: Path, pocket: Scorer) -> None:
     items = load_dataset("shapes")
     other = evaluate(pocket.with_config(noise_levels=[0.9]), items, limit=8)
     expected = discffusion.compare(other, evaluate(pocket, items, limit=8))
-    assert f"less the rows in {first}:\n- {expected}" in result.stdout
+    assert f"\n\n{second} − {first}:\n- {expected}" in result.stdout
     found = json.loads(invoke(*arguments, "--compare", str(first), "--json").stdout)
-    assert found["compared"] == {str(first): [expected.to_dict()]}
+    reports = other, evaluate(pocket, items, limit=8)
+    groups = sorted({record.group for record in other.records})
+    assert len(groups) > 1
+    by_group = [discffusion.compare(*reports, f"accuracy/{group}") for group in groups]
+    assert found["compared"] == {str(first): [one.to_dict() for one in (expected, *by_group)]}
     assert invoke(*arguments, "--compare", str(tmp_path / "none.jsonl")).exit_code == 2
 
 
@@ -122,7 +126,7 @@ def test_missing_images(comvg: Path, tmp_path: Path) -> None:
     result = run(*arguments)
     assert (result.returncode, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) == 1
-    assert re.search(r"1 images are missing.* 1 of 6 items .*6\.jpg.*allow_missing=True", result.stderr)
+    assert re.search(r"1 images are missing.* 1 of 6 items .*6\.jpg.*--allow-missing", result.stderr)
     assert not Path(rows).exists()
     result = invoke(*arguments, "--allow-missing")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -165,7 +169,7 @@ def test_another_configuration_on_the_same_output(tmp_path: Path) -> None:
     other = ["shapes", "--limit", "2", "-o", rows, "--noise-levels", "0.4", "--device", "cpu"]
     result = invoke(*other)
     assert result.exit_code == 1
-    assert "noise_levels was [0.5] and is [0.4]" in result.stderr
+    assert "--noise-levels was [0.5] and is [0.4]" in result.stderr
     assert invoke(*other, "--no-resume").exit_code == 0
 
 
@@ -218,6 +222,32 @@ def test_the_lists() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "unknown dataset 'nonsense'; there are: aro, "),
+        (["shapes", "--split", "x"], "no split 'x'; there are: "),
+        (["shapes", "--subset", "x"], "no subset 'x'; there are: "),
+        (["shapes", "--data", "colour=red"], "'colour'; `discffusion eval shapes --list` tells its options"),
+        (["shapes", "--data", "n=1", "--data", "n=2"], "--data n is [1, 2]; it must be a whole number"),
+        (["comvg"], "comvg needs --root, "),
+        (["shapes", "--baseline", "nonsense"], "unknown baseline 'nonsense'; there are: "),
+        (["shapes", "--baseline", "clip", "--option", "colour=red"], "clip has no option 'colour'"),
+        (["shapes", "--output", "rows.csv"], "--output is 'rows.csv'; expected a .jsonl or a .parquet file"),
+        (["shapes", "--metrics", "vqa", "--limit", "2", *QUICK], "vqa: item "),
+        (["shapes", "--skip", "10000000"], "--skip is 10000000; there are "),
+        (["shapes", "--rest"], "--rest goes with --sample"),
+        (["shapes", "--sample-seed", "3"], "--sample-seed goes with --sample"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_what_is_asked_for_in_vain_is_a_usage_error(arguments: list[str], message: str) -> None:
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         [],
@@ -242,15 +272,8 @@ def test_usage_errors(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "unknown dataset 'nonsense'; there are: aro, "),
-        (["shapes", "--split", "x"], "no split 'x'"),
-        (["shapes", "--data", "colour=red"], "colour"),
-        (["comvg"], "comvg needs root="),
         (["comvg", "--root", "no/such/folder"], "no/such/folder does not exist"),
-        (["shapes", "--baseline", "nonsense"], "unknown baseline 'nonsense'; there are: "),
         (["shapes", "--deltas", "missing.safetensors"], "missing.safetensors"),
-        (["shapes", "--output", "rows.csv"], "expected a .jsonl or a .parquet file"),
-        (["shapes", "--metrics", "vqa", "--limit", "2", *QUICK], "vqa: item "),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
 )

@@ -267,7 +267,7 @@ def test_command_line(tiny: Path, picture: np.ndarray, tmp_path: Path) -> None:
     assert told["denoising"] != 0
     assert (folder / "overview.png").exists()
     wrong = CliRunner().invoke(build_app(), [*command, "--show-map", "heat"])
-    assert wrong.exit_code == 1
+    assert wrong.exit_code == 2
 
 
 def test_explaining_imports_no_matplotlib(tiny: Path) -> None:
