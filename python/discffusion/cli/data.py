@@ -99,6 +99,8 @@ def chosen(items: Any, sample: int | None, seed: int, rest: bool, skip: int) -> 
     """A part of a dataset: a random draw or what it leaves out, then without the first."""
     if sample is None and (rest or seed != 0):
         raise typer.BadParameter(f"{'--rest' if rest else '--sample-seed'} goes with --sample")
+    if sample is not None and sample > len(items):
+        raise typer.BadParameter(f"--sample is {sample}; there are {len(items)} items")
     if sample is not None:
         items = items.split(sample, seed)[1] if rest else items.sample(sample, seed)
     if skip:

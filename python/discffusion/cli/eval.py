@@ -203,6 +203,10 @@ def _check(
     if baseline is not None and (setup.fields or setup.config != "default"):
         given = ", ".join(setup.fields) or "config"
         raise typer.BadParameter(f"{given}: of the score; a baseline has its own: --option NAME=VALUE")
+    if setup.dtype == "fastest" and baseline is not None and not baseline.startswith("diffusion-"):
+        raise typer.BadParameter(
+            "--dtype fastest is of a diffusion model; expected auto, float32, float16 or bfloat16"
+        )
     for name in names if isinstance(names, list) else ():
         metric_named(name)
 
