@@ -30,8 +30,8 @@ def _in_notebook() -> bool:
 def new_bar(**options: Any) -> Any:
     """A bar of tqdm: a widget in a notebook that can show widgets, otherwise text."""
     if _in_notebook() and _has_widgets():
-        from tqdm.notebook import tqdm
-    else:  # tqdm.auto would complain of a notebook without widgets, and then draw text too
+        from tqdm.auto import tqdm  # which knows the consoles that look like notebooks
+    else:  # and would complain of a notebook without widgets, to draw text in the end
         from tqdm.std import tqdm
     return tqdm(**options)
 

@@ -21,6 +21,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = types.SimpleNamespace(kernel=object(), config={"IPKernelApp": {}})
     ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", types.ModuleType("ipykernel.zmqshell"))
     for name in [name for name in sys.modules if name.startswith("tqdm.auto") or name == "tqdm.notebook"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -64,9 +65,9 @@ def test_a_notebook_with_widgets(notebook: None, monkeypatch: pytest.MonkeyPatch
     widgets = types.ModuleType("ipywidgets")
     widgets.FloatProgress = object  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ipywidgets", widgets)
-    notebooks = types.ModuleType("tqdm.notebook")
+    notebooks = types.ModuleType("tqdm.auto")
     notebooks.tqdm = lambda **options: made.append(options)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tqdm.notebook", notebooks)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", notebooks)
     _progress.new_bar(total=3, unit="item")
     assert made == [{"total": 3, "unit": "item"}]
 
