@@ -67,7 +67,7 @@ def test_a_shard_that_cannot_be_read(tmp_path: Path) -> None:
         (["in", "out", "--actors", "many"], 2, "--actors is 'many'"),
         (["in", "out", "--launcher", "mpi"], 2, "mpi"),
         (["nowhere", "out"], 1, "there are no shards 'nowhere'"),
-        (["in", "out", "--shard-index", "2"], 1, "give both or neither"),
+        (["in", "out", "--shard-index", "2"], 2, "give both or neither"),
     ],
 )
 def test_wrong_arguments(
@@ -95,3 +95,20 @@ def test_interrupted(tmp_path: Path) -> None:
     assert (child.returncode, errors) == (1, "discffusion: interrupted\n")
     assert time.monotonic() - sent < 5
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".parquet"}
+
+
+def test_a_tar_without_its_end(tmp_path: Path) -> None:
+    """As the option that is said, and as the one that had another meaning elsewhere."""
+    (shard,) = tars(tmp_path / "in", 1, 2)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole.rstrip(b"\0")) // 512 * 512 + 512])
+    code, _, errors = invoke(str(shard), str(tmp_path / "a"), *QUICK)
+    assert code == 1 and "has no mark at its end" in errors
+    assert "or read what is there with --allow-cut" in errors
+    code, _, errors = invoke(str(shard), str(tmp_path / "b"), *QUICK, "--allow-cut")
+    assert (code, errors) == (0, "")
+    code, _, errors = invoke(str(shard), str(tmp_path / "c"), *QUICK, "--allow-missing")
+    assert (code, errors) == (0, "discffusion: warning: --allow-missing of score-shards is --allow-cut now\n")
+    assert len(rows(tmp_path / "b")) == len(rows(tmp_path / "c")) == 2
+    shown = invoke("--help")[1]
+    assert "--allow-cut" in shown and "--allow-missing" not in shown
