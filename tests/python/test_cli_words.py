@@ -67,7 +67,7 @@ def words() -> dict[str, Words]:
         ("eval", "task='retrieval' takes", "--data task=retrieval takes"),
         ("eval", "leaky=False is for layout='texts': wrong", "--data leaky=false is for --data layout=texts: wrong"),
         ("eval", "subset='x' needs group=, the column", "--subset x needs --data group=COLUMN, the column"),
-        ("eval", "got an unexpected keyword argument 'b'; help(discffusion.data.shapes.load)",
+        ("eval", "shapes: got an unexpected keyword argument 'b'; its options are split, seed, image_size",
          "'b'; `discffusion eval shapes --list` tells its options"),
         ("score", "sees 0 CUDA device(s); use device=\"cpu\" or install", "use --device cpu or install"),
         ("score", "choose truncate=\"warn\" or \"silent\"", "choose --truncate warn or silent"),

@@ -25,6 +25,10 @@ _PHRASES = (
         r"load it with datasets\.load_dataset and give the object as root=",
         "load it in Python, write it with save_to_disk and give that folder as --root",
     ),
+    (
+        r"^([\w-]+): (got an unexpected keyword argument \S+); its options are .*",
+        r"\1: \2; `discffusion eval \1 --list` tells its options",
+    ),
     (r"or unload them first", "or leave --init out"),
     (r",? or pass strict=False to[^;.]*", ""),
 )
@@ -34,7 +38,6 @@ _TYPED = r"""--(?:data|option)[ ]\S+|--[a-z][\w-]*"""
 _OPAQUE = rf"""(?<![\w=])'[^']*'|(?<![\w=])"[^"]*"|\b[\w.]+\([^()]*\)|[^\s=]*/\S*|{_TYPED}"""
 _VALUE = r"""True|False|None|'[^']*'|"[^"]*"|\[[^\]]*\]|[\w+-]+(?:[.,][\w+-]+)*|"""
 _GIVEN = re.compile(rf"(?P<opaque>{_OPAQUE})|(?<![\w.-])(?P<name>[a-z]+(?:_[a-z]+)*_?)=(?P<value>{_VALUE})")
-_HELP = re.compile(r"help\(discffusion\.data\.(\w+)\.load\)")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,6 @@ def spoken(message: str, words: Words) -> str:
     """`message` with every argument of Python that it names as it is typed in the shell."""
     for python, shell in _PHRASES:
         message = re.sub(python, shell, message)
-    message = _HELP.sub(r"`discffusion eval \1 --list` tells its options", message)
     message = _GIVEN.sub(lambda found: _typed(found, words), message)
     message = re.sub(r"(--[\w-]+ [\w-]+ or )(['\"])(\w+)\2", r"\1\3", message)  # --truncate warn or "silent"
     return _enumerated(_begun(_underscored(message, words), words), words)

@@ -51,7 +51,9 @@ def checked_encoding(given: object) -> str:
             return given
     except (LookupError, ValueError):
         pass
-    raise DatasetOptionError(f"encoding= is {given!r}; expected the name of an encoding, as 'utf-8' or 'cp1252'")
+    raise DatasetOptionError(
+        f"encoding= is {given!r}; expected the name of an encoding, as 'utf-8' or 'cp1252'"
+    )
 
 
 def likely_encoding(data: bytes) -> str | None:

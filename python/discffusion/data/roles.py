@@ -76,11 +76,15 @@ class Roles(NamedTuple):
                 "images that have a text each, give as many columns of image= as of text="
             )
         if made.paired and (made.negative_texts or made.negative_images):
-            raise DatasetOptionError(f"{name}: several columns of images and of texts take no further negatives")
+            raise DatasetOptionError(
+                f"{name}: several columns of images and of texts take no further negatives"
+            )
         if made.label and (
             made.negative_texts or made.negative_images or len(made.image) + len(made.text) > 2
         ):
-            raise DatasetOptionError(f"{name}: label= is for one column of images, one of texts and no negatives")
+            raise DatasetOptionError(
+                f"{name}: label= is for one column of images, one of texts and no negatives"
+            )
         return made
 
     @property

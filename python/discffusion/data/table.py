@@ -98,7 +98,9 @@ def load(
 
 def _files(root: Any, split: str | None) -> list[Path]:
     if not isinstance(root, str | Path) or not str(root):
-        raise DatasetOptionError(f"table needs root=, a file ({', '.join(KINDS)}) or its folder; got {root!r}")
+        raise DatasetOptionError(
+            f"table needs root=, a file ({', '.join(KINDS)}) or its folder; got {root!r}"
+        )
     path = Path(root).expanduser()
     if path.is_file():
         if split is not None:

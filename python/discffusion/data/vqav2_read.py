@@ -119,7 +119,9 @@ def answer_list(given: Any, root: Path) -> list[str]:
         counts: dict[str, float] = {answer: field(given, answer, (int, float), where) for answer in given}
         given = sorted(counts, key=lambda answer: -counts[answer])
     if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise DatasetOptionError(f"answers is {type(given).__name__}; expected a list of strings or a JSON file")
+        raise DatasetOptionError(
+            f"answers is {type(given).__name__}; expected a list of strings or a JSON file"
+        )
     seen = set[str]()
     for number, answer in enumerate(given):
         if not isinstance(answer, str):
