@@ -19,7 +19,7 @@ from discffusion.cli.data import pairs
 from discffusion.data.lazy import Dataset
 
 # The pocket model at one timestep.
-QUICK = ["--noise-levels", "0.5", "--device", "cpu"]
+QUICK = ["--config", "attention", "--noise-levels", "0.5", "--device", "cpu"]
 TRAIN = [*QUICK, "--margin", "0.5", "--rank", "2", "--train-layers", "up"]
 
 

@@ -18,7 +18,7 @@ from discffusion.cli import build_app
 from discffusion.cli.results import as_json
 from discffusion.errors import DiscffusionError, InstallationError
 
-QUICK = ["--noise-levels", "0.5", "--device", "cpu"]
+QUICK = ["--config", "attention", "--noise-levels", "0.5", "--device", "cpu"]
 TEXT = "a red circle left of a blue square"
 SCENE = str(Path(__file__).parents[2] / "examples" / "scene.png")
 
@@ -29,7 +29,7 @@ def invoke(*arguments: str, stdin: bytes | None = None) -> Any:
 
 @pytest.fixture(scope="module")
 def pocket() -> Iterator[Scorer]:
-    with Scorer(device="cpu", noise_levels=[0.5]) as scorer:
+    with Scorer(device="cpu", config="attention", noise_levels=[0.5]) as scorer:
         yield scorer
 
 
@@ -142,7 +142,7 @@ def test_with_deltas(command: str, deltas: Path, pocket: Scorer) -> None:
     texts = ["-t", TEXT] if command == "rank" else [TEXT]
     given = ["--deltas", str(deltas), "--json", *QUICK]
     told = json.loads(invoke(command, SCENE, *texts, *given).stdout)
-    with Scorer(device="cpu", noise_levels=[0.5]) as trained:
+    with Scorer(device="cpu", config="attention", noise_levels=[0.5]) as trained:
         trained.load_deltas(deltas)
         expected, plain = trained.score(SCENE, TEXT), pocket.score(SCENE, TEXT)
         assert told["deltas"] == trained.deltas.digest()  # type: ignore[union-attr]
