@@ -196,6 +196,6 @@ def test_one_half_to_choose_on_and_one_to_report(tmp_path: Path) -> None:
         keys.append({json.loads(line)["key"] for line in (tmp_path / name).read_text().splitlines()})
     assert [len(some) for some in keys] == [5, 3, 5]
     assert keys[0] == keys[2] and not keys[0] & keys[1]
-    other = invoke(*common[:-5], "4", *QUICK, "-o", str(tmp_path / "d.jsonl"))
+    other = invoke(*common[:7], "4", *QUICK, "-o", str(tmp_path / "d.jsonl"))
     assert other.exit_code == 0, other.output
     assert {json.loads(line)["key"] for line in (tmp_path / "d.jsonl").read_text().splitlines()} != keys[0]
