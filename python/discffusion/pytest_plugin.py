@@ -4,8 +4,11 @@
         report = discffusion.evaluate(dsd_scorer, discffusion.load_dataset("shapes", n=100))
         assert report["accuracy"].low > 0.7
 
-``pytest --dsd-model path/to/model --dsd-device cuda`` runs such tests with another model, on another device. It comes
-with the package; nothing is loaded until a test asks for the scorer or is marked ``gpu``.
+``pytest --dsd-model path/to/model --dsd-device cuda`` runs such tests with another model, on another device. A test
+marked ``dsd_gpu``, or one marked ``gpu`` that uses a fixture of this plugin, is skipped where there is no CUDA device.
+
+It comes with the package, so it is there in the tests of every project of an environment: all others are left alone,
+and nothing is loaded for them.
 """
 
 from __future__ import annotations
@@ -45,15 +48,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker ``gpu``, and looks at ``--dsd-config`` before any test is run."""
+    """Registers the marker ``dsd_gpu``, and looks at ``--dsd-config`` before any test is run."""
     _score_config(config)
-    config.addinivalue_line("markers", "gpu: needs a CUDA device, and is skipped where there is none")
+    config.addinivalue_line(
+        "markers", "dsd_gpu: needs a CUDA device that discffusion can use, and is skipped where there is none"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures of the test are made
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips a test marked ``gpu`` where no CUDA device is to be had."""
-    if item.get_closest_marker("gpu") is None:
+    """Skips a test that asks this plugin for a CUDA device where none is to be had."""
+    if not _asks_for_cuda(item):
         return
     problem = _without_cuda()
     if problem is not None:
@@ -84,6 +89,14 @@ def dsd_scorer(pytestconfig: pytest.Config, dsd_device: str) -> Iterator[Scorer]
         config=_score_config(pytestconfig),
     ) as scorer:
         yield scorer
+
+
+def _asks_for_cuda(item: pytest.Item) -> bool:
+    """``gpu`` is a marker of many projects: alone it says nothing of this package."""
+    if item.get_closest_marker("dsd_gpu") is not None:
+        return True
+    ours = {"dsd_device", "dsd_scorer"}.intersection(getattr(item, "fixturenames", ()))
+    return bool(ours) and item.get_closest_marker("gpu") is not None
 
 
 def _score_config(config: pytest.Config) -> str | dict[str, Any]:

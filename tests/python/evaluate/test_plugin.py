@@ -76,15 +76,58 @@ def test_without_a_device_tests_for_one_are_skipped(
         def costly():
             raise AssertionError("made for a test that is skipped")
 
-        @pytest.mark.gpu
+        @pytest.mark.dsd_gpu
         def test_with(costly): ...
+
+        @pytest.mark.gpu
+        def test_with_a_fixture_of_ours(costly, dsd_device): ...
 
         def test_without(): ...
     """
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    session.makeini("[pytest]\nmarkers = gpu: of the project")
     result = run(session, code, "--strict-markers")
-    result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*needs a CUDA device; there is none (CUDA_VISIBLE_DEVICES='')"])
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(
+        ["SKIPPED*[[]2[]]*needs a CUDA device; there is none (CUDA_VISIBLE_DEVICES='')"]
+    )
+
+
+def test_tests_of_other_projects_are_left_alone(
+    session: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``gpu`` is a common marker: a project whose devices this core does not see keeps its tests."""
+    code = """
+        import sys
+        import pytest
+
+        pytestmark = pytest.mark.gpu
+
+        @pytest.fixture
+        def device(): return "rocm"
+
+        def test_function(device): assert device == "rocm"
+
+        class TestClass:
+            @pytest.mark.parametrize("n", [1, 2])
+            def test_method(self, n): ...
+
+        def test_nothing_was_loaded():
+            assert not {"torch", "numpy", "discffusion._core"} & set(sys.modules)
+    """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    session.makeini("[pytest]\nmarkers = gpu: of the project")
+    run(session, code, "--strict-markers").assert_outcomes(passed=4)
+    # nor does the plugin lend its markers to a project that has none
+    unknown = run(
+        session,
+        "import pytest\n\n@pytest.mark.gpu\ndef test_it(): ...",
+        "--strict-markers",
+        "-c",
+        "/dev/null",
+    )
+    unknown.assert_outcomes(errors=1)
+    unknown.stdout.fnmatch_lines(["*'gpu' not found in `markers` configuration option*"])
 
 
 @pytest.mark.gpu
@@ -95,7 +138,7 @@ def test_with_a_device_they_run(session: pytest.Pytester) -> None:
     code = """
         import pytest
 
-        @pytest.mark.gpu
+        @pytest.mark.dsd_gpu
         def test_it(dsd_scorer):
             assert dsd_scorer.device.startswith("cuda")
     """
@@ -103,7 +146,7 @@ def test_with_a_device_they_run(session: pytest.Pytester) -> None:
 
 
 def test_the_marker_is_told(session: pytest.Pytester) -> None:
-    run(session, "", "--markers").stdout.fnmatch_lines(["*pytest.mark.gpu: needs a CUDA device*"])
+    run(session, "", "--markers").stdout.fnmatch_lines(["*pytest.mark.dsd_gpu: needs a CUDA device*"])
     run(session, "", "--help").stdout.fnmatch_lines(["*--dsd-model=MODEL*"])
 
 
