@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError
-from discffusion.evaluation.intervals import SEED, bootstrap, wilson
+from discffusion.evaluation.intervals import SEED, of_groups, of_proportion
 from discffusion.evaluation.metrics import metric_named
 from discffusion.evaluation.record import Record, clusters_of, ordered
 from discffusion.evaluation.report import Report
@@ -33,13 +33,14 @@ class Comparison:
 
     Attributes:
         metric: the value compared.
-        difference: the first's value less the second's, -1 to 1.
+        difference: the first's value less the second's: -1 to 1, or in units of the score.
         low, high: ends of its 95 % interval.
         p_value: two-sided, of no difference.
         n: trials, the same in both.
         method: the test: ``"mcnemar"`` (exact; 0/1 trials that share no image) or ``"sign-flip"`` (signs of the
             differences of image groups drawn at random, or all of them where they are few).
         groups: number of independent image groups.
+        unit: ``"share"``, or ``"score"`` where the difference is one of scores.
     """
 
     metric: str
@@ -50,8 +51,14 @@ class Comparison:
     n: int
     method: str
     groups: int
+    unit: str = "share"
 
     def __str__(self) -> str:
+        if self.unit == "score":
+            return (
+                f"{self.metric}: {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], "
+                f"p = {self.p_value:.3g} ({self.method}, n = {self.n})"
+            )
         points = f"{self.difference * 100:+.2f} [{self.low * 100:+.2f}, {self.high * 100:+.2f}]"
         return (
             f"{self.metric}: {points} percentage points, p = {self.p_value:.3g} ({self.method}, n = {self.n})"
@@ -105,7 +112,8 @@ def compare(
         second = [record for record in second if record.key in keys]
     title = f"{name}/{output}" if output else name
     of_a, of_b = found.trials(first), found.trials(second)
-    return _compared(title if group is None else f"{title}/{group}", output, of_a, of_b, clusters_of(first))
+    title = title if group is None else f"{title}/{group}"
+    return _compared(title, output, of_a, of_b, clusters_of(first), found.unit)
 
 
 def _with_group(asked: str, outputs: Iterable[str], groups: list[str]) -> tuple[str, str | None]:
@@ -117,7 +125,9 @@ def _with_group(asked: str, outputs: Iterable[str], groups: list[str]) -> tuple[
     return asked, None
 
 
-def _compared(metric: str, output: str, a: Trials, b: Trials, clusters: NDArray[np.intp]) -> Comparison:
+def _compared(
+    metric: str, output: str, a: Trials, b: Trials, clusters: NDArray[np.intp], unit: str
+) -> Comparison:
     kept = a.of_output(output)
     won, lost = a.credit[kept], b.credit[kept]
     weights = a.outputs[output]
@@ -125,17 +135,21 @@ def _compared(metric: str, output: str, a: Trials, b: Trials, clusters: NDArray[
     sums = cluster_sums(won - lost, a.leaf[kept], clusters[a.record[kept]])
     total = sums.sum(axis=0)
     difference, groups = float(statistic(total)), len(sums)
-    if sums.shape[1] == 2 and len(won) == groups and flag(won) and flag(lost):
+    if a.ends is not None and sums.shape[1] == 2 and len(won) == groups and flag(won) and flag(lost):
         p_value, method = mcnemar(int((won > lost).sum()), int((won < lost).sum())), "mcnemar"
     else:
         # what each group adds to the difference
         leaves = sums.shape[1] // 2
         p_value = sign_flip(sums[:, :leaves] @ (weights[weights != 0] / weights.sum() / total[leaves:]))
         method = "sign-flip"
-    low, high = bootstrap(sums, statistic) or _unseen(difference, groups)
-    return Comparison(
-        metric, difference, min(low, difference), max(high, difference), p_value, len(won), method, groups
-    )
+    reach = None if a.ends is None else a.ends[1] - a.ends[0]
+    drawn = of_groups(sums, statistic, None if reach is None else (-reach, reach))
+    if drawn is not None:
+        low, high = drawn[:2]
+    else:
+        low, high = (difference, difference) if reach is None else _unseen(difference, groups)
+    low, high = min(low, difference), max(high, difference)
+    return Comparison(metric, difference, low, high, p_value, len(won), method, groups, unit)
 
 
 def mcnemar(won: int, lost: int) -> float:
@@ -172,8 +186,8 @@ def sign_flip(parts: NDArray[np.float64]) -> float:
 
 
 def _unseen(difference: float, groups: int) -> tuple[float, float]:
-    """Where all groups differ alike: groups not seen may differ otherwise, as many as Wilson's interval of 0 allows."""
-    share = wilson(0.0, groups)[1]
+    """Where all groups differ alike: groups not seen may differ otherwise, as many as the interval of 0 allows."""
+    share = of_proportion(0.0, groups)[1]
     return (1 - share) * difference - share, (1 - share) * difference + share
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["html", "markdown", "plot"]
 
 _COLUMNS = ("metric", "group", "value %", "95 % interval", "n", "ties", "interval by")
+_SCORES = tuple("value" if column == "value %" else column for column in _COLUMNS)
 
 
 def _head(report: Report) -> list[str]:
@@ -29,12 +30,26 @@ def _head(report: Report) -> list[str]:
     return [text, *([f"scored by {scored}"] if scored else [])]
 
 
-def _cells(name: str, group: str | None, value: Estimate) -> tuple[str, ...]:
+def _columns(report: Report) -> tuple[str, ...]:
+    """The heads; where a value is no share, each share says that it is one."""
+    return _COLUMNS if all(value.unit == "share" for _, _, value in report.rows()) else _SCORES
+
+
+def _number(value: float, unit: str, columns: tuple[str, ...]) -> str:
+    if unit == "score":
+        return f"{value:.4f}"
+    return f"{value * 100:.2f}" + ("" if columns is _COLUMNS else " %")
+
+
+def _cells(columns: tuple[str, ...], name: str, group: str | None, value: Estimate) -> tuple[str, ...]:
+    shown, low, high = (
+        _number(number, value.unit, columns) for number in (value.value, value.low, value.high)
+    )
     return (
         name,
         "all" if group is None else group,
-        f"{value.value * 100:.2f}",
-        f"{value.low * 100:.2f} to {value.high * 100:.2f}",
+        shown,
+        f"{low} to {high}",
         str(value.n),
         str(value.ties),
         value.method if value.groups == value.n else f"{value.method}, {value.groups} image groups",
@@ -43,12 +58,18 @@ def _cells(name: str, group: str | None, value: Estimate) -> tuple[str, ...]:
 
 def markdown(report: Report) -> str:
     """The report as markdown: what was scored, the table, the notes."""
+<<<<<<< HEAD
     body = [tuple(cell.replace("|", "\\|") for cell in _cells(*row)) for row in report.shown()]
     widths = [max(len(row[column]) for row in [_COLUMNS, *body]) for column in range(len(_COLUMNS))]
+=======
+    columns = _columns(report)
+    body = [tuple(cell.replace("|", "\\|") for cell in _cells(columns, *row)) for row in _shown(report)]
+    widths = [max(len(row[column]) for row in [columns, *body]) for column in range(len(columns))]
+>>>>>>> c2bc38b (Intervals of few image groups hold the truth; a mean score is a metric)
     rule = tuple("-" * width for width in widths)
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (_COLUMNS, rule, *body)
+        for row in (columns, rule, *body)
     ]
     notes = [f"- {note}" for note in report.notes]
     return "\n".join([*_head(report), "", *lines, *([""] if notes else []), *notes])
@@ -60,23 +81,40 @@ def html(report: Report) -> str:
     def row(cells: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
+<<<<<<< HEAD
     body = "".join(row(_cells(*line), "td") for line in report.shown())
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
     head = "<br>".join(map(escape, _head(report)))
     return f"<p>{head}</p><table><thead>{row(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>" + (
         f"<ul>{notes}</ul>" if notes else ""
+=======
+    columns = _columns(report)
+    body = "".join(row(_cells(columns, *line), "td") for line in _shown(report))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    return (
+        f"<p>{escape(_head(report))}</p><table><thead>{row(columns, 'th')}</thead><tbody>{body}</tbody></table>"
+        + (f"<ul>{notes}</ul>" if notes else "")
+>>>>>>> c2bc38b (Intervals of few image groups hold the truth; a mean score is a metric)
     )
 
 
 def plot(report: Report, ax: Any = None) -> Any:
+<<<<<<< HEAD
     """Every value of the report with its interval, in percent, on matplotlib Axes."""
     lines = report.shown()
+=======
+    """Every value of the report with its interval, in percent, on matplotlib Axes; scores if there is nothing else."""
+    shown = _shown(report)
+    lines = [line for line in shown if line[2].unit == "share"] or shown
+    percent = lines[0][2].unit == "share"
+    scale = 100 if percent else 1
+>>>>>>> c2bc38b (Intervals of few image groups hold the truth; a mean score is a metric)
     ax = axes_or_new(ax, (7.0, 1 + 0.3 * len(lines)))
     for place, (_, _, value) in enumerate(lines):
-        middle = value.value * 100
-        ends = [[middle - value.low * 100], [value.high * 100 - middle]]
+        middle = value.value * scale
+        ends = [[middle - value.low * scale], [value.high * scale - middle]]
         ax.errorbar([middle], [place], xerr=ends, fmt="o", color=COLOURS[0], capsize=3)
     ax.set_yticks(range(len(lines)), [f"{name}, {group}" if group else name for name, group, _ in lines])
     ax.invert_yaxis()
-    ax.set_xlabel("% with 95 % interval")
+    ax.set_xlabel(f"{'%' if percent else 'score'} with 95 % interval")
     return ax

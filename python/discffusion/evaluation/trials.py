@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.evaluation.estimate import Estimate
-from discffusion.evaluation.intervals import Statistic, bootstrap, wilson
+from discffusion.evaluation.intervals import Statistic, of_groups, of_proportion
 
 __all__ = ["Trials", "estimates", "flag", "weighted"]
 
@@ -19,12 +19,13 @@ class Trials:
     """What a metric counts. Every trial belongs to a record and to a leaf; a value is a weighted mean of leaf means.
 
     Attributes:
-        credit: float64 ``[n]``, what each trial earned, 0 to 1.
+        credit: float64 ``[n]``, what each trial earned: 0 to 1, or any number where `ends` is None.
         record: int ``[n]``, the index of its record.
         ties: int ``[n]``, comparisons in it with equal scores.
         leaf: int ``[n]``, the leaf it counts for.
         outputs: name of a value -> float64 ``[n_leaves]``, the weights of the leaf means; each has a trial.
         notes: sentences that belong beside the values.
+        ends: the least and the greatest value there can be; None if there are none.
     """
 
     credit: NDArray[np.float64]
@@ -33,6 +34,7 @@ class Trials:
     leaf: NDArray[np.intp]
     outputs: Mapping[str, NDArray[np.float64]]
     notes: tuple[str, ...] = field(default=())
+    ends: tuple[float, float] | None = (0.0, 1.0)
 
     @classmethod
     def plain(
@@ -96,12 +98,13 @@ def cluster_sums(
     return np.concatenate([total, count], axis=1)
 
 
-def estimates(trials: Trials, clusters: NDArray[np.intp]) -> dict[str, Estimate]:
+def estimates(trials: Trials, clusters: NDArray[np.intp], unit: str = "share") -> dict[str, Estimate]:
     """Every value with its interval.
 
     Args:
         trials: what was counted.
         clusters: int ``[n_records]``, the image group of each record.
+        unit: of the values.
     """
     found = {}
     for name, weights in trials.outputs.items():
@@ -111,10 +114,12 @@ def estimates(trials: Trials, clusters: NDArray[np.intp]) -> dict[str, Estimate]
         statistic = weighted(weights[weights != 0])
         value = float(statistic(sums.sum(axis=0)))
         groups = len(sums)
-        proportion = sums.shape[1] == 2 and len(credit) == groups and flag(credit)
-        drawn = None if proportion else bootstrap(sums, statistic)
-        low, high = drawn or wilson(value, groups)
-        method = "bootstrap" if drawn else "wilson"
+        proportion = trials.ends is not None and sums.shape[1] == 2 and len(credit) == groups and flag(credit)
+        drawn = None if proportion else of_groups(sums, statistic, trials.ends)
+        if drawn is None and trials.ends is None:  # one group, or all alike: there is nothing to go by
+            drawn = (value, value, "none")
+        low, high, method = drawn or of_proportion(value, groups)
         ties = int(trials.ties[kept].sum())
-        found[name] = Estimate(value, min(low, value), max(high, value), len(credit), ties, method, groups)
+        low, high = min(low, value), max(high, value)
+        found[name] = Estimate(value, low, high, len(credit), ties, method, groups, unit)
     return found

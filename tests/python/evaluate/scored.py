@@ -107,5 +107,8 @@ EXAMPLES: dict[str, Callable[[Scores], list[Record]]] = {
         8, 4, scores, {"answers": ["yes"] * 6 + ["no"] * 4, "candidates": ["yes", "no", "maybe", "two"]}
     ),
     "retrieval": lambda scores: _retrieval(12, scores),
+    "mean_score": lambda scores: [
+        record(f"made{i}", scores((1, 1), i), [[1]], group="x" if i % 2 else "y") for i in range(9)
+    ],
     "calibration": lambda scores: _eye("scale", 8, scores, _of(["x", "y"])),
 }

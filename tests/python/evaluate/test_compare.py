@@ -117,13 +117,16 @@ def test_p_values_of_runs_alike_are_uniform() -> None:
 
 
 def test_runs_that_differ_nowhere_or_everywhere_keep_an_interval() -> None:
-    same = compare(run([1, 0] * 10), run([1, 0] * 10))
-    unseen = wilson(0, 20)[1]
+    same = compare(run([1, 0] * 20), run([1, 0] * 20))
+    unseen = wilson(0, 40)[1]
     assert (same.difference, same.p_value) == (0, 1)
     assert (same.low, same.high) == pytest.approx((-unseen, unseen))
-    all_better = compare(run([1] * 20), run([0] * 20))
+    all_better = compare(run([1] * 40), run([0] * 40))
     assert (all_better.difference, all_better.high) == (1, 1)
     assert all_better.low == pytest.approx(1 - 2 * unseen)
+    few = compare(run([1] * 5), run([0] * 5))
+    # of five groups that all differ alike, Clopper and Pearson let a share of 1 - 0.025^(1/5) be otherwise
+    assert (few.low, few.high) == pytest.approx((1 - 2 * (1 - 0.025 ** (1 / 5)), 1))
 
 
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"calibration"}))

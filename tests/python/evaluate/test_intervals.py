@@ -11,7 +11,14 @@ from scipy import stats
 from tests.python.evaluate.scored import record
 
 from discffusion.evaluation.estimate import Estimate
-from discffusion.evaluation.intervals import bootstrap, logit_interval, wilson
+from discffusion.evaluation.intervals import (
+    bootstrap,
+    exact,
+    few_groups,
+    logit_interval,
+    student,
+    wilson,
+)
 from discffusion.evaluation.metrics import METRICS
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.trials import Trials, estimates, weighted
@@ -105,28 +112,72 @@ def accuracy(won: NDArray[np.bool_], per_image: int = 1) -> Estimate:
 
 
 def test_the_interval_fits_the_trials() -> None:
-    won = np.arange(40) % 4 > 0
+    won = np.arange(80) % 4 > 0
     apart, together = accuracy(won), accuracy(won, 2)
-    assert (apart.method, apart.groups) == ("wilson", 40)
-    assert (apart.low, apart.high) == pytest.approx(wilson(0.75, 40))
-    assert (together.method, together.groups, together.n) == ("bootstrap", 20, 40)
+    assert (apart.method, apart.groups) == ("wilson", 80)
+    assert (apart.low, apart.high) == pytest.approx(wilson(0.75, 80))
+    assert (together.method, together.groups, together.n) == ("bootstrap", 40, 80)
     # shares of several comparisons are no 0/1 trials, though no image is shared
-    halves = METRICS["accuracy"]([record(f"{i}", [[1, 0], [i, 2]], np.eye(2)) for i in range(9)])[""]
-    assert (halves.method, halves.groups) == ("bootstrap", 9)
+    halves = METRICS["accuracy"]([record(f"{i}", [[1, 0], [i, 2]], np.eye(2)) for i in range(39)])[""]
+    assert (halves.method, halves.groups) == ("bootstrap", 39)
+
+
+def test_few_groups_have_intervals_of_small_samples() -> None:
+    won = np.arange(40) % 4 > 0
+    apart, together = accuracy(won[:20]), accuracy(won, 2)
+    assert (apart.method, apart.groups) == ("exact", 20)
+    expected = stats.binomtest(15, 20).proportion_ci(0.95, "exact")
+    assert (apart.low, apart.high) == pytest.approx((expected.low, expected.high))
+    assert (together.method, together.groups, together.n) == ("t", 20, 40)
+    # ten groups with 1 of 2 and ten with 2 of 2, in log odds; the jackknife's error of a mean is the usual one
+    values = np.tile([0.5, 1.0], 10)
+    half = stats.t.ppf(0.975, 19) * values.std(ddof=1) / np.sqrt(20) / (0.75 * 0.25)
+    ends = 1 / (1 + np.exp(-(np.log(3) + half * np.array([-1, 1]))))
+    assert (together.low, together.high) == pytest.approx(tuple(ends))
+    assert accuracy(won[:29]).method == "exact" and accuracy(np.tile(won, 2)[:30]).method == "wilson"
+
+
+def test_students_quantile_is_scipys() -> None:
+    for df in [*range(1, 60), 100, 1000, 9999]:
+        assert student(df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-9)
+    assert student(1 << 30) == pytest.approx(stats.norm.ppf(0.975))
+
+
+@given(st.integers(1, 40), st.data())
+def test_the_exact_interval_is_scipys(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    expected = stats.binomtest(k, n).proportion_ci(0.95, "exact")
+    assert exact(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_a_share_between_two_counts_takes_the_wider_ends() -> None:
+    low, high = exact(0.5, 5)
+    assert low == pytest.approx(exact(2 / 5, 5)[0]) and high == pytest.approx(exact(3 / 5, 5)[1])
+
+
+def test_a_mean_without_ends_has_students_interval() -> None:
+    values = np.array([3.0, -1.0, 0.5, 7.0, 2.0, 2.5])
+    sums = np.stack([values, np.ones(6)], axis=1)
+    expected = stats.t.interval(0.95, 5, values.mean(), values.std(ddof=1) / np.sqrt(6))
+    assert few_groups(sums, mean, None) == pytest.approx(expected)
+    assert few_groups(sums[:1], mean, None) is few_groups(sums[[0, 0]], mean, None) is None
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_at_the_boundary_the_interval_is_wilsons_of_the_groups(right: bool) -> None:
-    found = accuracy(np.full(60, right), 3)
-    assert (found.low, found.high) == pytest.approx(wilson(float(right), 20))
-    assert (found.method, found.n, found.groups) == ("wilson", 60, 20)
+def test_at_the_boundary_the_interval_is_that_of_the_groups(right: bool) -> None:
+    found = accuracy(np.full(120, right), 3)
+    assert (found.low, found.high) == pytest.approx(wilson(float(right), 40))
+    assert (found.method, found.n, found.groups) == ("wilson", 120, 40)
+    few = accuracy(np.full(60, right), 3)
+    assert (few.low, few.high) == pytest.approx(exact(float(right), 20))
+    assert (few.method, few.n, few.groups) == ("exact", 60, 20)
 
 
-def test_where_all_groups_have_the_same_share_the_interval_is_wilsons_of_the_groups() -> None:
-    found = accuracy(np.arange(60) % 3 > 0, 3)
-    assert (found.low, found.value, found.high) == pytest.approx(
-        (wilson(2 / 3, 20)[0], 2 / 3, wilson(2 / 3, 20)[1])
-    )
+def test_where_all_groups_have_the_same_share_the_interval_is_that_of_the_groups() -> None:
+    for groups, interval in ((40, wilson), (20, exact)):
+        found = accuracy(np.arange(3 * groups) % 3 > 0, 3)
+        low, high = interval(2 / 3, groups)
+        assert (found.low, found.value, found.high) == pytest.approx((low, 2 / 3, high))
 
 
 def test_intervals_of_groups_of_rows_hold_the_truth() -> None:

@@ -107,7 +107,7 @@ def test_winoground_is_its_formula(items: list[tuple[int, int, int, int, bool]])
     both = np.array(text) & np.array(image)
     for name, won in (("text", text), ("image", image), ("group", both)):
         assert found[name].value == pytest.approx(np.mean(won))
-        assert (found[name].n, found[name].method) == (len(items), "wilson")
+        assert (found[name].n, found[name].method) == (len(items), "exact")
 
 
 def test_winoground_counts_ties_of_texts_and_of_images_apart() -> None:

@@ -16,13 +16,15 @@ from discffusion.evaluation.record import Record
 
 #: lower is better, and what a constant scorer earns there is said in a test of its own
 ERRORS = ("ece", "brier")
+#: the others are in units of the score
+SHARES = sorted(name for name, metric in METRICS.items() if metric.unit == "share")
 
 
 def test_every_metric_has_an_example_and_a_line() -> None:
     assert set(EXAMPLES) == set(METRICS) == set(describe_metrics())
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", SHARES)
 @pytest.mark.parametrize("level", [0.0, -3.5, 1e9])
 def test_a_constant_scorer_gets_no_credit(name: str, level: float) -> None:
     found = METRICS[name](EXAMPLES[name](lambda shape, _: np.full(shape, level)))
@@ -33,7 +35,7 @@ def test_a_constant_scorer_gets_no_credit(name: str, level: float) -> None:
         assert estimate.ties > 0, part
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", SHARES)
 def test_the_right_scores_earn_everything(name: str) -> None:
     right = {one.key: one.match for one in EXAMPLES[name](lambda shape, _: np.zeros(shape))}
     records = [
@@ -117,6 +119,11 @@ def _item(match: object) -> MatchItem:
         ([np.eye(2)], ("accuracy", "winoground")),
         ([np.eye(2)[::-1], np.eye(2)], ("accuracy", "winoground")),
         ([[[1], [0]]], ("accuracy",)),
+        ([[[1]]], ("mean_score",)),
+        ([[[1, 1]], [[1], [1]]], ("mean_score",)),
+        ([[[1, 0], [0, 0]]], ("accuracy",)),
+        ([[[1]], [[1, 0]]], ("accuracy",)),
+        ([[[0, 0]]], ("accuracy",)),  # there is nothing to measure, and accuracy says so
         ([np.eye(2), [[1, 0]]], ("accuracy",)),
         ([[[1, 0, 0]]], ("accuracy", "acc@1")),
         ([[[1, 1, 0, 0, 0, 0]]], ("accuracy", "acc@1")),

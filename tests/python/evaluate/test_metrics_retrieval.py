@@ -64,7 +64,7 @@ def test_two_captions_an_image_by_hand() -> None:
     assert set(found) == {"image_to_text@1", "text_to_image@1"}  # four others, two others: no 5 or 10
     # six texts of three images: captions of one image are not independent
     assert (found["text_to_image@1"].n, found["text_to_image@1"].groups) == (6, 3)
-    assert (found["text_to_image@1"].method, found["image_to_text@1"].method) == ("bootstrap", "wilson")
+    assert (found["text_to_image@1"].method, found["image_to_text@1"].method) == ("t", "exact")
 
 
 def test_a_text_without_an_image_is_no_query_and_stays_a_distractor() -> None:

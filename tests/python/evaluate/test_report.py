@@ -81,8 +81,8 @@ def test_the_table_is_markdown_in_percent() -> None:
     assert lines[3].split("|")[1:-1] == [cell.ljust(len(cell)) for cell in lines[3].split("|")[1:-1]]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[3:11]]
     assert cells[0] == ["metric", "group", "value %", "95 % interval", "n", "ties", "interval by"]
-    # Wilson's interval of 3 of 4: (0.75 + z²/8 ± z √(0.75·0.25/4 + z²/64)) / (1 + z²/4), z = 1.96
-    assert cells[2] == ["accuracy", "all", "75.00", "30.06 to 95.44", "4", "1", "wilson"]
+    # Clopper and Pearson's interval of 3 of 4, as scipy's binomtest(3, 4).proportion_ci() gives it
+    assert cells[2] == ["accuracy", "all", "75.00", "19.41 to 99.37", "4", "1", "exact"]
     assert [row[:3] for row in cells[3:]] == [
         ["accuracy", "object", "50.00"],
         ["accuracy", "verb", "100.00"],
@@ -133,7 +133,7 @@ def test_the_table_names_image_groups_and_escapes_bars() -> None:
         for i in range(8)
     ]
     text = report(records=records, metrics=["accuracy"]).table()
-    assert "bootstrap, 4 image groups" in text and "a\\|b" in text
+    assert "t, 4 image groups" in text and "a\\|b" in text
 
 
 def test_html_is_escaped() -> None:
@@ -144,7 +144,7 @@ def test_html_is_escaped() -> None:
 
 def test_repr_is_one_line() -> None:
     assert repr(report()) == (
-        "Report(4 of 4 items: accuracy 75.00% [30.06%, 95.44%], acc@1 75.00% [30.06%, 95.44%])"
+        "Report(4 of 4 items: accuracy 75.00% [19.41%, 99.37%], acc@1 75.00% [19.41%, 99.37%])"
     )
 
 
@@ -175,7 +175,8 @@ def test_json_holds_everything(tmp_path: Path) -> None:
         "metric": "accuracy",
         "group": None,
         "value": 0.75,
-        "method": "wilson",
+        "method": "exact",
+        "unit": "share",
         **ends,
         **counts,
     }
@@ -184,7 +185,8 @@ def test_json_holds_everything(tmp_path: Path) -> None:
 
 def test_a_data_frame_has_a_row_per_value_and_group() -> None:
     frame = report().to_pandas()
-    assert list(frame.columns) == ["metric", "group", "value", "low", "high", "n", "ties", "method", "groups"]
+    columns = ["metric", "group", "value", "low", "high", "n", "ties", "method", "groups", "unit"]
+    assert list(frame.columns) == columns
     assert frame["value"].tolist() == [0.75, 0.5, 1, 0.75, 0.5, 1]
     assert frame["group"].isna().tolist() == [True, False, False] * 2
 
@@ -198,7 +200,7 @@ def test_a_plot_gives_its_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     point, _, bars = axes.containers[0]
     assert point.get_xdata().tolist() == [75]
     low, high = bars[0].get_segments()[0][:, 0]
-    assert (low, high) == pytest.approx((30.064, 95.441), abs=1e-3)
+    assert (low, high) == pytest.approx((19.412, 99.369), abs=1e-3)
     mine = pyplot.figure().subplots()
     assert report().plot(mine) is mine
     pyplot.close("all")

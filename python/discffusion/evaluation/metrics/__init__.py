@@ -12,6 +12,7 @@ from discffusion.evaluation.metrics import (
     accuracy,
     aro,
     calibration,
+    mean_score,
     retrieval,
     sugarcrepe,
     tree,
@@ -46,6 +47,7 @@ METRICS: dict[str, Metric] = {
         vqa.METRIC,
         retrieval.METRIC,
         calibration.METRIC,
+        mean_score.METRIC,
     )
     if metric is not None
 }
@@ -92,21 +94,25 @@ def distinct(names: Sequence[str], records: Iterable[Any]) -> tuple[str, ...]:
 def auto_metrics(items: Iterable[Any]) -> tuple[str, ...]:
     """The metrics that suit items, or records, of a list that does not say so itself.
 
-    ``accuracy`` always; ``winoground`` if all are two images and two texts that match one to one; ``acc@1`` where an
-    image or a text has more than two candidates, ``acc@5`` where more than five of them do not match.
+    ``mean_score`` where nothing is compared, because all pairs match; else ``accuracy``, and ``winoground`` if all are
+    two images and two texts that match one to one; ``acc@1`` where an image or a text has more than two candidates,
+    ``acc@5`` where more than five of them do not match.
 
     Args:
         items: anything with ``match``, bool ``[n_images, n_texts]``.
     """
     chosen, seen, square = ["accuracy"], 0, True
-    candidates = others = 0
+    candidates = others = matching = 0
     for item in items:
         match = np.asarray(item.match)
         seen += 1
         square &= match.shape == (2, 2) and bool((match.sum(0) == 1).all() and (match.sum(1) == 1).all())
         candidates = max(candidates, *match.shape)
+        matching += int(match.sum())
         for side in (match, match.T):
             others = max(others, *((~side).sum(axis=1) * side.any(axis=1)).tolist())
+    if matching and not others:
+        return ("mean_score",)
     if seen and square:
         chosen.append("winoground")
     if candidates > 2:

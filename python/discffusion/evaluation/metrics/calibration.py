@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError
 from discffusion.evaluation.estimate import Estimate
-from discffusion.evaluation.intervals import SEED, bootstrap, logit_interval, resampled, wilson
+from discffusion.evaluation.intervals import (
+    FEW,
+    SEED,
+    logit_interval,
+    of_groups,
+    of_proportion,
+    resampled,
+    student,
+)
 from discffusion.evaluation.metrics.logistic import fit
 from discffusion.evaluation.metrics.metric import Metric, Result
 from discffusion.evaluation.record import Record, clusters_of
@@ -78,10 +86,10 @@ def _auroc(scores: NDArray[np.float64], match: NDArray[np.bool_], group: NDArray
     groups = int(group.max()) + 1
     of_group = _summed(group, share, groups)
     error = math.sqrt(groups / (groups - 1) * float((of_group**2).sum()))
-    found = logit_interval(value, error)
-    low, high = found or wilson(value, groups)
+    found = logit_interval(value, error, student(groups - 1))
+    low, high, method = (*found, "delong") if found else of_proportion(value, groups)
     ties = int((upto - below).sum())
-    return Estimate(value, low, high, len(right), ties, "delong" if found else "wilson", groups)
+    return Estimate(value, low, high, len(right), ties, method, groups)
 
 
 def held_out(
@@ -105,9 +113,7 @@ def _summed(place: NDArray[np.intp], values: NDArray[np.float64], places: int) -
 def _brier(squared: NDArray[np.float64], count: NDArray[np.float64], ties: int) -> Estimate:
     sums = np.concatenate([squared, count], axis=1)
     value = float(_ratio(sums.sum(axis=0)))
-    drawn = bootstrap(sums, _ratio)
-    low, high = drawn or wilson(value, len(sums))
-    method = "bootstrap" if drawn else "wilson"
+    low, high, method = of_groups(sums, _ratio) or of_proportion(value, len(sums))
     return Estimate(value, min(low, value), max(high, value), int(count.sum()), ties, method, len(sums))
 
 
@@ -120,9 +126,14 @@ def _ece(error: NDArray[np.float64], count: NDArray[np.float64], ties: int) -> E
     of_bins = _shares(sums.sum(axis=0))
     value = float(np.abs(of_bins).sum())
     noise = np.concatenate([np.abs(_shares(part) - of_bins).sum(axis=-1) for part in resampled(sums)])
-    reach = float(np.quantile(noise, 0.95))
+    reach = float(np.quantile(noise, 0.95)) * _small_sample(len(sums))
     ends = max(0.0, value - reach), min(1.0, value + reach)
     return Estimate(value, *ends, int(count.sum()), ties, "bootstrap", len(sums))
+
+
+def _small_sample(groups: int) -> float:
+    """How much further noise reaches than resamples of few groups, which are too much alike, say."""
+    return math.sqrt(groups / (groups - 1)) * student(groups - 1) / student(1 << 20) if groups < FEW else 1.0
 
 
 def _shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -36,6 +36,7 @@ class Metric:
         trials: counts its trials, for a metric that is a mean of them; others have `direct`.
         direct: finds its values where there are no trials.
         by_group: whether it is measured for every group of items too.
+        unit: of its values: ``"share"`` of 1, or ``"score"``, in the scorer's own units.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Metric:
     trials: ToTrials | None = None
     direct: ToResult | None = None
     by_group: bool = True
+    unit: str = "share"
 
     def measure(self, records: Iterable[Record]) -> Result:
         """The values and what must be said of them; the order of the records does not matter.
@@ -55,7 +57,7 @@ class Metric:
             assert self.direct is not None
             return self.direct(known)
         counted = self.trials(known)
-        return Result(estimates(counted, clusters_of(known)), counted.notes)
+        return Result(estimates(counted, clusters_of(known), self.unit), counted.notes)
 
     def __call__(self, records: Iterable[Record]) -> dict[str, Estimate]:
         """The values by name; ``""`` names the value of a metric that has one."""
