@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from discffusion.evaluation.record import Record
 from discffusion.reproduce.columns import Column
-from discffusion.reproduce.result import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, Row, Verdict
+from discffusion.reproduce.result import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, Row, Verdict
 
-__all__ = ["Check", "Claim", "Close", "answer", "find", "pooled", "same_seeds", "variants"]
+__all__ = ["Check", "Claim", "Close", "answer", "find", "pooled", "same_seeds", "side", "variants"]
 
 #: answers to a claim from the rows that were measured
 Check = Callable[[Sequence[Row], Mapping[str, Column]], list[Verdict]]
@@ -48,7 +48,8 @@ class Claim:
     """Each of the rows `better` is above each of the rows `worse`, in all of the columns.
 
     The claim holds if every difference, item by item, is above zero with its whole 95 % interval; it does not hold if
-    one is below zero with its whole interval; else it is undecided. It is answered for every variant of the score.
+    one is below zero with its whole interval; else it is undecided, or not measured in full where a comparison is
+    missing. It is answered for every variant of the score.
     """
 
     text: str
@@ -71,19 +72,35 @@ class Claim:
                         lacking.append(f"{one} − {other}, {name}")
                         continue
                     found = columns[name].compare(*same_seeds(a.records[name], b.records[name]))
-                    signs.append(1 if found.low > 0 else -1 if found.high < 0 else 0)
+                    signs.append(side(found.low, found.high))
                     interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
                     details.append(f"{one} − {other}, {name}: {100 * found.difference:+.1f} ({interval})")
         if lacking:
             details.append(f"not measured: {', '.join(lacking)}")
-        return Verdict(self.text, answer(signs), "; ".join(details), variant)
+        return Verdict(self.text, answer(signs, lacking), "; ".join(details), variant)
 
 
-def answer(signs: Sequence[int]) -> str:
-    """The answer to a claim from its comparisons: 1 clearly above, -1 clearly below, 0 undecided."""
+def answer(signs: Sequence[int], lacking: Sequence[str] = ()) -> str:
+    """The answer to a claim from its comparisons.
+
+    One that fails decides whatever else there is; a claim holds only where all of it was measured.
+
+    Args:
+        signs: of those that were measured: 1 clearly above, -1 clearly below, 0 undecided.
+        lacking: names of those that were not.
+    """
     if not signs:
         return NOT_MEASURED
-    return FAILS if -1 in signs else HOLDS if all(sign > 0 for sign in signs) else UNDECIDED
+    if -1 in signs:
+        return FAILS
+    if lacking:
+        return IN_PART
+    return HOLDS if all(sign > 0 for sign in signs) else UNDECIDED
+
+
+def side(low: float, high: float, mark: float = 0.0) -> int:
+    """On which side of a mark a whole interval lies: 1 above, -1 below, 0 on neither."""
+    return 1 if low > mark else -1 if high < mark else 0
 
 
 def _by_variant(

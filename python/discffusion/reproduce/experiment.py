@@ -26,6 +26,7 @@ class Experiment:
         printed: the paper's figures; None where it prints none.
         run: measures it; None where that cannot be done yet, and `gap` says why.
         gap: what is missing.
+        partly: what of the paper's is missing though the rest is measured; None for nothing.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Experiment:
     printed: Printed | None = None
     run: Callable[[Bench], Result] | None = None
     gap: str | None = None
+    partly: str | None = None
 
     def result(self, bench: Bench) -> Result:
         """Measures it, or says what is missing."""

@@ -38,6 +38,11 @@ def experiment(name: str) -> Experiment:
 
 
 def describe_experiments() -> dict[str, str]:
-    """What each shows, in a line, by name; a gap is named."""
+    """What each shows, in a line, by name; a gap is named, and what is missing of one that is measured in part."""
     found = {name: experiment(name) for name in NAMES}
-    return {name: of.title + (f" (gap: {of.gap})" if of.gap else "") for name, of in found.items()}
+    return {
+        name: of.title
+        + (f" (gap: {of.gap})" if of.gap else "")
+        + (f" (in part: {of.partly})" if of.partly else "")
+        for name, of in found.items()
+    }

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from discffusion.evaluation.record import Record
     from discffusion.reproduce.printed import Printed
 
-__all__ = ["FAILS", "HOLDS", "NOT_MEASURED", "UNDECIDED", "Cell", "Result", "Row", "Verdict"]
+__all__ = ["FAILS", "HOLDS", "IN_PART", "NOT_MEASURED", "UNDECIDED", "Cell", "Result", "Row", "Verdict"]
 
 HOLDS = "holds"
 FAILS = "does not hold"
 UNDECIDED = "undecided within the intervals"
 NOT_MEASURED = "not measured"
+#: nothing measured contradicts the claim, and not all that it speaks of was measured
+IN_PART = "not measured in full"
 
 
 @dataclass(frozen=True)

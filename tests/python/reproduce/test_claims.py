@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.python.reproduce.made_up import ALL, record, row
 
 from discffusion.reproduce.claims import Claim, Close, answer, pooled, same_seeds
-from discffusion.reproduce.result import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, Row
+from discffusion.reproduce.result import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, Row
 
 COLUMNS = {"All": ALL}
 GOOD = [True] * 90 + [False] * 10
@@ -38,7 +40,9 @@ def test_intervals_that_hold_zero_decide_nothing() -> None:
 def test_a_claim_of_several_needs_all_and_falls_with_one() -> None:
     rows = [row("a", GOOD), row("b", FAIR), row("c", [True] * 100), row("d", ALIKE)]
     assert only(Claim("a beats b and c", ("a",), ("b", "c")), rows)[0] == FAILS
-    assert only(Claim("a beats b and d", ("a",), ("b", "d")), rows)[0] in (HOLDS, UNDECIDED)
+    # a and d differ in 2 items of 100
+    assert only(Claim("a beats b and d", ("a",), ("b", "d")), rows)[0] == UNDECIDED
+    assert only(Claim("c beats a and b", ("c",), ("a", "b")), rows)[0] == HOLDS
     assert [answer(signs) for signs in ([1, 1], [1, 0], [1, -1], [0, -1], [])] == [
         HOLDS,
         UNDECIDED,
@@ -62,8 +66,31 @@ def test_what_was_not_measured_is_said() -> None:
     assert "a − b, All" in detail
     rows = [row("a", GOOD), row("b", FAIR)]
     told, detail = only(Claim("a beats b and c", ("a",), ("b", "c"), ("All",)), rows)
-    assert told == HOLDS  # of what was measured, and the rest is named
+    assert told == IN_PART  # what was measured holds, and the rest is named
     assert detail.endswith("not measured: a − c, All")
+
+
+def test_a_claim_holds_only_where_all_of_it_was_measured() -> None:
+    columns = {**COLUMNS, "Top-1": replace(ALL, name="Top-1"), "VQA": replace(ALL, name="VQA")}
+    claim = Claim("a beats b", ("a",), ("b",), ("All", "Top-1", "VQA"))
+
+    def told(**right: tuple[list[bool], list[bool]]) -> str:
+        rows = []
+        for place, label in enumerate("ab"):
+            parts = [row(label, of[place], name=name.replace("_", "-")) for name, of in right.items()]
+            cells = {name: cell for part in parts for name, cell in part.cells.items()}
+            records = {name: of for part in parts for name, of in part.records.items()}
+            rows.append(replace(parts[0], cells=cells, records=records))
+        (verdict,) = claim(rows, columns)
+        return verdict.answer
+
+    clear, none, against = (GOOD, FAIR), (GOOD, GOOD), (FAIR, GOOD)
+    assert told(All=clear, Top_1=clear, VQA=clear) == HOLDS
+    assert told(All=clear) == told(All=clear, VQA=clear) == told(All=none) == IN_PART
+    assert told(All=against) == told(All=clear, VQA=against) == FAILS  # whatever the rest would have been
+    assert told(All=clear, Top_1=none, VQA=clear) == UNDECIDED
+    assert answer([1, 0], ["x"]) == answer([1], ["x"]) == IN_PART
+    assert answer([1, -1], ["x"]) == FAILS and answer([], ["x"]) == NOT_MEASURED
 
 
 def test_an_answer_for_each_variant() -> None:

@@ -15,7 +15,7 @@ from discffusion.evaluation.record import Record
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import picture
 from discffusion.reproduce.bench import Bench
-from discffusion.reproduce.claims import Claim, answer, pooled
+from discffusion.reproduce.claims import Claim, answer, pooled, side
 from discffusion.reproduce.columns import COMPOSITION, Column
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
@@ -140,7 +140,7 @@ def all_are_best(most: Row, fewer: Sequence[Row]) -> Verdict:
         of_row = pooled(row.records["All"])
         same = [replace(of_all[_item(record.key, of_all)], key=record.key) for record in of_row]
         found = COLUMN.compare(same, of_row)
-        signs.append(1 if found.low > 0 else -1 if found.high < 0 else 0)
+        signs.append(side(found.low, found.high))
         interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
         details.append(f"all − {row.label.partition(',')[0]}: {100 * found.difference:+.1f} ({interval})")
     return Verdict("All heads are best", answer(signs), "; ".join(details))

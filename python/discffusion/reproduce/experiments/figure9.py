@@ -11,9 +11,10 @@ from discffusion.evaluation.record import Record
 from discffusion.observation import Observation
 from discffusion.plot.figure import picture
 from discffusion.reproduce.bench import Bench
+from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
-from discffusion.reproduce.result import FAILS, HOLDS, UNDECIDED, Cell, Result, Row, Verdict
+from discffusion.reproduce.result import Cell, Result, Row, Verdict
 
 __all__ = ["EXPERIMENT"]
 
@@ -105,9 +106,9 @@ def run(bench: Bench) -> Result:
         label = "words whose map is higher in their own box than in the other thing's"
         result.rows.append(Row(label, "", {COLUMN.name: cell}, seeds=(0,)))
         value = cell.estimate
-        answer = HOLDS if value.low > 0.5 else FAILS if value.high < 0.5 else UNDECIDED
+        told = answer([side(value.low, value.high, 0.5)])
         result.verdicts.append(
-            Verdict("Words attend to the regions that they name", answer, f"{value}; chance is 50 %")
+            Verdict("Words attend to the regions that they name", told, f"{value}; chance is 50 %")
         )
     else:
         result.notes.append("The data have no boxes, so the maps are shown and not measured.")

@@ -114,4 +114,6 @@ EXPERIMENT = Experiment(
     "Compositional Visual Genome, RefCOCOg, VQAv2; 5 % for training; average of three runs",
     PRINTED,
     run,
+    partly="BLIP-2 and OFA are not tuned, and are measured zero-shot only with models of yours: "
+    "--baseline blip2-itm=MODEL, --baseline vqascore=MODEL",
 )

@@ -97,4 +97,5 @@ EXPERIMENT = Experiment(
     "MS-COCO, Compositional Visual Genome; DDIM, 50 steps",
     PRINTED,
     run,
+    partly="no FID and no inception score, which need pictures of the dataset and an Inception network",
 )

@@ -75,4 +75,5 @@ EXPERIMENT = Experiment(
     "Winoground, VL-CheckList; MS-COCO for training; three runs",
     PRINTED,
     run,
+    partly="BLIP-2 is not tuned, and is measured zero-shot only with a model of yours: --baseline blip2-itm=MODEL",
 )
