@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._extras import need
+from discffusion.baselines.kept import Kept
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA, ModelSource, digest, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
@@ -20,7 +21,8 @@ __all__ = ["Blip2Itm"]
 class Blip2Itm(RunningBaseline):
     """BLIP-2's matching head; a score is the probability that the text belongs to the image, 0 to 1.
 
-    Every image goes through the vision tower once a request; the Q-Former sees every pair.
+    Every image goes through the vision tower once, and what it gives is kept for later requests (64 MB of it); the
+    Q-Former sees every pair.
 
     Args:
         model: a folder in the layout of transformers' ``Blip2ForImageTextRetrieval``, or a hub id.
@@ -38,6 +40,7 @@ class Blip2Itm(RunningBaseline):
         batch_size: int = 16,
         **others: Any,
     ) -> None:
+        self._seen = Kept(1 << 26)
         super().__init__(model, batch_size=batch_size, **others)
 
     def _open(self, source: ModelSource) -> None:
@@ -72,15 +75,15 @@ class Blip2Itm(RunningBaseline):
         torch = need("torch", EXTRA)
         self._tell(texts)
         found = []
-        features: dict[int, Any] = {}
         with torch.inference_mode():
             for part in self._chunks(pairs):  # by picture, so that the features of few are held at a time
                 wanted = part[:, 0].tolist()
-                fresh = [i for i in dict.fromkeys(wanted) if i not in features]
-                features = {i: features[i] for i in wanted if i in features}
-                if fresh:
-                    features |= zip(fresh, self._features([seen[i] for i in fresh]), strict=True)
-                rows = torch.stack([features[i] for i in wanted])
+
+                def make(places: list[int], wanted: list[int] = wanted) -> list[Any]:
+                    features = self._features([seen[wanted[place]] for place in places])
+                    return [row.clone() for row in features]
+
+                rows = torch.stack(self._seen.rows([seen.digests[i] for i in wanted], make))
                 found.append(self._matching(rows, [texts[j] for j in part[:, 1]]))
         return np.concatenate(found)
 

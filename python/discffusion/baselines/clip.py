@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from discffusion._arguments import checked_texts
 from discffusion._extras import need
+from discffusion.baselines.kept import Kept
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA, ModelSource, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
@@ -24,7 +25,8 @@ DEFAULT = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 class ClipBaseline(RunningBaseline):
     """CLIP zero-shot: a score is the cosine of the image's embedding and the text's, -1 to 1.
 
-    Every image and every text is embedded once a request, whatever the number of pairs.
+    Every image and every text is embedded once, whatever the number of pairs and of requests: the latest embeddings, a
+    quarter of a gigabyte of either, are kept.
 
     Args:
         model: a folder in the layout of transformers' ``CLIPModel``, a hub id, or ``"pocket"`` for the small CLIP of
@@ -39,6 +41,7 @@ class ClipBaseline(RunningBaseline):
     def __init__(
         self, model: str | os.PathLike[str] = DEFAULT, *, batch_size: int = 64, **others: Any
     ) -> None:
+        self._images, self._texts = Kept(), Kept()
         super().__init__(CLIP_DIR if model == "pocket" else model, batch_size=batch_size, **others)
         if model == "pocket":
             self.model_id = "pocket"
@@ -53,10 +56,15 @@ class ClipBaseline(RunningBaseline):
         torch = need("torch", EXTRA)
         given = checked_texts(texts)
         self._tell(given)
-        with torch.inference_mode():
-            parts = [self._text_features(self._tokens(part)).float().cpu() for part in self._chunks(given)]
-        found: NDArray[np.float32] = torch.cat(parts).numpy()
-        return found
+
+        def make(places: list[int]) -> list[NDArray[np.float32]]:
+            found: list[NDArray[np.float32]] = []
+            with torch.inference_mode():
+                for part in self._chunks([given[place] for place in places]):
+                    found.extend(self._text_features(self._tokens(part)).float().cpu().numpy())
+            return [row.copy() for row in found]  # none holds its whole batch
+
+        return np.stack(self._texts.rows(given, make))
 
     def _open(self, source: ModelSource) -> None:
         transformers = need("transformers", EXTRA)
@@ -73,10 +81,16 @@ class ClipBaseline(RunningBaseline):
 
     def _embed_pictures(self, seen: Pictures) -> NDArray[np.float32]:
         torch = need("torch", EXTRA)
-        with torch.inference_mode():
-            parts = [self._image_features(self._pixels(part)).float().cpu() for part in self._chunks(seen)]
-        found: NDArray[np.float32] = torch.cat(parts).numpy()
-        return found
+
+        def make(places: list[int]) -> list[NDArray[np.float32]]:
+            found: list[NDArray[np.float32]] = []
+            with torch.inference_mode():
+                for part in self._chunks(places):  # decoded a batch at a time
+                    pixels = self._pixels([seen[place] for place in part])
+                    found.extend(self._image_features(pixels).float().cpu().numpy())
+            return [row.copy() for row in found]
+
+        return np.stack(self._images.rows(seen.digests, make))
 
     def _pixels(self, part: list[Any]) -> Any:
         values = self._processor(images=part, return_tensors="pt")["pixel_values"]

@@ -76,6 +76,8 @@ class TunedClip(LearnedClip):
 
     def _adopt(self, learned: dict[str, Any] | None) -> None:
         values = self._published if learned is None else learned
+        self._images.forget()
+        self._texts.forget()
         with need("torch", EXTRA).no_grad():
             for name, value in self._tuned.items():
                 value.requires_grad_(False)

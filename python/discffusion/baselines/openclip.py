@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from discffusion._extras import need
 from discffusion.baselines.clip import DEFAULT, cosines
+from discffusion.baselines.kept import Kept
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import ModelSource, first_line
 from discffusion.baselines.running import RunningBaseline
@@ -28,7 +30,8 @@ _LONG = 4096  # tokens that texts are counted up to
 class OpenClipBaseline(RunningBaseline):
     """CLIP zero-shot by open_clip; a score is the cosine of the image's embedding and the text's, -1 to 1.
 
-    Every image and every text is embedded once a request, whatever the number of pairs.
+    Every image and every text is embedded once, whatever the number of pairs and of requests: the latest embeddings, a
+    quarter of a gigabyte of either, are kept.
 
     Args:
         model: a folder as open_clip publishes models (``open_clip_config.json``, ``open_clip_model.safetensors``), or
@@ -45,6 +48,7 @@ class OpenClipBaseline(RunningBaseline):
     def __init__(
         self, model: str | os.PathLike[str] = DEFAULT, *, batch_size: int = 64, **others: Any
     ) -> None:
+        self._images, self._texts = Kept(), Kept()
         super().__init__(model, batch_size=batch_size, **others)
 
     def _open(self, source: ModelSource) -> None:
@@ -63,14 +67,25 @@ class OpenClipBaseline(RunningBaseline):
     def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         self._tell(texts)
-        image, text = [], []
-        with torch.inference_mode():
-            for part in self._chunks(seen):
-                pixels = torch.stack([self._preprocess(picture) for picture in part])
-                image.append(self._model.encode_image(pixels.to(self._device, self._dtype)).float().cpu())
-            for part in self._chunks(texts):
-                text.append(self._model.encode_text(self._tokenizer(part).to(self._device)).float().cpu())
-        return cosines(torch.cat(image).numpy(), torch.cat(text).numpy(), pairs)
+
+        def of_images(part: list[int]) -> Any:
+            pixels = torch.stack([self._preprocess(seen[place]) for place in part])
+            return self._model.encode_image(pixels.to(self._device, self._dtype))
+
+        def of_texts(part: list[int]) -> Any:
+            return self._model.encode_text(self._tokenizer([texts[place] for place in part]).to(self._device))
+
+        image = self._images.rows(seen.digests, lambda places: self._embedded(places, of_images))
+        text = self._texts.rows(texts, lambda places: self._embedded(places, of_texts))
+        return cosines(np.stack(image), np.stack(text), pairs)
+
+    def _embedded(self, places: list[int], embed: Callable[[list[int]], Any]) -> list[NDArray[np.float32]]:
+        """Embeddings of places, a batch at a time; none holds its whole batch."""
+        found: list[NDArray[np.float32]] = []
+        with need("torch", EXTRA).inference_mode():
+            for part in self._chunks(places):
+                found.extend(row.copy() for row in embed(part).float().cpu().numpy())
+        return found
 
     def _lengths(self, texts: list[str]) -> list[int]:
         # all its tokenizers pad to the length they are asked for, with one token

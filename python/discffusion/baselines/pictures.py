@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -33,6 +35,19 @@ class Pictures(Sequence["Image"]):
     def __init__(self, images: Any) -> None:
         self._prepared, index = prepare_many(images)
         self.places = np.array(index, dtype=np.int64)
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """For every picture what tells it from others: sha256 of the file's bytes, or of the shape and the pixels."""
+        found = []
+        for prepared in self._prepared:
+            if isinstance(prepared, bytes):
+                found.append(hashlib.sha256(prepared).digest())
+            else:
+                of_pixels = hashlib.sha256(repr(prepared.shape).encode())
+                of_pixels.update(prepared.tobytes())
+                found.append(of_pixels.digest())
+        return found
 
     def __len__(self) -> int:
         return len(self._prepared)

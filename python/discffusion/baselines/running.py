@@ -17,6 +17,9 @@ from discffusion.training.plan import whole_number
 
 __all__ = ["RunningBaseline"]
 
+# texts whose numbers of tokens are kept
+_COUNTED = 1 << 18
+
 
 class RunningBaseline(PairBaseline):
     """Base of the baselines with a model of another library.
@@ -55,6 +58,7 @@ class RunningBaseline(PairBaseline):
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> None:
+        self._counted: dict[str, int] = {}
         self._batch = whole_number("batch_size", batch_size, 1)
         self._truncate = check_truncate(truncate)
         self._device, self._dtype = place(device, dtype)
@@ -72,7 +76,7 @@ class RunningBaseline(PairBaseline):
 
     def count_tokens(self, texts: str | Iterable[str]) -> list[tuple[int, bool]]:
         """For every text its tokens, with those that begin and end it, and whether the model reads fewer."""
-        return [(length, length > self._limit) for length in self._lengths(checked_texts(texts))]
+        return [(length, length > self._limit) for length in self._counts(checked_texts(texts))]
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -93,7 +97,16 @@ class RunningBaseline(PairBaseline):
         return digest(dict(self._model.state_dict()))
 
     def _tell(self, texts: list[str]) -> None:
-        tell_truncated(texts, self._lengths(texts), self._limit, self._truncate)
+        tell_truncated(texts, self._counts(texts), self._limit, self._truncate)
+
+    def _counts(self, texts: list[str]) -> list[int]:
+        """Tokens of texts, each counted once."""
+        known = self._counted if len(self._counted) + len(texts) <= _COUNTED else {}
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known = known | dict(zip(new, self._lengths(new), strict=True))
+            self._counted = known
+        return [known[text] for text in texts]
 
     def _chunks(self, values: Any) -> Iterator[Any]:
         return (values[i : i + self._batch] for i in range(0, len(values), self._batch))
