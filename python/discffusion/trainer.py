@@ -160,7 +160,7 @@ class Trainer:
             "start_deltas": "" if checkpoint_dir is None else Deltas(core.deltas()).digest(),
         }
         with ExitStack() as stack:
-            group = stack.enter_context(joined(self._scorer.device, distributed))
+            group = stack.enter_context(joined(self._scorer.device, distributed, "Trainer.fit"))
             if group.size > 1 and plan.in_batch:
                 raise ConfigError(
                     "in_batch compares all items of a batch, which processes cannot share; train in one process, or "

@@ -74,7 +74,9 @@ def evaluate(
             report says what share of the work was done, and in how many of the first `verify` items the winner is
             that of all timesteps. Only what depends on the winner alone is then as without stages.
         distributed: whether all processes that ``torchrun`` or ``accelerate launch`` started score together, each a
-            part of the items; None for yes, if there are several. All of them return the report of one process.
+            part of the items; None for yes, if there are several. All of them return the report of one process. All
+            of them have to call it: one that does alone waits for the others, and says so after 30 s. False is for
+            the first process of a training loop.
 
     Returns:
         The values with their 95 % intervals, and the scores as ``records``.
@@ -92,7 +94,7 @@ def evaluate(
     facts = described(scorer)
     settings = settings_of(facts, questions.name, questions.about)
     with ExitStack() as stack:
-        group = stack.enter_context(joined(str(getattr(scorer, "device", "cpu")), distributed))
+        group = stack.enter_context(joined(str(getattr(scorer, "device", "cpu")), distributed, "evaluate"))
         if group.size > 1 and isinstance(scorer, Staged):
             raise ConfigError("stages are of one process; score without them, or with distributed=False")
         shared = None

@@ -6,7 +6,9 @@ bytes, never pickled objects.
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -24,6 +26,8 @@ __all__ = ["Alone", "Group", "joined", "part_of"]
 
 # One process may be at work for hours before the others hear of it; that it died they hear at once.
 _PATIENCE = timedelta(days=1)
+# After so many seconds a process says for whom it waits.
+_SAY_AFTER = 30.0
 _groups = count()
 
 Array = TypeVar("Array", NDArray[np.float32], NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8])
@@ -96,11 +100,15 @@ class Group(Alone):
 
 
 @contextmanager
-def joined(device: str, together: bool | None) -> Iterator[Alone]:
+def joined(device: str, together: bool | None, what: str = "this call") -> Iterator[Alone]:
     """The processes that were started beside this one, or this one alone.
+
+    All of them have come when it begins. One that waits long for the others says so: a training loop calls evaluate of
+    its first process alone more often than not.
 
     Args:
         device: of the model, as ``"cpu"`` or ``"cuda:0"``.
+        what: the function that all of them must call, for that warning.
         together: whether they share the work; None for yes, if a launcher told of several (``RANK``, ``WORLD_SIZE``).
 
     Raises:
@@ -120,25 +128,50 @@ def joined(device: str, together: bool | None) -> Iterator[Alone]:
     import torch.distributed as dist
 
     own = not dist.is_initialized()
-    if own:
-        if device.startswith("cuda"):
-            torch.cuda.set_device(device)
-        dist.init_process_group(
-            "nccl" if device.startswith("cuda") else "gloo",
-            # a name of its own: under one that was used before, a process may find where another one was then
-            store=dist.PrefixStore(f"discffusion {next(_groups)}", _store()),
-            rank=rank().number,
-            world_size=rank().of,
-            timeout=_PATIENCE,
-        )
+    with _saying(what):
+        if own:
+            if device.startswith("cuda"):
+                torch.cuda.set_device(device)
+            dist.init_process_group(
+                "nccl" if device.startswith("cuda") else "gloo",
+                # a name of its own: under one that was used before, a process may find where another one was then
+                store=dist.PrefixStore(f"discffusion {next(_groups)}", _store()),
+                rank=rank().number,
+                world_size=rank().of,
+                timeout=_PATIENCE,
+            )
     on_gpu = dist.get_backend() == "nccl"
     try:
-        yield Group(
+        group = Group(
             (device if device.startswith("cuda") else f"cuda:{local_index() or 0}") if on_gpu else "cpu"
         )
+        with _saying(what):  # in a group of the caller's this is the first that others have to answer
+            group.sum(np.zeros(1))
+        yield group
     finally:
         if own:
             dist.destroy_process_group()
+
+
+@contextmanager
+def _saying(what: str) -> Iterator[None]:
+    """Warns, if what is done within takes long, that the other processes have not come."""
+
+    def say() -> None:
+        me = rank()
+        logging.getLogger("discffusion").warning(
+            "%s has waited %g s for the other processes (this is process %d of %d): call it in all of them, or here "
+            "alone with distributed=False",
+            what, _SAY_AFTER, me.number, me.of,
+        )  # fmt: skip
+
+    timer = threading.Timer(_SAY_AFTER, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @cache

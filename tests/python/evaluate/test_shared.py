@@ -111,3 +111,20 @@ def test_stages_are_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(ConfigError, match="stages are of one process"),
     ):
         evaluate(scorer, given(2), stages=[1, 2])
+
+
+@pytest.mark.parametrize("whose", ["own", "given"])
+def test_a_process_that_waits_for_others_says_so(whose: str) -> None:
+    expected = evaluate(ByPairs(), given(8))["accuracy"].value
+    processes = job(["tests.python.evaluate.waiting_child", "6", whose], 2)
+    said = []
+    for process in processes:
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert float(out) == expected
+        said.append(errors)
+    assert (
+        "evaluate has waited 1 s for the other processes (this is process 0 of 2): call it in all of them, or here "
+        "alone with distributed=False"
+    ) in said[0]
+    assert "waited" not in said[1]  # who comes last waits for nobody
