@@ -58,14 +58,9 @@ def _cells(columns: tuple[str, ...], name: str, group: str | None, value: Estima
 
 def markdown(report: Report) -> str:
     """The report as markdown: what was scored, the table, the notes."""
-<<<<<<< HEAD
-    body = [tuple(cell.replace("|", "\\|") for cell in _cells(*row)) for row in report.shown()]
-    widths = [max(len(row[column]) for row in [_COLUMNS, *body]) for column in range(len(_COLUMNS))]
-=======
     columns = _columns(report)
-    body = [tuple(cell.replace("|", "\\|") for cell in _cells(columns, *row)) for row in _shown(report)]
+    body = [tuple(cell.replace("|", "\\|") for cell in _cells(columns, *row)) for row in report.shown()]
     widths = [max(len(row[column]) for row in [columns, *body]) for column in range(len(columns))]
->>>>>>> c2bc38b (Intervals of few image groups hold the truth; a mean score is a metric)
     rule = tuple("-" * width for width in widths)
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
@@ -81,34 +76,21 @@ def html(report: Report) -> str:
     def row(cells: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-<<<<<<< HEAD
-    body = "".join(row(_cells(*line), "td") for line in report.shown())
+    columns = _columns(report)
+    body = "".join(row(_cells(columns, *line), "td") for line in report.shown())
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
     head = "<br>".join(map(escape, _head(report)))
-    return f"<p>{head}</p><table><thead>{row(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>" + (
+    return f"<p>{head}</p><table><thead>{row(columns, 'th')}</thead><tbody>{body}</tbody></table>" + (
         f"<ul>{notes}</ul>" if notes else ""
-=======
-    columns = _columns(report)
-    body = "".join(row(_cells(columns, *line), "td") for line in _shown(report))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    return (
-        f"<p>{escape(_head(report))}</p><table><thead>{row(columns, 'th')}</thead><tbody>{body}</tbody></table>"
-        + (f"<ul>{notes}</ul>" if notes else "")
->>>>>>> c2bc38b (Intervals of few image groups hold the truth; a mean score is a metric)
     )
 
 
 def plot(report: Report, ax: Any = None) -> Any:
-<<<<<<< HEAD
-    """Every value of the report with its interval, in percent, on matplotlib Axes."""
-    lines = report.shown()
-=======
     """Every value of the report with its interval, in percent, on matplotlib Axes; scores if there is nothing else."""
-    shown = _shown(report)
+    shown = report.shown()
     lines = [line for line in shown if line[2].unit == "share"] or shown
     percent = lines[0][2].unit == "share"
     scale = 100 if percent else 1
->>>>>>> c2bc38b (Intervals of few image groups hold the truth; a mean score is a metric)
     ax = axes_or_new(ax, (7.0, 1 + 0.3 * len(lines)))
     for place, (_, _, value) in enumerate(lines):
         middle = value.value * scale

@@ -207,3 +207,22 @@ def test_weights_that_are_missing_are_not_drawn(clip_folder: Path, tmp_path: Pat
         CheckpointError, match=r"lacks 1 weights of CLIPModel, such as text_projection\.weight"
     ):
         load_baseline("clip", model=copy)
+
+
+def test_weights_that_the_model_says_it_can_do_without_may_be_missing(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As transformers has it: by the class's own list. Any other missing weight would be drawn at random."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(clip_folder, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    del weights["logit_scale"]  # which no cosine depends on
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks 1 weights of CLIPModel, such as logit_scale"):
+        load_baseline("clip", model=folder)
+    monkeypatch.setattr(CLIPModel, "_keys_to_ignore_on_load_missing", [r"^logit_scale$"])
+    images = [np.zeros((8, 8, 3), np.uint8)]
+    found = load_baseline("clip", model=folder, device="cpu").matrix(images, ["a dog"])
+    whole = load_baseline("clip", model=clip_folder, device="cpu").matrix(images, ["a dog"])
+    np.testing.assert_allclose(found, whole, atol=1e-6)
