@@ -14,8 +14,11 @@ fn main() {
     }
     // torch-sys says where it found libtorch; without it there is nothing to compile against.
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else { return };
-    // Test binaries run where they were built, against the libtorch they were built with.
-    println!("cargo:rustc-link-arg-tests=-Wl,-rpath,{lib}");
+    // Test binaries run where they were built, against the libtorch they were built with. A source distribution has no
+    // tests, and cargo refuses an argument for them.
+    if Path::new("tests/rust/main.rs").exists() {
+        println!("cargo:rustc-link-arg-tests=-Wl,-rpath,{lib}");
+    }
     let include = Path::new(&lib).join("../include");
     let mut shim = cc::Build::new();
     shim.cpp(true)
