@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["OWN", "State", "forget", "reduce", "refuse_parts", "source"]
 
 #: Attributes of a Scorer that :func:`reduce` knows; any other is pickled and copied as it is.
-OWN = frozenset({"_state", "_config", "_model_id", "_source", "_info", "_warned"})
+OWN = frozenset({"_state", "_config", "_model_id", "_source", "_info", "_identity", "_revision", "_warned"})
 
 _HELD = "it holds parts of a model in memory"
 _REMEDIES = {

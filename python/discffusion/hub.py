@@ -17,7 +17,7 @@ from typing import Any
 from discffusion.errors import CheckpointError
 from discffusion.pipelines import check_pipeline
 
-__all__ = ["ALIASES", "POCKET", "resolve"]
+__all__ = ["ALIASES", "POCKET", "commit_of", "resolve"]
 
 POCKET = "pocket"
 
@@ -101,6 +101,13 @@ def resolve(
     offline = local_files_only or _offline()
     options = {"revision": revision, "cache_dir": cache_dir, "token": token}
     return _from_hub(name, variant, offline, options)
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit whose files `folder` has, where it is a snapshot in huggingface_hub's cache; else None."""
+    place = folder.resolve()
+    snapshot = place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--")
+    return place.name if snapshot and re.fullmatch(r"[0-9a-f]{40}", place.name) else None
 
 
 def _offline() -> bool:

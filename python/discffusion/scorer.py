@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,6 +54,9 @@ class Scorer:
             ``"fastest"`` is bfloat16 on a CPU that turns out, when measured, to be a fifth faster with it or more;
             scores then depend on the processor.
         config: a :class:`ScoreConfig`, a preset (``"default"``, ``"paper"``, ``"release"``) or a mapping of fields.
+        lazy: whether a weight on the CPU is read from its file when it is first needed; False reads all at once, which
+            takes memory for the weights beside those that were reordered for speed, and no file afterwards. A file
+            that is written to before it is read is an error, never another number.
         revision, variant, cache_dir, local_files_only, token: see :func:`discffusion.hub.resolve`.
         fields: single fields of the configuration, as ``seed=1``.
 
@@ -69,6 +73,7 @@ class Scorer:
         device: Any = "auto",
         dtype: Any = "auto",
         config: ScoreConfig | str | Mapping[str, Any] | None = None,
+        lazy: bool = True,
         revision: str | None = None,
         variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -78,6 +83,8 @@ class Scorer:
     ) -> None:
         core = _native.core()
         self._config = ScoreConfig.make(config, **fields)
+        if not isinstance(lazy, bool):
+            raise ConfigError(f"lazy is {lazy!r}; expected True or False")
         folder, self._model_id = hub.resolve(
             model,
             revision=revision,
@@ -88,11 +95,12 @@ class Scorer:
         )
         where, kind = torch_name(device, "device"), torch_name(dtype, "dtype").removeprefix("torch.")
         _native.load_cuda(where)
-        self._state = copying.State(core.Scorer.load(str(folder), variant, where, kind))
+        self._state = copying.State(core.Scorer.load(str(folder), variant, where, kind, lazy))
         # what a pickle of this scorer opens the model by; every argument but config, device and dtype
         self._source = copying.source(
             folder,
             self._model_id,
+            lazy=lazy,
             revision=revision,
             variant=variant,
             cache_dir=cache_dir,
@@ -101,6 +109,7 @@ class Scorer:
         )
         copying.refuse_parts(core)
         self._warned = Foreign() if folder == hub.resolve()[0] else None
+        self._revision = hub.commit_of(folder)
 
     @classmethod
     def from_pretrained(
@@ -584,20 +593,35 @@ class Scorer:
         return int(self._info["num_parameters"]["total"])
 
     def info(self) -> dict[str, Any]:
-        """What the model is: path, device, dtype, parameters by part, prediction type, resolution, attention sites."""
-        return dict(self._info)
+        """What the model is: path, device, dtype, parameters by part, prediction type, resolution, attention sites.
+
+        ``fingerprint`` and ``parts`` are those of :meth:`describe`, ``revision`` is the commit of a hub repository.
+        """
+        return {**self._info, **self._identity, "revision": self._revision}
 
     def describe(self) -> dict[str, Any]:
         """What a score depends on, and where it was computed, as plain data.
 
+        ``fingerprint`` stands for all weights, configurations and files of the tokenizer, ``parts`` for those of each
+        folder; where the model lies makes no difference. For its first use on a machine all weights are read, a
+        gigabyte in a tenth of a second from memory, or as fast as the disk is; then it is known by the files' inode,
+        size and times.
         ``score_version`` and ``preprocess_version`` change when the same request gives other numbers than before.
+
+        Raises:
+            CheckpointError: a file was written to after the model was loaded from it.
         """
         from discffusion import __version__
 
+        _, deltas, merge = self._state
+        merged = self.dtype == "float32" if merge is None else merge
         return {
             "model": self.model_id,
-            "fingerprint": self._info["fingerprint"],
-            "deltas": None if self.deltas is None else self.deltas.digest(),
+            "revision": self._revision,
+            **self._identity,
+            "prediction_type": self._info["prediction_type"],
+            "deltas": None if deltas is None else deltas.digest(),
+            "deltas_merged": None if deltas is None else merged,
             "config": self._config.to_dict(),
             "timesteps": self._model.timesteps(self._json),
             "dtype": self.dtype,
@@ -614,6 +638,7 @@ class Scorer:
     def close(self) -> None:
         """Lets go of the weights. Scorers that share them keep them; further calls of this one are errors."""
         self.__dict__.pop("_info", None)
+        self.__dict__.pop("_identity", None)
         copying.forget(self)
         self._state = copying.State()
 
@@ -694,6 +719,12 @@ class Scorer:
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = json.loads(self._model.info())
         return info
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        parts: dict[str, str] = json.loads(self._model.identity())
+        together = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return {"fingerprint": together[:16], "parts": parts}
 
     @property
     def _json(self) -> str:

@@ -48,7 +48,7 @@ class Staged:
     ) -> None:
         self.scorer = scorer
         self._counts, self._shares = check_stages(stages, keep)
-        steps = len(scorer.describe()["timesteps"])
+        steps = len(scorer._model.timesteps(scorer._json))
         if steps != self._counts[-1]:
             raise ConfigError(
                 f"stages ends with {self._counts[-1]}, and the score has {steps} timesteps; the last stage is all of "

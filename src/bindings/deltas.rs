@@ -33,7 +33,8 @@ impl Deltas {
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf, scorer: &Scorer, strict: bool) -> PyResult<Self> {
         let model = scorer.model();
-        enter(py, |_| deltas::Deltas::read(&path, &model.architecture(), &model.fingerprint(), strict)).map(Self::new)
+        enter(py, |_| deltas::Deltas::read(&path, &model.architecture(), &|| model.fingerprint(), strict))
+            .map(Self::new)
     }
 
     /// The same from named arrays, as a file would hold them.
@@ -51,7 +52,7 @@ impl Deltas {
             let ours =
                 |(name, _): (&String, &tch::Tensor)| [".delta", ".down", ".up"].iter().any(|end| name.ends_with(end));
             let file = TensorFile { tensors, metadata, checked: true };
-            let (architecture, fingerprint) = (model.architecture(), model.fingerprint());
+            let (architecture, fingerprint) = (model.architecture(), || model.fingerprint());
             if !file.tensors.is_empty() && file.tensors.iter().all(ours) {
                 return deltas::Deltas::from_tensors(file, &architecture, &fingerprint, strict);
             }

@@ -11,7 +11,7 @@ use super::door::enter;
 use super::images::{Image, decode_all};
 use super::pairs::{Prepared, indices, tell, warn};
 use super::tools::{tokens_dict, truncation};
-use crate::checkpoint::Prediction;
+use crate::checkpoint::{Checkpoint, Prediction};
 use crate::config::{MapKind, ScoreConfig};
 use crate::encode::tokenizer::Truncate;
 use crate::score::{Look, Model, Request};
@@ -32,11 +32,19 @@ impl Scorer {
 impl Scorer {
     /// Loads the model in the folder `path`.
     #[staticmethod]
-    #[pyo3(signature = (path, variant, device, dtype))]
-    fn load(py: Python<'_>, path: PathBuf, variant: Option<String>, device: &str, dtype: &str) -> PyResult<Self> {
+    #[pyo3(signature = (path, variant, device, dtype, lazy = true))]
+    fn load(
+        py: Python<'_>,
+        path: PathBuf,
+        variant: Option<String>,
+        device: &str,
+        dtype: &str,
+        lazy: bool,
+    ) -> PyResult<Self> {
         enter(py, |_| {
             let device = parse_device(device)?;
-            Model::load(&path, variant.as_deref(), device, parse_dtype(dtype, device)?)
+            let checkpoint = Checkpoint::open(&path, variant.as_deref())?.lazy(lazy);
+            Model::new(checkpoint, device, parse_dtype(dtype, device)?)
         })
         .map(Scorer)
     }
@@ -48,7 +56,6 @@ impl Scorer {
         let sites = model.sites().iter().map(|s| json!({"name": s.name(), "heads": s.heads, "channels": s.channels}));
         json!({
             "path": checkpoint.dir(),
-            "fingerprint": model.fingerprint().digest(),
             "device": device_name(model.device()),
             "dtype": dtype_name(model.kind()),
             "num_parameters": {
@@ -70,6 +77,11 @@ impl Scorer {
             "sites": sites.collect::<Vec<_>>(),
         })
         .to_string()
+    }
+
+    /// By folder of the model, a checksum of what is in it, as a JSON object. The first time for a file, all of it is read.
+    fn identity(&self, py: Python<'_>) -> PyResult<String> {
+        enter(py, |_| Ok(json!(self.0.checkpoint().identity()?).to_string()))
     }
 
     /// A scorer of the same weights with these deltas, or none.

@@ -30,6 +30,11 @@ pub fn read(path: &Path) -> Result<Json> {
 }
 
 impl Json {
+    /// All of it.
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
     /// The field's value; absent and null are both `default`.
     pub fn or<T: DeserializeOwned>(&self, field: &str, default: T) -> Result<T> {
         Ok(self.optional(field)?.unwrap_or(default))

@@ -4,9 +4,12 @@
 //! `scheduler`, each with its configuration and, for the networks, safetensors. Nothing is downloaded here and no
 //! pickle is read.
 
+mod identity;
 mod json;
+mod part;
 mod scheduler;
 mod sites;
+mod source;
 mod tensors;
 mod text;
 mod unet;
@@ -14,8 +17,12 @@ mod vae;
 mod weight;
 mod weights;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
+pub use identity::{Sampled, together};
+pub use part::Part;
 pub use scheduler::{BetaSchedule, Clip, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing};
 pub use sites::{Site, Stage};
 pub use tensors::{TensorFile, write_atomically};
@@ -27,10 +34,22 @@ pub use weights::{Scope, Weights};
 
 use crate::{Error, Result};
 
+/// The folders of networks.
+const NETWORKS: [&str; 3] = ["text_encoder", "unet", "vae"];
+
+/// What the tokenizer reads, see `encode/tokenizer`.
+const TOKENIZER: [&str; 5] =
+    ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt"];
+
 /// A model folder, its configurations read and checked; weights are opened part by part.
 pub struct Checkpoint {
     dir: PathBuf,
     variant: Option<String>,
+    lazy: bool,
+    /// Checksums of the configurations and the tokenizer, by folder.
+    settings: BTreeMap<&'static str, String>,
+    /// The files of each network, open.
+    parts: [(&'static str, OnceLock<Arc<Part>>); 3],
     pub unet: UNetConfig,
     pub vae: VaeConfig,
     pub text: TextConfig,
@@ -50,16 +69,26 @@ impl Checkpoint {
                 dir.display()
             )));
         }
+        let mut settings = BTreeMap::new();
+        let mut config = |part: &'static str, file: &str| {
+            let read = json::read(&dir.join(part).join(file))?;
+            settings.insert(part, identity::of_settings(read.fields()));
+            Ok::<_, Error>(read)
+        };
         json::read(&dir.join("model_index.json"))?;
-        let config = |part: &str, file: &str| json::read(&dir.join(part).join(file));
         let checkpoint = Checkpoint {
             dir: dir.to_owned(),
             variant: variant.map(str::to_owned),
+            lazy: true,
+            parts: NETWORKS.map(|part| (part, OnceLock::new())),
             unet: UNetConfig::read(&config("unet", "config.json")?)?,
             vae: VaeConfig::read(&config("vae", "config.json")?)?,
             text: TextConfig::read(&config("text_encoder", "config.json")?)?,
             scheduler: SchedulerConfig::read(&config("scheduler", "scheduler_config.json")?)?,
+            settings: BTreeMap::new(),
         };
+        settings.insert("tokenizer", identity::of_files(&dir.join("tokenizer"), &TOKENIZER));
+        let checkpoint = Checkpoint { settings, ..checkpoint };
         checkpoint.check_parts_fit()?;
         Ok(checkpoint)
     }
@@ -69,10 +98,44 @@ impl Checkpoint {
         &self.dir
     }
 
-    /// Opens the weights of `part` (`unet`, `vae` or `text_encoder`); none is read before it is asked for.
+    /// The same, whose weights are read all at once where they are asked for, or each when it is first needed.
+    pub fn lazy(self, lazy: bool) -> Self {
+        Checkpoint { lazy, ..self }
+    }
+
+    /// Whether weights are read when they are first needed.
+    pub fn is_lazy(&self) -> bool {
+        self.lazy
+    }
+
+    /// The weights of `part` (`unet`, `vae` or `text_encoder`).
     pub fn weights(&self, part: &str, device: tch::Device, kind: tch::Kind) -> Result<Weights> {
-        let stem = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
-        Weights::open(&self.dir.join(part), stem, self.variant.as_deref(), device, kind)
+        Ok(Weights::new(self.part(part)?, device, kind, self.lazy))
+    }
+
+    /// The files of `part`. They are opened once, so that what is read late belongs to the rest.
+    pub fn part(&self, part: &str) -> Result<Arc<Part>> {
+        let (name, known) = self.parts.iter().find(|(name, _)| *name == part).expect("a network of the model");
+        if let Some(opened) = known.get() {
+            return Ok(Arc::clone(opened));
+        }
+        let stem = if *name == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
+        let opened = Part::open(&self.dir.join(name), stem, self.variant.as_deref())?;
+        Ok(Arc::clone(known.get_or_init(|| Arc::new(opened))))
+    }
+
+    /// By folder of the model, a checksum of everything in it that scores and pictures depend on.
+    ///
+    /// # Errors
+    /// As of [`Part::digest`].
+    pub fn identity(&self) -> Result<BTreeMap<&'static str, String>> {
+        let mut found = self.settings.clone();
+        for (name, _) in &self.parts {
+            let weights = self.part(name)?;
+            let settings = found.get_mut(name).expect("its configuration was read");
+            *settings = together([settings.as_str(), weights.digest()?]);
+        }
+        Ok(found)
     }
 
     fn check_parts_fit(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
-use super::weights::kind_of;
+use super::part::kind_of;
 use crate::torch::to_vec;
 
 /// The metadata key of the checksum over all tensors.

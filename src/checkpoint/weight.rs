@@ -1,62 +1,71 @@
 //! One weight of a network, read from its file when it is needed.
 
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{Mmap, UncheckedAdvice};
 use tch::{Device, Kind, Tensor};
 
+use super::source::Source;
 use crate::Result;
-use crate::torch::fast_paths;
+use crate::torch::{check_interrupt, fail, fast_paths, from_tch};
 
-/// A weight that may be held in another layout than the file's. As long as nobody asks for the plain one, or the file
-/// has it in the type that is computed in, it takes no memory of its own on the CPU.
+/// A weight that may be held in another layout than the file's. As long as nobody asks for the plain one, it takes no
+/// memory of its own on the CPU, unless all is read at once.
 pub struct Weight {
-    /// In the type and on the device of the network, or as the file has it.
-    stored: Tensor,
-    pages: Pages,
+    place: Place,
+    device: Device,
     kind: Kind,
+    /// In the type and on the device of the network.
     plain: OnceLock<Tensor>,
 }
 
-/// Where in a mapped file a weight lies.
-pub struct Pages {
-    file: Arc<Mmap>,
-    bytes: Range<usize>,
+/// Where in a file a weight lies, and as what.
+pub struct Place {
+    pub file: Arc<Source>,
+    pub start: u64,
+    pub shape: Vec<i64>,
+    pub kind: Kind,
 }
 
-impl Pages {
-    pub fn new(file: &Arc<Mmap>, bytes: Range<usize>) -> Self {
-        Pages { file: Arc::clone(file), bytes }
-    }
-
-    /// Lets go of the memory that reading took; it is read again when it is needed again.
-    fn forget(&self) {
-        // SAFETY: the mapping is of a file and read-only, so nothing is lost.
-        let told =
-            unsafe { self.file.unchecked_advise_range(UncheckedAdvice::DontNeed, self.bytes.start, self.bytes.len()) };
-        // It is only advice; without it there is less memory for others.
-        drop(told);
+impl Place {
+    /// The weight as the file has it, on the CPU.
+    fn read(&self) -> Result<Tensor> {
+        let tensor = Tensor::f_empty(&self.shape, (self.kind, Device::Cpu)).map_err(|why| from_tch(&why))?;
+        let bytes = tensor.numel() * self.kind.elt_size_in_bytes();
+        if bytes > 0 {
+            // SAFETY: a new contiguous tensor of so many bytes, which nobody else knows yet.
+            let buffer = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes) };
+            self.file.read(self.start, buffer)?;
+        }
+        Ok(tensor)
     }
 }
 
 impl Weight {
-    /// `stored` is the tensor as the file has it, over `pages` or a copy of them.
-    pub fn new(stored: Tensor, pages: Pages, device: Device, kind: Kind) -> Result<Self> {
-        let stored = if device == Device::Cpu {
-            stored
-        } else {
-            // In the file's type: the device casts faster, and no second copy is made here.
-            let moved = stored.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind));
-            pages.forget();
-            channels_last(moved.map_err(|why| crate::torch::from_tch(&why))?)
-        };
-        Ok(Weight { stored, pages, kind, plain: OnceLock::new() })
+    /// What a device computes with is read at once; so is everything if not `lazy`.
+    pub fn new(place: Place, device: Device, kind: Kind, lazy: bool) -> Result<Self> {
+        let plain = OnceLock::new();
+        if device != Device::Cpu || !lazy {
+            check_interrupt()?;
+            // In the file's type: the device casts faster.
+            let moved = place.read()?.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind));
+            let moved = moved.map_err(|why| from_tch(&why))?;
+            let _ = plain.set(if device == Device::Cpu { moved } else { channels_last(moved) });
+        }
+        Ok(Weight { place, device, kind, plain })
     }
 
-    /// In the layout of the file and the type that the network computes in.
+    /// In the layout of the file and the type that the network computes in. A file that cannot be read any more ends
+    /// the call that asked, as an error of libtorch's does.
     pub fn plain(&self) -> &Tensor {
-        self.plain.get_or_init(|| self.stored.to_kind(self.kind))
+        self.plain.get_or_init(|| self.read())
+    }
+
+    /// The same, where there is somebody to take the error.
+    pub fn into_plain(self) -> Result<Tensor> {
+        match self.plain.into_inner() {
+            Some(plain) => Ok(plain),
+            None => self.place.read()?.f_to_kind(self.kind).map_err(|why| from_tch(&why)),
+        }
     }
 
     /// The type that the network computes in.
@@ -65,21 +74,23 @@ impl Weight {
     }
 
     pub fn numel(&self) -> usize {
-        self.stored.numel()
+        self.place.shape.iter().product::<i64>() as usize
     }
 
     pub fn device(&self) -> Device {
-        self.stored.device()
+        self.device
     }
 
-    /// Another layout of it, made by `pack` of the plain one; the file's memory is let go.
+    /// Another layout of it, made by `pack` of the plain one, which is not kept for it.
     pub fn packed(&self, pack: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-        let packed = match self.plain.get() {
+        match self.plain.get() {
             Some(plain) => pack(plain),
-            None => pack(&self.stored.to_kind(self.kind)),
-        };
-        self.pages.forget();
-        packed
+            None => pack(&self.read()),
+        }
+    }
+
+    fn read(&self) -> Tensor {
+        self.place.read().unwrap_or_else(|error| fail(error)).to_kind(self.kind)
     }
 }
 

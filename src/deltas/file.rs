@@ -13,19 +13,23 @@ use super::{Architecture, Delta, Deltas, Fingerprint, Target, lora};
 use crate::checkpoint::{TensorFile, write_atomically};
 use crate::{Error, Result};
 
+/// Tells the fingerprint of the model that deltas are read for.
+type Model<'a> = &'a dyn Fn() -> Result<Fingerprint>;
+
 const FORMAT: &str = "discffusion.format";
 const FINGERPRINT: &str = "discffusion.fingerprint";
 const HEAD_WEIGHTS: &str = "discffusion.head_weights";
 const VERSION: &str = "1";
 
 impl Deltas {
-    /// Reads a file for a model of this architecture and fingerprint: our own format or LoRA.
+    /// Reads a file for a model of this architecture and fingerprint, which is asked for where the file has one: our own
+    /// format or LoRA.
     ///
     /// `strict` also refuses deltas that were made for other weights of the same architecture.
     ///
     /// # Errors
     /// `Deltas`, naming the file and what is wrong with it.
-    pub fn read(path: &Path, architecture: &Architecture, model: &Fingerprint, strict: bool) -> Result<Self> {
+    pub fn read(path: &Path, architecture: &Architecture, model: Model, strict: bool) -> Result<Self> {
         let named = |what: &dyn std::fmt::Display| Error::Deltas(format!("{}: {what}", path.display()));
         // peft saves a folder.
         let path = &if path.is_dir() { path.join("adapter_model.safetensors") } else { path.to_owned() };
@@ -35,7 +39,7 @@ impl Deltas {
     }
 
     /// The same from a file's contents.
-    pub fn from_file(file: TensorFile, architecture: &Architecture, model: &Fingerprint, strict: bool) -> Result<Self> {
+    pub fn from_file(file: TensorFile, architecture: &Architecture, model: Model, strict: bool) -> Result<Self> {
         let Some(version) = file.metadata.get(FORMAT) else {
             return from_lora(file, architecture);
         };
@@ -51,12 +55,7 @@ impl Deltas {
     }
 
     /// Tensors of our own names; without a fingerprint in the metadata, nothing is known of the model they are for.
-    pub fn from_tensors(
-        file: TensorFile,
-        architecture: &Architecture,
-        model: &Fingerprint,
-        strict: bool,
-    ) -> Result<Self> {
+    pub fn from_tensors(file: TensorFile, architecture: &Architecture, model: Model, strict: bool) -> Result<Self> {
         let broken = |what: &str, why| Error::Deltas(format!("has a malformed {what} in its metadata ({why})"));
         let fingerprint: Option<Fingerprint> = (file.metadata.get(FINGERPRINT))
             .map(|text| serde_json::from_str(text).map_err(|why| broken("fingerprint", why)))
@@ -66,7 +65,7 @@ impl Deltas {
             .transpose()?;
         // Before the keys: it says better what does not fit.
         if let Some(made_for) = &fingerprint {
-            check_fits(made_for, model, strict)?;
+            check_fits(made_for, architecture, model, strict)?;
         }
         let mut metadata = file.metadata;
         metadata.retain(|key, _| ![FORMAT, FINGERPRINT, HEAD_WEIGHTS].contains(&key.as_str()));
@@ -159,21 +158,23 @@ fn add_adapter_config(path: &Path, metadata: &mut HashMap<String, String>) {
     }
 }
 
-fn check_fits(made_for: &Fingerprint, model: &Fingerprint, strict: bool) -> Result<()> {
-    if made_for.architecture != model.architecture {
+fn check_fits(made_for: &Fingerprint, architecture: &Architecture, model: Model, strict: bool) -> Result<()> {
+    if made_for.architecture != architecture.describe() {
         return Err(Error::Deltas(format!(
             "was made for another architecture ({}); this model's is {}",
-            made_for.architecture, model.architecture
+            made_for.architecture,
+            architecture.describe()
         )));
     }
-    if strict && !made_for.same_weights(model) {
-        return Err(Error::Deltas(
-            "was made for other weights of this architecture; load the model it was trained on, or pass strict=False \
-             to use it all the same"
-                .into(),
-        ));
+    // Without `strict` there is nothing to compare, and no weight needs to be read.
+    let difference = if strict { made_for.difference(&model()?) } else { None };
+    match difference {
+        None => Ok(()),
+        Some(what) => Err(Error::Deltas(format!(
+            "was made for other weights of this architecture ({what} differs); load the model it was trained on, or pass \
+             strict=False to use it all the same"
+        ))),
     }
-    Ok(())
 }
 
 fn entries(tensors: BTreeMap<String, Tensor>, architecture: &Architecture) -> Result<BTreeMap<Target, Delta>> {

@@ -1,48 +1,103 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 use super::{Architecture, Attention, Projection, Target};
-use crate::torch::to_vec;
+use crate::Result;
+use crate::checkpoint::{Checkpoint, Sampled, together};
+use crate::noise::Schedule;
 
-/// Numbers taken of each layer's `W_k`.
-const PER_LAYER: i64 = 8;
+/// Numbers taken of each layer's `W_k`, by which files of the first release know a model.
+const PER_LAYER: u64 = 8;
 
-/// By what deltas recognise the model they were made for: its attention layers, and a sample of their weights.
+/// By what deltas recognise the model they were made for: its attention layers, all weights, and the settings that change
+/// what they are trained for.
 ///
-/// A sample and not a hash, since one model is published in float32 and float16 and both fit.
+/// One model is published in float32 and float16, and deltas fit both: files with weights of the same types are compared
+/// by checksums of everything, others by a sample, up to rounding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     pub architecture: String,
     /// The first numbers of every cross-attention's `W_k`.
     pub sample: Vec<f32>,
+    /// What files of the first release lack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+}
+
+/// A whole model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    /// By name: what is predicted, the noise schedule, the scale of latents.
+    pub settings: BTreeMap<String, String>,
+    /// By folder.
+    pub parts: BTreeMap<String, Sampled>,
 }
 
 impl Fingerprint {
-    /// Of the model whose weights `base` gives.
-    pub fn new(architecture: &Architecture, base: impl Fn(Target) -> Tensor) -> Self {
-        let sample = |site| {
-            let weight = base(Target { site, attention: Attention::Cross, projection: Projection::Key });
-            to_vec(&weight.flatten(0, -1).narrow(0, 0, PER_LAYER.min(weight.numel() as i64)))
-        };
-        Fingerprint {
-            architecture: architecture.describe(),
-            sample: (0..architecture.sites.len()).flat_map(sample).collect(),
+    /// Of a model's files.
+    ///
+    /// # Errors
+    /// `Checkpoint` if one was written to since it was opened.
+    pub fn new(architecture: &Architecture, checkpoint: &Checkpoint) -> Result<Self> {
+        let unet = checkpoint.part("unet")?;
+        let mut sample = vec![];
+        for site in 0..architecture.sites.len() {
+            let target = Target { site, attention: Attention::Cross, projection: Projection::Key };
+            let [outputs, inputs] = architecture.shape(target);
+            let places: Vec<u64> = (0..PER_LAYER.min((outputs * inputs) as u64)).collect();
+            sample.extend(unet.numbers(&format!("{}.weight", architecture.path(target)), &places)?);
         }
+        let betas = Schedule::new(&checkpoint.scheduler);
+        let betas: Vec<String> = betas.alphas_cumprod().iter().map(|x| format!("{:08x}", x.to_bits())).collect();
+        let settings = [
+            ("prediction_type", format!("{:?}", checkpoint.scheduler.prediction)),
+            ("noise schedule", together(betas.iter().map(String::as_str))),
+            ("scaling_factor", checkpoint.vae.scaling_factor.to_string()),
+        ];
+        let mut parts = BTreeMap::new();
+        for part in ["text_encoder", "unet", "vae"] {
+            parts.insert(part.to_owned(), checkpoint.part(part)?.sampled()?);
+        }
+        let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
+        Ok(Fingerprint { architecture: architecture.describe(), sample, base: Some(Base { settings, parts }) })
     }
 
-    /// A short name for it, eight hexadecimal digits. Weights rounded to another type have another.
-    pub fn digest(&self) -> String {
-        let mut hash = crc32fast::Hasher::new();
-        hash.update(self.architecture.as_bytes());
-        self.sample.iter().for_each(|number| hash.update(&number.to_le_bytes()));
-        format!("{:08x}", hash.finalize())
+    /// What tells the model from `other`, by name; none if it is the same but for rounding to half precision.
+    pub fn difference(&self, other: &Fingerprint) -> Option<String> {
+        if self.architecture != other.architecture {
+            return Some("architecture".into());
+        }
+        let (Some(base), Some(of_other)) = (&self.base, &other.base) else {
+            return (!rounded(&self.sample, &other.sample)).then(|| "unet".into());
+        };
+        let settings = base.settings.iter().find(|(name, value)| of_other.settings.get(*name) != Some(value));
+        let parts = || base.parts.iter().find(|(name, part)| !of_other.parts.get(*name).is_some_and(|b| same(part, b)));
+        settings.map(|(name, _)| name.clone()).or_else(|| parts().map(|(name, _)| name.clone()))
     }
+}
 
-    /// Whether the weights are the same but for rounding to half precision (bfloat16 keeps 8 bits).
-    pub fn same_weights(&self, other: &Fingerprint) -> bool {
-        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.01 * a.abs().max(b.abs()) + 1e-7;
-        self.architecture == other.architecture
-            && self.sample.len() == other.sample.len()
-            && self.sample.iter().zip(&other.sample).all(close)
+fn same(a: &Sampled, b: &Sampled) -> bool {
+    a.digest == b.digest || a.types != b.types && rounded(&a.numbers, &b.numbers)
+}
+
+/// Whether two samples may be of the same numbers, each rounded to the type that it is stored in.
+fn rounded(a: &[f32], b: &[f32]) -> bool {
+    let close = |(&a, &b): (&f32, &f32)| {
+        let (a, b) = (f64::from(a), f64::from(b));
+        a == b || (a - b).abs() <= error_of(a).max(error_of(b))
+    };
+    a.len() == b.len() && a.iter().zip(b).all(close)
+}
+
+/// By how much a number can be away from what it was rounded from: half the space between numbers of the coarsest type of
+/// half precision that has it, and a bit for one that was rounded to float16 before; none if both types lack it.
+fn error_of(x: f64) -> f64 {
+    let (exponent, size) = (if x == 0.0 { -1000 } else { x.abs().log2().floor() as i32 }, x.abs());
+    let space = |bits: i32, least: i32| 2f64.powi(exponent.max(least) - bits);
+    let (brain, half) = (space(7, -126), space(10, -14));
+    if size % brain == 0.0 && x != 0.0 {
+        return brain / 2.0 + half / 2.0;
     }
+    if size % half == 0.0 { half / 2.0 } else { 0.0 }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tch::{Device, Kind, Tensor};
 
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Base, Fingerprint};
 pub use patch::{Change, Changes, Patch};
 pub use target::{Architecture, Attention, Projection, Target};
 

@@ -67,9 +67,13 @@ pub struct Texts {
 impl Model {
     /// Loads every part of the model in `dir`.
     pub fn load(dir: &Path, variant: Option<&str>, device: Device, kind: Kind) -> Result<Self> {
-        let checkpoint = Checkpoint::open(dir, variant)?;
+        Model::new(Checkpoint::open(dir, variant)?, device, kind)
+    }
+
+    /// Loads every part of a checkpoint; the VAE's decoder later, if it is lazy.
+    pub fn new(checkpoint: Checkpoint, device: Device, kind: Kind) -> Result<Self> {
         let base = Base {
-            tokenizer: Tokenizer::open(&dir.join("tokenizer"), checkpoint.text.max_tokens as usize)?,
+            tokenizer: Tokenizer::open(&checkpoint.dir().join("tokenizer"), checkpoint.text.max_tokens as usize)?,
             text: TextEncoder::new(&checkpoint, device, kind)?,
             vae: VaeEncoder::new(&checkpoint, device, kind)?,
             decoder: OnceLock::new(),
@@ -83,7 +87,12 @@ impl Model {
             Device::Cuda(index) if records_graphs() && has_graphs() => Some(Arc::new(Graphs::new(Way::Cuda(index)))),
             _ => None,
         };
-        Ok(Model { base: Arc::new(Shared::new(base)), adapted: None, graphs })
+        let model = Model { base: Arc::new(Shared::new(base)), adapted: None, graphs };
+        if !model.checkpoint().is_lazy() {
+            model.decoder()?;
+            model.checkpoint().identity()?;
+        }
+        Ok(model)
     }
 
     /// The same model with these records of its work, or none.
@@ -145,8 +154,8 @@ impl Model {
     }
 
     /// By what deltas recognise this model.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::new(&self.architecture(), |target| self.backbone().weight(target).shallow_clone())
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        Fingerprint::new(&self.architecture(), self.checkpoint())
     }
 
     pub fn checkpoint(&self) -> &Checkpoint {

@@ -223,12 +223,12 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     QUIET.set(was_quiet);
     POLL.set(outer);
     LAST_POLL.set(None);
-    outcome.unwrap_or_else(|payload| Err(from_panic(payload.as_ref())))
+    outcome.unwrap_or_else(|payload| Err(from_panic(payload)))
 }
 
 /// Runs `work` inside the door, with libtorch's exceptions as errors, so that the core can go on after one.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(from_panic(payload.as_ref())))
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(from_panic(payload)))
 }
 
 /// The default hook prints a message and a backtrace hint; inside the door the caller gets an exception instead.
@@ -244,7 +244,17 @@ fn silence_guarded_panics() {
     });
 }
 
-fn from_panic(payload: &(dyn Any + Send)) -> Error {
+/// Ends the call with `error` where nothing that can fail is between: as tch's own methods do, by a panic that the door
+/// catches.
+pub fn fail(error: Error) -> ! {
+    panic::resume_unwind(Box::new(error))
+}
+
+fn from_panic(payload: Box<dyn Any + Send>) -> Error {
+    let payload = match payload.downcast::<Error>() {
+        Ok(error) => return *error,
+        Err(other) => other,
+    };
     let text = (payload.downcast_ref::<String>().map(String::as_str))
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("unknown panic");

@@ -250,13 +250,4 @@ void discffusion_empty_cuda_cache() {
     // There was nothing to give back.
   }
 }
-
-// A tensor over memory of the caller, who is told by `release(owner)` when nobody uses it any more.
-at::Tensor* discffusion_borrow(void* data, const int64_t* shape, std::size_t dimensions, int kind, void* owner,
-                               void (*release)(void*)) {
-  return guarded([&] {
-    const auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(kind));
-    return at::from_blob(data, at::IntArrayRef(shape, dimensions), [=](void*) { release(owner); }, options);
-  });
-}
 }

@@ -2,9 +2,8 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ops::Range;
-use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use torch_sys::C_tensor;
 
 use super::from_text;
@@ -52,14 +51,6 @@ unsafe extern "C" {
     fn discffusion_cuda_stream(index: c_int, stream: *mut *mut c_void) -> bool;
     fn discffusion_cuda_memory(index: c_int, bytes: *mut usize) -> bool;
     fn discffusion_empty_cuda_cache();
-    fn discffusion_borrow(
-        data: *mut c_void,
-        shape: *const i64,
-        dimensions: usize,
-        kind: c_int,
-        owner: *mut c_void,
-        release: extern "C" fn(*mut c_void),
-    ) -> *mut C_tensor;
 }
 
 /// Whether oneDNN's kernels can be used.
@@ -225,36 +216,6 @@ pub fn cuda_memory(index: usize) -> Option<CudaMemory> {
 pub fn empty_cuda_cache() {
     // SAFETY: takes and keeps nothing.
     unsafe { discffusion_empty_cuda_cache() }
-}
-
-/// A tensor over `bytes`, which are not copied and must not change; `owner` keeps them alive as long as the tensor or
-/// any view of it.
-///
-/// # Errors
-/// `Internal` if there are not as many bytes as the shape needs, or they are not aligned.
-pub fn borrow<T: Send + Sync>(bytes: &[u8], shape: &[i64], kind: Kind, owner: Arc<T>) -> Result<Tensor> {
-    extern "C" fn release<T>(owner: *mut c_void) {
-        // SAFETY: this is the pointer that `Arc::into_raw` gave below, and it comes back once.
-        drop(unsafe { Arc::from_raw(owner as *const T) });
-    }
-    let size = kind.elt_size_in_bytes();
-    let needed = shape.iter().product::<i64>() as usize * size;
-    if bytes.len() != needed || !(bytes.as_ptr() as usize).is_multiple_of(size) {
-        return Err(from_text("a tensor's bytes are of another length or alignment than its shape and type need"));
-    }
-    // c10::ScalarType
-    let kind = match kind {
-        Kind::Half => 5,
-        Kind::Float => 6,
-        Kind::BFloat16 => 15,
-        _ => return Err(from_text("only float tensors are borrowed")),
-    };
-    let owner = Arc::into_raw(owner) as *mut c_void;
-    let data = bytes.as_ptr() as *mut c_void;
-    // SAFETY: the bytes are as many as the tensor reads and live as long as `owner`, which is given back when the
-    // tensor ends. Nothing writes through the pointer: the core never changes weights in place.
-    let made = unsafe { discffusion_borrow(data, shape.as_ptr(), shape.len(), kind, owner, release::<T>) };
-    checked(made)
 }
 
 /// A tensor that C++ made; where it could not, the panic that tch's own methods end in, which the door catches.

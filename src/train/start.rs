@@ -37,7 +37,7 @@ pub fn deltas(
             fingerprint: None,
         },
     };
-    deltas.fingerprint = Some(model.fingerprint());
+    deltas.fingerprint = Some(model.fingerprint()?);
     for delta in deltas.entries.values_mut() {
         *delta = delta.map(|tensor| tensor.to_device(model.device()));
     }

@@ -56,9 +56,16 @@ impl Session {
         let field = |name: &str| state.get(name).cloned().ok_or_else(malformed);
 
         let model: Option<Fingerprint> = serde_json::from_value(field("fingerprint")?).map_err(|_| malformed())?;
-        let same = matches!((&model, &self.deltas.fingerprint), (Some(a), Some(b)) if a.same_weights(b));
-        if !same {
-            return Err(Error::Config(format!("{}: is a training state of another model", path.display())));
+        let difference = match (&model, &self.deltas.fingerprint) {
+            (Some(a), Some(b)) => a.difference(b),
+            _ => Some("what is known of it".into()),
+        };
+        if let Some(what) = difference {
+            return Err(Error::Config(format!(
+                "{}: is a training state of another model ({what} differs); load the model it was trained on, or give \
+                 another folder",
+                path.display()
+            )));
         }
         same_options(path, "training option", &field("options")?, &json_of(&self.options.to_json()))?;
         same_options(path, "score option", &field("config")?, &json_of(&self.config.to_json()))?;

@@ -5,6 +5,7 @@ mod config;
 mod digest;
 mod encode;
 mod files;
+mod fingerprint;
 mod generate;
 mod graphs;
 mod kernels;

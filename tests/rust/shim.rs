@@ -1,8 +1,5 @@
 //! The kernels that tch does not bind, against those that it does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use discffusion::torch::shim;
 use tch::{Device, Kind, Tensor};
 
@@ -49,44 +46,6 @@ fn a_packed_linear_layer_is_the_plain_one() {
             }
         }
     }
-}
-
-/// Says when it is dropped.
-struct Owner {
-    data: Vec<u8>,
-    gone: Arc<AtomicBool>,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::SeqCst);
-    }
-}
-
-#[test]
-fn a_borrowed_tensor_keeps_its_owner_while_a_view_lives() {
-    let gone = Arc::new(AtomicBool::new(false));
-    let numbers = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
-    let data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let owner = Arc::new(Owner { data, gone: Arc::clone(&gone) });
-    let tensor = shim::borrow(&owner.data, &[2, 3], Kind::Float, Arc::clone(&owner)).unwrap();
-    drop(owner);
-    let view = tensor.get(1);
-    drop(tensor);
-    assert!(!gone.load(Ordering::SeqCst));
-    assert_eq!(Vec::<f32>::try_from(&view).unwrap(), [4.0, 5.0, 6.0]);
-    drop(view);
-    assert!(gone.load(Ordering::SeqCst));
-}
-
-#[test]
-fn what_cannot_be_borrowed_is_an_error() {
-    let bytes = Arc::new(vec![0u8; 32]);
-    let borrow = |bytes: &[u8], shape: &[i64], kind| shim::borrow(bytes, shape, kind, Arc::new(()));
-    assert!(borrow(&bytes, &[9], Kind::Float).is_err());
-    assert!(borrow(&bytes, &[7], Kind::Float).is_err());
-    assert!(borrow(&bytes[1..5], &[1], Kind::Float).is_err(), "not aligned");
-    assert!(borrow(&bytes, &[4], Kind::Int64).is_err());
 }
 
 #[test]

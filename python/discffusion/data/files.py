@@ -158,11 +158,12 @@ def read_csv(
 
 
 def read_parquet(path: Path, columns: Iterable[str]) -> Any:
-    """A parquet file as a pyarrow table, memory-mapped; `columns` must be there."""
+    """A parquet file as a pyarrow table; `columns` must be there."""
     pq = need("pyarrow.parquet", "data")
     arrow = need("pyarrow", "data")
     try:
-        table = pq.read_table(os.fspath(path), memory_map=True)
+        # Not mapped: a mapped file that is shortened meanwhile ends the process.
+        table = pq.read_table(os.fspath(path), memory_map=False)
     except (arrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path} is not a parquet file that can be read: {error}") from None
     try:

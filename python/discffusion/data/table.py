@@ -84,7 +84,7 @@ def load(
         },
     )
     return from_columns(
-        f"table {path}",
+        f"table {path.name}",  # wherever it lies: rows know texts and images by their contents
         rows_in(paths, roles.columns(), delimiter, encoding),
         roles,
         root=image_folder(path.parent, image_root, "table"),

@@ -9,10 +9,10 @@ from typing import Any
 
 from discffusion.errors import ConfigError, InstallationError
 
-__all__ = ["columns", "described", "identity", "images_digest", "in_words", "plain"]
+__all__ = ["anonymous", "columns", "described", "identity", "images_digest", "in_words", "plain"]
 
-# Where and with what a score is computed. The model counts by its name too: a fingerprint is a sample of its weights.
-_PLACE = ("device", "versions")
+# Where and with what a score is computed.
+_PLACE = ("device", "versions", "revision")
 # Fields of a configuration that never change a score: rows that were scored before are still right.
 _NO_EFFECT = ("batch_size", "truncate")
 
@@ -36,11 +36,18 @@ def described(scorer: Any) -> dict[str, Any]:
 
 def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Of what :func:`described` gives, what scores depend on."""
-    kept = {name: value for name, value in facts.items() if name not in _PLACE}
+    # Whose parts are known by checksums is the same under any name: a model that is moved, or fetched again.
+    named = ("model",) if isinstance(facts.get("parts"), Mapping) else ()
+    kept = {name: value for name, value in facts.items() if name not in (*_PLACE, *named)}
     config = kept.get("config")
     if isinstance(config, dict):
         kept["config"] = {name: value for name, value in config.items() if name not in _NO_EFFECT}
     return kept
+
+
+def anonymous(told: Mapping[str, Any]) -> bool:
+    """Whether a scorer says nothing of itself: two of a class that give other scores look the same."""
+    return not set(identity(told)) - {"class"}
 
 
 def columns(facts: Mapping[str, Any]) -> dict[str, Any]:

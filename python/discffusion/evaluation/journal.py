@@ -32,7 +32,7 @@ from discffusion.evaluation.files import (
     write,
 )
 from discffusion.evaluation.rows import Gathered
-from discffusion.evaluation.settings import difference, digest
+from discffusion.evaluation.settings import difference, digest, refuse_anonymous
 
 __all__ = ["Journal"]
 
@@ -49,7 +49,8 @@ class Journal:
         resume: whether to keep the rows there are; False removes them.
 
     Raises:
-        ConfigError: the file cannot be written, is in use, or holds rows of another run; says what differs.
+        ConfigError: the file cannot be written, is in use, or holds rows of another run (says what differs) or of a
+            scorer that does not say which it is.
         DatasetError: the file holds something else than rows.
         InstallationError: pyarrow is not installed, and the output is parquet.
     """
@@ -149,6 +150,8 @@ class Journal:
             return
         for path in files:
             self._gather(path)
+        if len(self.found):
+            refuse_anonymous(self._settings, output)
         cut_half_a_row(self._file)  # last: a file that is refused stays as it is
 
     def _gather(self, path: Path) -> None:

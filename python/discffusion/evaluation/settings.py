@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from discffusion.evaluation.describe import identity, plain
+from discffusion.errors import ConfigError
+from discffusion.evaluation.describe import anonymous, identity, plain
 
-__all__ = ["difference", "digest", "settings_of"]
+__all__ = ["difference", "digest", "refuse_anonymous", "settings_of"]
 
 #: Raised when rows mean something else than before.
 _ROWS_VERSION = 1
@@ -31,6 +32,21 @@ def settings_of(facts: Mapping[str, Any], dataset: str, about: Any) -> dict[str,
 def digest(settings: Mapping[str, Any]) -> str:
     """16 hexadecimal digits that stand for the settings in each row."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def refuse_anonymous(settings: Mapping[str, Any], place: Any) -> None:
+    """Refuses to go on with rows at `place` for a scorer that says nothing of itself.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    scorer = settings["scorer"]
+    if anonymous(scorer):
+        raise ConfigError(
+            f"the rows in {str(place)!r} may be of another {scorer.get('class', 'scorer')}: it says nothing of itself. "
+            "Give it describe(), plain data that change whenever its scores do; or another output; or start over with "
+            "resume=False"
+        )
 
 
 def difference(was: Any, now: Any, name: str = "") -> str | None:

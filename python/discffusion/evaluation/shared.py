@@ -21,6 +21,7 @@ from discffusion.errors import ConfigError, DiscffusionError
 from discffusion.evaluation import parquet
 from discffusion.evaluation.files import distinct_rows, refuse_others
 from discffusion.evaluation.journal import Journal
+from discffusion.evaluation.settings import refuse_anonymous
 from discffusion.training.files import write_text
 from discffusion.training.group import Alone
 
@@ -58,7 +59,11 @@ class SharedRows:
             for path in self._files():
                 refuse_others(path)
                 path.unlink()
-        self._group.tell(b"")  # nobody reads what is about to be removed
+        elif self._resume and any(path.stat().st_size for path in self._files()):
+            refuse_anonymous(self._settings, self.path)
+        self._group.tell(
+            b""
+        )  # nobody reads what is about to be removed, or writes what others still look for
         own = self.path.with_name(f"{self.path.stem}.part-{self._group.rank:05}.jsonl")
         with Journal(own, self._settings, resume=True) as journal:
             journal.also(path for path in self._files() if path != own)

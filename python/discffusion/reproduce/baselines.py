@@ -14,6 +14,7 @@ from discffusion.baselines import baseline_names, load_baseline
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
 from discffusion.errors import ConfigError, DeltasError
+from discffusion.training.items import Items
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
@@ -60,7 +61,8 @@ class Baselines:
 
     def tuned(self, name: str, items: Dataset[Any], epochs: int, batch_size: int, seed: int) -> Any:
         """A baseline tuned on items; captions are compared with the others of their batch."""
-        facts = {"data": {"name": items.name, **items.about}, "n": len(items), "epochs": epochs, "seed": seed}
+        data = {"name": items.name, **items.about, "digest": Items(items, "items").examine()}
+        facts = {"data": data, "n": len(items), "epochs": epochs, "seed": seed}
         key = (name, json.dumps(facts, sort_keys=True, default=str), batch_size)
         if key in self._loaded:
             return self._loaded[key]

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from discffusion.deltas import Deltas
 from discffusion.errors import DeltasError
+from discffusion.evaluation.describe import identity
 from discffusion.training.files import write_text
+from discffusion.training.items import Items
 
 if TYPE_CHECKING:
     from discffusion.data.lazy import Dataset
@@ -92,11 +94,9 @@ def train(
 
     options = {**recipe.options, "seed": seed}
     facts = {
-        "scorer": {
-            name: value for name, value in scorer.describe().items() if name not in ("device", "versions")
-        },
+        "scorer": identity(scorer.describe()),
         "options": options,
-        "data": {"name": items.name, **items.about},
+        "data": {"name": items.name, **items.about, "digest": Items(items, "items").examine()},
         "items": len(items),
         "epochs": epochs,
         "batch_size": batch_size,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from typing import Any
 
 from discffusion.errors import DatasetError, OutputError
 from discffusion.evaluation import parquet
-from discffusion.evaluation.describe import described, identity
+from discffusion.evaluation.describe import anonymous, described, identity
 from discffusion.evaluation.settings import difference
 from discffusion.shards.inputs import Shard
 from discffusion.shards.layout import Layout
@@ -91,6 +92,12 @@ def counts_in(output: Folder, shard: Shard, settings: dict[str, Any] | None) -> 
         raise OutputError(
             f"{output}/{shard.output} was scored with other settings: {difference(before, settings)}; use the same "
             "ones, or another folder"
+        )
+    if settings is not None and anonymous(settings["scorer"]):
+        warnings.warn(
+            f"{output} has finished shards, which are kept, and the scorer says nothing of itself: they may be of "
+            "another one. Give it describe(), plain data that change whenever its scores do",
+            stacklevel=2,
         )
     return counts
 

@@ -1,4 +1,4 @@
-//! The weights of a network: a safetensors file as it is mapped, or the index of its shards.
+//! The weights of a network: a safetensors file, or the index of its shards.
 #![no_main]
 
 use discffusion::checkpoint::Weights;
