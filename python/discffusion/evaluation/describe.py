@@ -64,6 +64,8 @@ def columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "score_version": facts.get("score_version"),
         "model": str(facts.get("model", facts.get("class", "not told"))),
+        "fingerprint": facts.get("fingerprint"),
+        "revision": facts.get("revision"),
         "deltas": facts.get("deltas"),
         "dtype": facts.get("dtype"),
         "seed": _whole(facts.get("seed", config.get("seed"))),

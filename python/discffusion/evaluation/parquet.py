@@ -29,6 +29,8 @@ _KINDS = {
     "score": "float64",
     "score_version": "string",
     "model": "string",
+    "fingerprint": "string",
+    "revision": "string",
     "deltas": "string",
     "dtype": "string",
     "seed": "int64",

@@ -167,7 +167,12 @@ def test_more_items_and_fewer(suffix: str, tmp_path: Path) -> None:
     assert len(rows) == 4 * len(given())
 
 
-@pytest.mark.parametrize("kind", [ByPairs, ByMatrix])
+class ToldByMatrix(ByMatrix):
+    def describe(self) -> dict[str, Any]:
+        return {"model": "rule by matrix"}
+
+
+@pytest.mark.parametrize("kind", [ByPairs, ToldByMatrix])
 def test_interrupted(kind: Any, tmp_path: Path) -> None:
     """As by Ctrl-C: what was written stays, and the error is what the caller hears of."""
     path = tmp_path / "rows.jsonl"

@@ -33,8 +33,8 @@ from discffusion.scorer import PREPROCESS_VERSION, SCORE_VERSION
 
 COLUMNS = [
     "key", "image_index", "text_index", "match", "group", "image_ref", "image_sha256", "text", "score", "n_tokens",
-    "truncated", "dataset", "score_version", "model", "deltas", "dtype", "seed", "n_noise", "timesteps",
-    "preprocess_version", "device", "versions", "seconds", "run",
+    "truncated", "dataset", "score_version", "model", "fingerprint", "revision", "deltas", "dtype", "seed", "n_noise",
+    "timesteps", "preprocess_version", "device", "versions", "seconds", "run",
 ]  # fmt: skip
 
 
@@ -91,6 +91,7 @@ def test_rows_of_a_true_scorer(tmp_path: Path) -> None:
     assert told.items() <= row.items()
     assert row["timesteps"] == described["timesteps"]
     assert (row["score_version"], row["preprocess_version"]) == (SCORE_VERSION, PREPROCESS_VERSION)
+    assert (row["fingerprint"], row["revision"]) == (described["fingerprint"], None)
     assert (row["n_tokens"], row["truncated"]) == (tokens, False)
     assert row["versions"].startswith(f"discffusion {__version__}, torch 2.11")
 
