@@ -82,6 +82,16 @@ class ModelSource:
         assert self._fetched is not None
         yield self._fetched
 
+    def digest(self) -> str:
+        """16 hexadecimal digits for the files beside the weights: settings, tokenizer, what prepares images."""
+        found = hashlib.sha256()
+        folder = next(self.folders())
+        for path in sorted(folder.iterdir()):
+            if path.suffix in _SETTINGS and not path.name.endswith(".index.json") and path.is_file():
+                data = path.read_bytes()
+                found.update(f"{path.name} {len(data)}\n".encode() + data)
+        return found.hexdigest()[:16]
+
     def _snapshot(self, *, local_files_only: bool) -> Path | None:
         hub = need("huggingface_hub", EXTRA)
         try:
@@ -96,6 +106,8 @@ class ModelSource:
 
 
 _YES = {"1", "ON", "YES", "TRUE"}
+#: endings of files that are no weights
+_SETTINGS = (".json", ".txt", ".model", ".jinja")
 #: what transformers needs of a repository
 FILES = ("*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors")
 

@@ -65,6 +65,7 @@ class RunningBaseline(PairBaseline):
         self._source = ModelSource(model, self.files, revision, cache_dir, local_files_only)
         self.model_id = self._source.name
         self._open(self._source)
+        self._files = self._source.digest()
 
     @abstractmethod
     def _open(self, source: ModelSource) -> None:
@@ -83,6 +84,7 @@ class RunningBaseline(PairBaseline):
             "baseline": self.name,
             "model": self.model_id,
             "fingerprint": self._fingerprint,
+            "parts": {"weights": self._fingerprint, "files": self._files},
             "deltas": None,
             "config": {"score": self.unit, "truncate": self._truncate},
             "dtype": str(self._dtype).removeprefix("torch."),

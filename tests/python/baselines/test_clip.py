@@ -18,6 +18,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from discffusion.baselines import Baseline, load_baseline
 from discffusion.errors import CheckpointError, ConfigError, ImageError
+from discffusion.evaluation.describe import identity
 
 LONG = "a dog " * 30  # 62 tokens, of which the model reads 24
 
@@ -166,6 +167,18 @@ def test_description(clip: Any, clip_folder: Path, tmp_path: Path) -> None:
     other = load_baseline("clip", model=models.write_clip(tmp_path / "other", seed=1))
     assert other.describe()["fingerprint"] != told["fingerprint"]
     assert load_baseline("clip", model=clip_folder).describe() == told
+
+
+def test_another_setting_is_another_baseline_and_another_place_is_not(
+    clip: Any, clip_folder: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(clip_folder, tmp_path / "moved")
+    assert identity(load_baseline("clip", model=moved).describe()) == identity(clip.describe())
+    file = moved / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_mean": [0.4, 0.4, 0.4]}))
+    other = load_baseline("clip", model=moved).describe()
+    assert other["parts"]["weights"] == clip.describe()["parts"]["weights"]
+    assert identity(other) != identity(clip.describe())
 
 
 def spoilt(folder: Path, to: Path, file: str, content: str | None = None) -> Path:
