@@ -1,8 +1,9 @@
 //! By what a model is known: checksums of all that a score depends on, whatever its files are called and wherever they
 //! lie.
 //!
-//! A checksum reads all weights: 5.2 GB in 0.5 s by two threads where the system has them in memory. It is kept in the user's cache folder under what the
-//! file system says of the file (device, inode, size, both times), so a file is read for it once.
+//! A checksum reads all weights: 5.2 GB in 0.5 s by two threads where the system has them in memory. It is kept in the
+//! user's cache folder under what the file system says of the file (device, inode, size, both times), so a file is read
+//! for it once.
 
 use std::collections::BTreeMap;
 use std::fs;
