@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{Batch, MapKind, Taps};
 use crate::Result;
@@ -17,21 +17,19 @@ pub struct Attention {
     v: Linear,
     out: Linear,
     heads: i64,
-    upcast: bool,
     /// The weights of q, k and v as one, where they are used so.
     joined: OnceLock<Tensor>,
 }
 
 impl Attention {
     /// `width` is the image side's, `context` the width of what is attended to.
-    pub fn new(weights: &Scope, width: i64, context: i64, heads: i64, upcast: bool) -> Result<Self> {
+    pub fn new(weights: &Scope, width: i64, context: i64, heads: i64) -> Result<Self> {
         Ok(Attention {
             q: Linear::new(&(weights / "to_q"), width, width, false)?,
             k: Linear::new(&(weights / "to_k"), context, width, false)?,
             v: Linear::new(&(weights / "to_v"), context, width, false)?,
             out: Linear::new(&(weights / "to_out.0"), width, width, true)?,
             heads,
-            upcast,
             joined: OnceLock::new(),
         })
     }
@@ -110,10 +108,9 @@ impl Attention {
         Some(self.merge(&probs.to_kind(v.kind()).matmul(&v), changes))
     }
 
+    /// Every kernel behind this operator forms scores in float32, its plain operators too, so that `upcast_attention` of
+    /// a configuration asks for nothing more.
     fn fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, changes: Option<&Changes>) -> Tensor {
-        if self.upcast && q.kind() != Kind::Float {
-            return self.merge(&(scores(q, k).softmax(-1, None).to_kind(v.kind()).matmul(v)), changes);
-        }
         self.merge(&Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false), changes)
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::torch::notes;
 use crate::{Error, Result};
 
 /// No published configuration comes near this; a larger file is not a configuration.
@@ -62,6 +63,19 @@ impl Json {
             Some(value) if allowed.contains(value) => Ok(()),
             Some(value) => Err(self.error(field, &format!("is {value}, which is not supported"))),
         }
+    }
+
+    /// Refuses fields that are null: absent, they mean their default, but diffusers takes null for "no".
+    pub fn not_null(&self, fields: &[&str]) -> Result<()> {
+        match fields.iter().find(|field| matches!(self.fields.get(**field), Some(Value::Null))) {
+            None => Ok(()),
+            Some(field) => Err(self.error(field, "is null, which is not supported")),
+        }
+    }
+
+    /// Leaves a note for the user that names the file.
+    pub fn note(&self, what: &str) {
+        notes::leave(format!("{}: {what}", self.path.display()));
     }
 
     /// A positive whole number, or a positive default.

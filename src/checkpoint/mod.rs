@@ -21,9 +21,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, json};
+
 pub use identity::{Sampled, together};
 pub use part::Part;
-pub use scheduler::{BetaSchedule, Clip, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing};
+pub use scheduler::{
+    BetaSchedule, Clip, PIPELINE_OFFSET, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing,
+};
 pub use sites::{Site, Stage};
 pub use tensors::{TensorFile, write_atomically};
 pub use text::TextConfig;
@@ -75,7 +79,8 @@ impl Checkpoint {
             settings.insert(part, identity::of_settings(read.fields()));
             Ok::<_, Error>(read)
         };
-        json::read(&dir.join("model_index.json"))?;
+        let index = json::read(&dir.join("model_index.json"))?;
+        let scheduler_class = class_of(&index, "scheduler");
         let checkpoint = Checkpoint {
             dir: dir.to_owned(),
             variant: variant.map(str::to_owned),
@@ -84,10 +89,16 @@ impl Checkpoint {
             unet: UNetConfig::read(&config("unet", "config.json")?)?,
             vae: VaeConfig::read(&config("vae", "config.json")?)?,
             text: TextConfig::read(&config("text_encoder", "config.json")?)?,
-            scheduler: SchedulerConfig::read(&config("scheduler", "scheduler_config.json")?)?,
+            scheduler: SchedulerConfig::read(
+                &config("scheduler", "scheduler_config.json")?,
+                scheduler_class.clone(),
+            )?,
             settings: BTreeMap::new(),
         };
         settings.insert("tokenizer", identity::of_files(&dir.join("tokenizer"), &TOKENIZER));
+        // The class decides what absent fields mean, and may stand in the index alone.
+        let class = Map::from_iter([("class".to_owned(), json!([settings["scheduler"], scheduler_class]))]);
+        settings.insert("scheduler", identity::of_settings(&class));
         let checkpoint = Checkpoint { settings, ..checkpoint };
         checkpoint.check_parts_fit()?;
         Ok(checkpoint)
@@ -139,6 +150,15 @@ impl Checkpoint {
     }
 
     fn check_parts_fit(&self) -> Result<()> {
+        if self.unet.out_channels != self.unet.in_channels {
+            return Err(Error::Checkpoint(format!(
+                "{}: the UNet takes {} channels (in_channels) and gives {} (out_channels); models that predict a variance \
+                 or anything else beside the noise are not supported",
+                self.dir.display(),
+                self.unet.in_channels,
+                self.unet.out_channels
+            )));
+        }
         if self.unet.cross_attention_dim != self.text.hidden_size {
             return Err(Error::Checkpoint(format!(
                 "{}: the UNet expects text vectors of width {} (cross_attention_dim), the text encoder gives {} (hidden_size)",
@@ -158,4 +178,9 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// The class that a pipeline's index says a part is of.
+fn class_of(index: &json::Json, part: &str) -> Option<String> {
+    index.optional::<(Option<String>, Option<String>)>(part).ok().flatten().and_then(|(_, class)| class)
 }

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::json::Json;
 use crate::Result;
 
@@ -18,6 +20,21 @@ pub enum Prediction {
     Epsilon,
     /// `v = √ᾱ ε − √(1−ᾱ) z`.
     Velocity,
+}
+
+impl Prediction {
+    /// As configuration files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Prediction::Epsilon => "epsilon",
+            Prediction::Velocity => "v_prediction",
+        }
+    }
+
+    /// The reverse of [`Self::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Prediction::Epsilon, Prediction::Velocity].into_iter().find(|prediction| prediction.name() == name)
+    }
 }
 
 /// How `N` timesteps are spread over the `T` of training.
@@ -92,12 +109,13 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Absent fields take DDIM's own defaults, as they do when diffusers reads another scheduler's file, or LCM's where
-    /// the file is that scheduler's.
-    pub(super) fn read(config: &Json) -> Result<Self> {
-        let consistency = config.or("_class_name", String::new())? == "LCMScheduler";
-        let (start, end, layout) =
-            if consistency { (0.00085, 0.012, "scaled_linear") } else { (0.0001, 0.02, "linear") };
+    /// Absent variances are those of the class that wrote the file, or that the pipeline's index names; other absent fields
+    /// take DDIM's own defaults, as they do when diffusers reads another scheduler's file.
+    pub(super) fn read(config: &Json, named: Option<String>) -> Result<Self> {
+        let class = config.optional::<String>("_class_name")?.or(named);
+        let Law { start, end, layout } = law(config, class.as_deref())?;
+        let consistency = class.as_deref() == Some("LCMScheduler");
+        config.not_null(&["set_alpha_to_one"])?;
         let betas = match config.optional::<Vec<f64>>("trained_betas")? {
             Some(betas) => BetaSchedule::Given(betas),
             None => match config.or("beta_schedule", layout.to_owned())?.as_str() {
@@ -109,15 +127,10 @@ impl SchedulerConfig {
                 }
             },
         };
-        let prediction = match config.or("prediction_type", "epsilon".to_owned())?.as_str() {
-            "epsilon" => Prediction::Epsilon,
-            "v_prediction" => Prediction::Velocity,
-            other => {
-                return Err(
-                    config.error("prediction_type", &format!("is {other:?}; expected \"epsilon\" or \"v_prediction\""))
-                );
-            }
-        };
+        let prediction = config.or("prediction_type", "epsilon".to_owned())?;
+        let prediction = Prediction::from_name(&prediction).ok_or_else(|| {
+            config.error("prediction_type", &format!("is {prediction:?}; expected \"epsilon\" or \"v_prediction\""))
+        })?;
         let spacing = match config.or("timestep_spacing", "leading".to_owned())?.as_str() {
             "leading" => Spacing::Leading,
             "trailing" => Spacing::Trailing,
@@ -154,7 +167,108 @@ impl SchedulerConfig {
     }
 }
 
+/// What a class of schedulers takes variances for where its file does not say.
+struct Law {
+    start: f64,
+    end: f64,
+    layout: &'static str,
+}
+
+/// Refuses files of schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from betas.
+fn law(config: &Json, class: Option<&str>) -> Result<Law> {
+    // By diffusers' own defaults, 0.42.
+    let defaults = match class {
+        Some(
+            "DDIMScheduler"
+            | "DDIMInverseScheduler"
+            | "DDIMParallelScheduler"
+            | "DDPMScheduler"
+            | "DDPMParallelScheduler"
+            | "PNDMScheduler"
+            | "DPMSolverMultistepScheduler"
+            | "DPMSolverMultistepInverseScheduler"
+            | "DPMSolverSinglestepScheduler"
+            | "DEISMultistepScheduler"
+            | "UniPCMultistepScheduler"
+            | "EulerDiscreteScheduler"
+            | "EulerAncestralDiscreteScheduler"
+            | "LMSDiscreteScheduler"
+            | "SASolverScheduler"
+            | "RePaintScheduler",
+        ) => Some((0.0001, 0.02, "linear")),
+        Some(
+            "HeunDiscreteScheduler"
+            | "KDPM2DiscreteScheduler"
+            | "KDPM2AncestralDiscreteScheduler"
+            | "DPMSolverSDEScheduler",
+        ) => Some((0.00085, 0.012, "linear")),
+        Some("LCMScheduler" | "TCDScheduler") => Some((0.00085, 0.012, "scaled_linear")),
+        _ => None,
+    };
+    let other = |class: &str| {
+        let markers = [
+            "FlowMatch",
+            "FlowMap",
+            "EDM",
+            "CosineDPM",
+            "CMStochastic",
+            "Consistency",
+            "ScoreSde",
+            "KarrasVe",
+            "IPNDM",
+            "VQDiffusion",
+            "UnCLIP",
+            "Wuerstchen",
+            "CogVideoX",
+            "Amused",
+            "SCM",
+            "LTX",
+            "Helios",
+            "PiFlow",
+        ];
+        markers.iter().any(|marker| class.contains(marker))
+    };
+    let refused = |class: &str| {
+        let what = format!(
+            "is {class:?}, whose noise follows another law than DDPM's; expected a scheduler with betas, such as \
+             DDIMScheduler or EulerDiscreteScheduler"
+        );
+        Err(config.error("_class_name", &what))
+    };
+    let told = config.optional::<serde_json::Value>("beta_schedule")?.is_some()
+        || config.optional::<serde_json::Value>("trained_betas")?.is_some();
+    let (start, end, layout) = match (defaults, class) {
+        (None, Some(class)) if other(class) || !told => return refused(class),
+        (None, None) if !told => {
+            config.note(
+                "names neither a scheduler (_class_name) nor its variances (beta_schedule); DDIM's own are taken, linear from \
+                 0.0001 to 0.02. Stable Diffusion was trained with scaled_linear from 0.00085 to 0.012",
+            );
+            (0.0001, 0.02, "linear")
+        }
+        (found, _) => found.unwrap_or((0.0001, 0.02, "linear")),
+    };
+    for flow in ["use_flow_sigmas", "use_dynamic_shifting"] {
+        config.only(flow, &[json!(false)])?;
+    }
+    config.only("timestep_type", &[json!("discrete")])?;
+    for field in ["sigma_data", "shift", "snr_shift_scale", "base_shift", "max_shift"] {
+        config.only(field, &[])?;
+    }
+    Ok(Law { start, end, layout })
+}
+
+/// What diffusers' Stable Diffusion pipeline takes `steps_offset` for, whatever the file says.
+pub const PIPELINE_OFFSET: i64 = 1;
+
 fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
+    let ddim = sampler == SamplerKind::Ddim;
+    let (offset, spacing) = (config.or("steps_offset", 0)?, config.or("timestep_spacing", "leading".to_owned())?);
+    if ddim && offset != PIPELINE_OFFSET && spacing == "leading" {
+        config.note(&format!(
+            "steps_offset is {offset}; images are generated with {PIPELINE_OFFSET}, as by diffusers' StableDiffusionPipeline"
+        ));
+    }
     let default = SamplingConfig::default();
     let finite = |field: &str, default: f64, least: f64, most: f64| {
         let value = config.or(field, default)?;
@@ -166,8 +280,11 @@ fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
             quantile: finite("dynamic_thresholding_ratio", 0.995, 0.0, 1.0)?,
             most: finite("sample_max_value", 1.0, 1.0, 1e6)?,
         }
+    } else if config.or("clip_sample", false)? && ddim {
+        // Latents are not bounded.
+        config.note("clip_sample is true; it is taken for false, as by diffusers' StableDiffusionPipeline");
+        Clip::Never
     } else if config.or("clip_sample", false)? {
-        // Absent, DDIM's own default would be to clip; latents are not bounded, and diffusers' pipelines turn it off.
         Clip::Range(finite("clip_sample_range", 1.0, 0.0, 1e6)?)
     } else {
         Clip::Never

@@ -21,6 +21,8 @@ pub struct TextConfig {
 impl TextConfig {
     pub(super) fn read(config: &Json) -> Result<Self> {
         config.only("model_type", &[json!("clip_text_model")])?;
+        // Where it is true, diffusers' pipelines keep the encoder from reading the padding.
+        config.only("use_attention_mask", &[json!(false)])?;
         let hidden_size = config.positive("hidden_size", Some(512))?;
         let heads = config.positive("num_attention_heads", Some(8))?;
         if hidden_size % heads != 0 {

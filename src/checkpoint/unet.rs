@@ -36,8 +36,6 @@ pub struct UNetConfig {
     pub freq_shift: f64,
     /// Width of the embedding of the guidance scale that latent consistency models take beside the timestep.
     pub guidance_dim: Option<i64>,
-    /// Attention logits in float32 even where the weights are in half precision.
-    pub upcast_attention: bool,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +83,11 @@ impl UNetConfig {
                 );
             }
         }
+        // Other paddings give sizes that the way up does not meet.
+        let downsample_padding = config.or("downsample_padding", 1)?;
+        if !(0..=1).contains(&downsample_padding) {
+            return Err(config.error("downsample_padding", &format!("is {downsample_padding}; expected 0 or 1")));
+        }
         let guidance_dim = match config.optional::<i64>("time_cond_proj_dim")? {
             None => None,
             // Frequencies lie between the first and the last of half as many.
@@ -99,12 +102,11 @@ impl UNetConfig {
             cross_attention_dim: config.positive("cross_attention_dim", Some(1280))?,
             linear_projection: config.or("use_linear_projection", false)?,
             norm_eps: config.or("norm_eps", 1e-5)?,
-            downsample_padding: config.or("downsample_padding", 1)?,
+            downsample_padding,
             mid_scale: config.or("mid_block_scale_factor", 1.0)?,
             flip_sin_to_cos: config.or("flip_sin_to_cos", true)?,
             freq_shift: config.or("freq_shift", 0.0)?,
             guidance_dim,
-            upcast_attention: config.or("upcast_attention", false)?,
             block_channels,
             down_blocks,
             up_blocks,
@@ -122,7 +124,10 @@ impl UNetConfig {
 /// Fields that would change the computation in ways this crate does not build; each may only hold its plain value.
 fn refuse_what_is_not_built(config: &Json) -> Result<()> {
     config.only("_class_name", &[json!("UNet2DConditionModel")])?;
+    config.not_null(&["mid_block_type", "flip_sin_to_cos"])?;
     config.only("mid_block_type", &[json!("UNetMidBlock2DCrossAttn")])?;
+    // Scores are formed in float32 whatever it says.
+    config.only("upcast_attention", &[json!(false), json!(true)])?;
     config.only("act_fn", &[json!("silu"), json!("swish")])?;
     config.only("resnet_time_scale_shift", &[json!("default")])?;
     config.only("attention_type", &[json!("default")])?;

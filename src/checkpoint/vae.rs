@@ -26,6 +26,9 @@ impl VaeConfig {
         config.only("shift_factor", &[])?;
         config.only("latents_mean", &[])?;
         config.only("latents_std", &[])?;
+        config.only("in_channels", &[json!(3)])?;
+        config.only("out_channels", &[json!(3)])?;
+        config.not_null(&["use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"])?;
         let block_channels: Vec<i64> = config.or("block_out_channels", vec![64])?;
         let types: Vec<String> = config.required("down_block_types")?;
         let up: Vec<String> = config.or("up_block_types", vec!["UpDecoderBlock2D".to_owned(); types.len()])?;

@@ -2,7 +2,7 @@ use tch::Tensor;
 
 use super::clean::Clean;
 use super::{ddim, lcm};
-use crate::checkpoint::{Prediction, SamplerKind, SchedulerConfig};
+use crate::checkpoint::{PIPELINE_OFFSET, Prediction, SamplerKind, SchedulerConfig};
 use crate::noise::Schedule;
 use crate::{Error, Result};
 
@@ -20,7 +20,7 @@ impl<'a> Sampler<'a> {
     /// from.
     pub fn new(config: &'a SchedulerConfig, schedule: &'a Schedule, steps: i64, eta: f64) -> Result<Self> {
         let timesteps = match config.sampling.sampler {
-            SamplerKind::Ddim => schedule.timesteps(steps)?,
+            SamplerKind::Ddim => schedule.timesteps_from(steps, PIPELINE_OFFSET)?,
             SamplerKind::LatentConsistency => {
                 lcm::timesteps(steps, config.sampling.original_steps, schedule.train_timesteps())?
             }

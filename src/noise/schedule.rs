@@ -39,13 +39,18 @@ impl Schedule {
     /// With `leading` spacing and an offset the first may be `T` itself (diffusers lists it too); [`Self::clamp`]
     /// brings it back to the last timestep that exists.
     pub fn timesteps(&self, steps: i64) -> Result<Vec<i64>> {
+        self.timesteps_from(steps, self.steps_offset)
+    }
+
+    /// The same with another offset.
+    pub fn timesteps_from(&self, steps: i64, offset: i64) -> Result<Vec<i64>> {
         let train = self.train_timesteps();
         if !(1..=train).contains(&steps) {
             return Err(Error::Config(format!("steps is {steps}; this model's schedule allows 1 to {train}")));
         }
         let ratio = train as f64 / steps as f64;
         Ok(match self.spacing {
-            Spacing::Leading => (0..steps).rev().map(|i| i * (train / steps) + self.steps_offset).collect(),
+            Spacing::Leading => (0..steps).rev().map(|i| i * (train / steps) + offset).collect(),
             Spacing::Trailing => {
                 (0..steps).map(|i| (train as f64 - i as f64 * ratio).round_ties_even() as i64 - 1).collect()
             }

@@ -46,9 +46,9 @@ def pipeline(folder: Path) -> Any:
         scheduler = LCMScheduler.from_pretrained(folder, subfolder="scheduler")
         made: Any = LatentConsistencyModelPipeline(scheduler=scheduler, **parts)
     else:
-        made = StableDiffusionPipeline(scheduler=reference.scheduler, **parts)
-        # Afterwards: the pipeline changes clip_sample and steps_offset of what it is made with.
-        made.scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(folder, subfolder="scheduler"))
+        # The pipeline changes clip_sample and steps_offset of what it is made with.
+        scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(folder, subfolder="scheduler"))
+        made = StableDiffusionPipeline(scheduler=scheduler, **parts)
     made.set_progress_bar_config(disable=True)
     return made
 

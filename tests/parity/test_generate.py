@@ -85,6 +85,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
         "sd21",
         {"thresholding": True, "sample_max_value": 1.5, "dynamic_thresholding_ratio": 0.9},
     ),
+    "without offset": ("sd15", {"steps_offset": 0, "clip_sample": None}),
     "to one": ("sd15", {"set_alpha_to_one": True}),
     "linspace": ("sd15", {"timestep_spacing": "linspace"}),
     "zero terminal SNR": ("sd21v", {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}),

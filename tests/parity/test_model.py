@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +105,13 @@ def test_reference_records_what_diffusers_computes(case: Case) -> None:
     z_t, embedding = case.noise[741].double(), case.reference.embed(case.texts[0]).double()
     theirs = untouched(z_t[None], 741, embedding[None]).sample[0]
     assert relative(recording.observe(z_t, 741, embedding).prediction, theirs) <= 1e-12
+
+
+@pytest.mark.parametrize("resolution", [128, 72])
+def test_downsampling_without_padding(sd15: Case, tmp_path: Path, resolution: int) -> None:
+    """`downsample_padding: 0` pads on the right and at the bottom alone; sides of 9 do not halve evenly."""
+    folder = shutil.copytree(sd15.folder, tmp_path / "model")
+    path = folder / "unet" / "config.json"
+    config = {**json.loads(path.read_text("utf-8")), "downsample_padding": 0}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    check_observation(Case(folder, resolution=resolution), sd15.timesteps[0], ("probs",))

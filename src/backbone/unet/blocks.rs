@@ -53,6 +53,8 @@ impl Layers {
 pub struct DownBlock {
     layers: Layers,
     down: Option<Conv2d>,
+    /// Whether the convolution that halves the size pads every side.
+    padded: bool,
 }
 
 impl DownBlock {
@@ -69,7 +71,7 @@ impl DownBlock {
         } else {
             None
         };
-        Ok(DownBlock { layers, down })
+        Ok(DownBlock { layers, down, padded: config.downsample_padding != 0 })
     }
 
     pub fn transformers(&self) -> impl Iterator<Item = &Transformer> {
@@ -89,7 +91,11 @@ impl DownBlock {
             hidden.skips.push(hidden.x.shallow_clone());
         }
         if let Some(down) = &self.down {
-            hidden.x = down.forward(&hidden.x);
+            hidden.x = match self.padded {
+                true => down.forward(&hidden.x),
+                // On the right and at the bottom alone, as diffusers does then.
+                false => down.forward(&hidden.x.constant_pad_nd([0, 1, 0, 1])),
+            };
             hidden.skips.push(hidden.x.shallow_clone());
         }
         Ok(true)
