@@ -38,7 +38,7 @@ class ScoreConfig:
         unconditional: Whether the denoising error is compared with that for the empty text.
         map: Which cross-attention map is pooled.
         pooling: How a map becomes a number.
-        lambda_: Sharpness of LogSumExp pooling; above 0.
+        lambda_: Sharpness of LogSumExp pooling; 1e-6 to 1e6.
         tokens: Which text tokens are pooled: all, or the prompt's own.
         layers: Which cross-attention sites count; or a list of sites such as down.0.1, mid.0, up.3.2.
         heads: How the heads of a layer are averaged; or a list of head indices.

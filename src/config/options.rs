@@ -21,7 +21,7 @@ pub fn options() -> Vec<OptionSpec> {
         option("unconditional", "bool", &[], "Whether the denoising error is compared with that for the empty text."),
         option("map", "choice", MapKind::NAMES, "Which cross-attention map is pooled."),
         option("pooling", "choice", Pooling::NAMES, "How a map becomes a number."),
-        option("lambda_", "float", &[], "Sharpness of LogSumExp pooling; above 0."),
+        option("lambda_", "float", &[], "Sharpness of LogSumExp pooling; 1e-6 to 1e6."),
         option("tokens", "choice", TokenSet::NAMES, "Which text tokens are pooled: all, or the prompt's own."),
         option(
             "layers",

@@ -44,7 +44,9 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
         lambda: match get("lambda_") {
             None => default.lambda,
             Some(value) => {
-                number(value).filter(|x| *x > 0.0).ok_or_else(|| bad("lambda_", value, "a finite number above 0"))?
+                // A little beyond, the products with λ leave float32.
+                let lambda = number(value).filter(|x| (1e-6..=1e6).contains(x));
+                lambda.ok_or_else(|| bad("lambda_", value, "a number from 1e-6 to 1e6"))?
             }
         },
         tokens: choice(get("tokens"), "tokens", default.tokens, TokenSet::from_name, TokenSet::NAMES)?,

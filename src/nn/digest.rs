@@ -22,13 +22,14 @@ pub struct Digesting<'a> {
     pub strength: bool,
 }
 
-/// What is left of maps `A` `[B, H, n, m]` when their rows are pooled, float32.
+/// What is left of maps `A` `[B, H, n, m]` when their rows are pooled.
 #[derive(Debug)]
 pub struct Digest {
-    /// Eq. 4, `1/n Σ_i 1/λ log Σ_j exp(λ A_ij)`, `[B, H]`.
+    /// Eq. 4 without its constant `log(m)/λ`, beside which float32 would lose it: `1/n Σ_i 1/λ log(1/m Σ_j exp(λ A_ij))`,
+    /// float64 `[B, H]`.
     pub pooled: Tensor,
     /// `1/n Σ_i Σ_j |A_ij| softmax_j(λ A_i)` `[B, H]`: what Eq. 7 attributes to a head by the local gradient, but for a
-    /// factor that all heads share. Where it was asked for.
+    /// factor that all heads share; float32. Where it was asked for.
     pub strength: Option<Tensor>,
 }
 
@@ -121,7 +122,8 @@ fn fused_gives(Heads { q, v, .. }: Heads, of: Of, how: &Digesting, scale: f64) -
 
 fn by_fused(Heads { q, k, v }: Heads, _: f64, _: Of, _: &Digesting) -> Option<Attended> {
     let (output, lse) = shim::attend_lse(q, k, v?)?;
-    Some((Digest { pooled: lse.mean_dim(-1, false, Kind::Float), strength: None }, Some(output)))
+    let pooled = lse.mean_dim(-1, false, Kind::Double) - (k.size()[2] as f64).ln();
+    Some((Digest { pooled, strength: None }, Some(output)))
 }
 
 /// By the kernel that has all keys in one tile.
@@ -130,7 +132,7 @@ fn by_tile(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Opt
     let (sums, output) =
         programs::attend(q, k, v, &Pooling { of, scale, lambda: how.lambda, ranges: ranges.as_ref() }).ok()?;
     let rows = q.size()[2] as f64;
-    Some((digest(&sums, |parts| parts.sum_dim_intlist(-1, false, Kind::Float) / rows), output))
+    Some((digest(&sums, |parts| parts.sum_dim_intlist(-1, false, None) / rows), output))
 }
 
 /// By the kernel of one pass over the products of queries and keys.
@@ -143,7 +145,7 @@ fn by_rows(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Opt
     let how = Pooling { of, scale, lambda: how.lambda, ranges: ranges.as_ref() };
     let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, v.map(Tensor::kind)).ok()?;
     let output = v.zip(probabilities).map(|(v, probabilities)| probabilities.matmul(v));
-    Some((digest(&rows, |rows| rows.mean_dim(-1, false, Kind::Float)), output))
+    Some((digest(&rows, |rows| rows.mean_dim(-1, false, None)), output))
 }
 
 impl Digesting<'_> {
@@ -209,10 +211,11 @@ fn plain(Heads { q, k, v }: Heads, scale: f64, of: Of, how: &Digesting) -> Atten
             Some(tokens) => map.narrow(-1, tokens[sample].start as i64, tokens[sample].len() as i64),
             None => map,
         };
-        let sharp = &map * how.lambda;
-        let pooled = sharp.logsumexp(-1, false).mean_dim(-1, false, Kind::Float) / how.lambda;
+        let sharp = map.to_kind(Kind::Double) * how.lambda;
+        let constant = (map.size()[2] as f64).ln();
+        let pooled = (sharp.logsumexp(-1, false) - constant).mean_dim(-1, false, None) / how.lambda;
         let strength = (map.abs() * sharp.softmax(-1, None)).sum_dim_intlist(-1, false, None);
-        (pooled, strength.mean_dim(-1, false, Kind::Float))
+        (pooled, strength.mean_dim(-1, false, None))
     };
     let (pooled, strength): (Vec<_>, Vec<_>) = (0..map.size()[0] as usize).map(of_sample).unzip();
     let digest = Digest { pooled: Tensor::stack(&pooled, 0), strength: Some(Tensor::stack(&strength, 0)) };

@@ -1,13 +1,13 @@
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Table 3, row-wise: the mean over image tokens `i` of `max_j A_ij`.
 pub fn pool_rows(map: &Tensor) -> Tensor {
-    map.amax(-1, false).mean_dim(-1, false, None)
+    map.amax(-1, false).mean_dim(-1, false, Kind::Double)
 }
 
 /// Table 3, column-wise: the mean over text tokens `j` of `max_i A_ij`.
 pub fn pool_columns(map: &Tensor) -> Tensor {
-    map.amax(-2, false).mean_dim(-1, false, None)
+    map.amax(-2, false).mean_dim(-1, false, Kind::Double)
 }
 
 /// `1/n` where `A_ij` is the largest of its row, shared among equals.

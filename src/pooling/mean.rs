@@ -1,8 +1,8 @@
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The mean over all entries.
 pub fn pool(map: &Tensor) -> Tensor {
-    map.mean_dim([-2, -1].as_slice(), false, None)
+    map.mean_dim([-2, -1].as_slice(), false, Kind::Double)
 }
 
 /// `1/(n m)` everywhere.

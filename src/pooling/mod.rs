@@ -1,5 +1,5 @@
 //! Stage 6: a map `[…, n, m]` becomes a number, Eq. 4 and the ablations of Table 3, each with its gradient in closed
-//! form. Maps come in float32; what is computed keeps the kind of the map.
+//! form. Maps come in float32; numbers are float64, since candidates may differ by less than float32 tells apart.
 
 mod lse;
 mod max;
@@ -9,17 +9,27 @@ use tch::Tensor;
 
 use crate::config::Pooling;
 
-/// `f(A)`: maps `[…, n, m]` to numbers `[…]`. `lambda` is used by LogSumExp alone.
+/// `f(A)`: maps `[…, n, m]` to numbers `[…]`, float64. `lambda` is used by LogSumExp alone.
 pub fn pool(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
+    excess(map, pooling, lambda) + constant(pooling, lambda, tokens_of(map))
+}
+
+/// `f(A)` without the part that [`constant`] tells, which grows as `1/λ` and would leave no digits for the rest.
+pub fn excess(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     match pooling {
-        Pooling::Lse => lse::pool(map, lambda),
+        Pooling::Lse => lse::excess(map, lambda),
         Pooling::MaxRow => max::pool_rows(map),
         Pooling::MaxCol => max::pool_columns(map),
         Pooling::Mean => mean::pool(map),
     }
 }
 
-/// `∂f/∂A_ij`, of the shape of the map.
+/// What `f(A)` holds for every map of `m` tokens: `log(m)/λ` of LogSumExp, 0 of the others.
+pub fn constant(pooling: Pooling, lambda: f64, m: usize) -> f64 {
+    if pooling == Pooling::Lse { lse::constant(lambda, m) } else { 0.0 }
+}
+
+/// `∂f/∂A_ij`, of the shape and the kind of the map.
 pub fn gradient(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     match pooling {
         Pooling::Lse => lse::gradient(map, lambda),
@@ -34,8 +44,17 @@ pub fn gradient(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
 /// A maximum belongs to the entry that attains it, in equal parts where several do; the mean to all entries by their
 /// value; LogSumExp is split within each row by the softmax whose gradient it has.
 pub fn shares(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
+    shares_beside(map, pooling, lambda, constant(pooling, lambda, tokens_of(map)))
+}
+
+/// The same of the excess and a `constant`, as a score has it.
+pub fn shares_beside(map: &Tensor, pooling: Pooling, lambda: f64, constant: f64) -> Tensor {
     match pooling {
-        Pooling::Lse => lse::shares(map, lambda),
+        Pooling::Lse => lse::shares(map, lambda, constant),
         Pooling::MaxRow | Pooling::MaxCol | Pooling::Mean => map * gradient(map, pooling, lambda),
     }
+}
+
+fn tokens_of(map: &Tensor) -> usize {
+    map.size()[map.dim() - 1] as usize
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::attribution::weights_of;
-use super::layer::layer_score;
+use super::layer::score_as_given;
 use super::{Inputs, Scene};
 use crate::Result;
 use crate::backbone::Wanted;
@@ -66,7 +66,7 @@ pub fn integrated(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>>
 /// `Σ_rows f`, with a graph from the maps that `alter` makes leaves on.
 fn run(scene: &Scene, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
     let plain = ScoreConfig { heads: Heads::Mean, ..scene.config.clone() };
-    let keep = |_: usize, map: &Tensor| layer_score(map, inputs.content(), &plain, None);
+    let keep = |_: usize, map: &Tensor| score_as_given(map, inputs.content(), &plain, None);
     let wanted = Wanted {
         sites: &inputs.sites,
         map: plain.map,
@@ -78,7 +78,7 @@ fn run(scene: &Scene, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) 
     tch::with_grad(|| {
         let seen = scene.model.backbone().observe(&inputs.batch(scene.cache.as_deref()), scene.patch, &wanted)?;
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();
-        Ok(Tensor::stack(&layers, 0).mean_dim(0, false, Kind::Float).sum(Kind::Float))
+        Ok(Tensor::stack(&layers, 0).mean_dim(0, false, None).sum(Kind::Double))
     })
 }
 

@@ -5,18 +5,40 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 use super::{Inputs, attribution};
-use crate::config::{Attribution, Heads, Pooling, ScoreConfig, TokenSet};
+use crate::config::{Attribution, Heads, MapKind, Pooling, ScoreConfig, TokenSet};
 use crate::nn::{Digest, Digesting};
-use crate::pooling::{pool, shares};
+use crate::pooling::{constant, excess, shares_beside};
 
-/// Scores `[B]` of one layer from its maps `[B, H, n, m]`; `content[b]` are the prompt's own tokens of sample `b`.
+/// Where `log(m)/λ`, the constant of Eq. 4, is left out of scores that all have the same one: of its size float64 would
+/// hold no differences between them.
+const LEAST_LAMBDA: f64 = 1e-3;
+
+/// What the score of `m` tokens holds for the constant of Eq. 4.
+fn offset(config: &ScoreConfig, m: usize) -> f64 {
+    let shared = config.tokens == TokenSet::All;
+    if shared && config.lambda < LEAST_LAMBDA { 0.0 } else { constant(config.pooling, config.lambda, m) }
+}
+
+/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `content[b]` are the prompt's own tokens of sample `b`.
 ///
 /// `given` are head weights `[H]` or `[B, H]` found elsewhere (learned, or by backpropagation).
 pub fn layer_score(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    score_as_given(&exact(map, config), content, config, given)
+}
+
+/// The same of maps that were altered, and are no longer probabilities where those of the network are.
+pub fn score_as_given(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     of_tokens(map, content, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => score(map, config, Some(&weights.get(b))),
         _ => score(map, config, given),
     })
+}
+
+/// The map in float64. Probabilities add up to 1 by more digits than float32 has; for a small `λ`, what it lacks is more
+/// than what tells maps apart.
+fn exact(map: &Tensor, config: &ScoreConfig) -> Tensor {
+    let map = map.to_kind(Kind::Double);
+    if config.map == MapKind::Probs { &map / map.detach().sum_dim_intlist(-1, true, None) } else { map }
 }
 
 /// How a map is digested for [`digest_score`], where that gives the score of [`layer_score`].
@@ -31,15 +53,33 @@ pub fn digesting<'a>(inputs: &'a Inputs, config: &ScoreConfig, given: bool) -> O
     })
 }
 
-/// The same scores `[B]` from the digest of the maps.
-pub fn digest_score(digest: &Digest, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+/// The same scores `[B]` from the digest of the maps, which have `m` tokens.
+pub fn digest_score(
+    digest: &Digest,
+    inputs: &Inputs,
+    m: usize,
+    config: &ScoreConfig,
+    given: Option<&Tensor>,
+) -> Tensor {
     let attributed = || attribution::shares(digest.strength.as_ref().expect("it was asked for"));
-    of_heads(&digest.pooled, config, given, attributed)
+    let offset = match (config.tokens, &inputs.ranges) {
+        (TokenSet::All, _) => Tensor::from(offset(config, m)),
+        // Where records are made, nothing may come from the CPU.
+        (TokenSet::Content, Some(ranges)) => {
+            (ranges.select(1, 1).to_kind(Kind::Double).log() / config.lambda).unsqueeze(1)
+        }
+        (TokenSet::Content, None) => {
+            let own: Vec<f64> = inputs.content().iter().map(|own| offset(config, own.len())).collect();
+            Tensor::from_slice(&own).unsqueeze(1)
+        }
+    };
+    of_heads(&digest.pooled, &offset, config, given, attributed)
 }
 
 /// What each head, image token and counted text token adds to the layer's score, float64 `[B, H, n, m']`: its sum over
 /// all but the rows is [`layer_score`]. `m'` are the tokens that count, of which all samples have the same number.
 pub fn layer_shares(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    let map = &exact(map, config);
     of_tokens(map, content, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => split(map, config, Some(&weights.get(b))),
         _ => split(map, config, given),
@@ -71,37 +111,48 @@ fn of_tokens(
 fn score(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let (how, lambda) = (config.pooling, config.lambda);
     let attributed = config.heads == Heads::Attributed;
+    let offset = offset(config, map.size()[3] as usize);
     if attributed && config.attribution == Attribution::Elementwise {
-        return mean(&pool(&attribution::elementwise(map, how, lambda), how, lambda));
+        return mean(&excess(&attribution::elementwise(map, how, lambda), how, lambda)) + offset;
     }
-    of_heads(&pool(map, how, lambda), config, given, || attribution::head_weights(map, how, lambda))
+    let attributed = || attribution::head_weights(map, how, lambda);
+    of_heads(&excess(map, how, lambda), &Tensor::from(offset), config, given, attributed)
 }
 
-/// A layer's score `[B]` from those of its heads `[B, H]`, and the weights that attribution would give them.
+/// A layer's score `[B]` from the excess of its heads `[B, H]`, what each of them holds beside (a number or `[B, 1]`), and
+/// the weights that attribution would give them.
 fn of_heads(
     pooled: &Tensor,
+    offset: &Tensor,
     config: &ScoreConfig,
     given: Option<&Tensor>,
     attributed: impl FnOnce() -> Tensor,
 ) -> Tensor {
+    // The constant is added last, once: every sum of smaller numbers is made without it.
+    let weighed = |weights: &Tensor| {
+        let weights = weights.to_kind(Kind::Double);
+        mean(&(&weights * pooled)) + mean(&(weights * offset))
+    };
+    let of_all = || if offset.dim() == 2 { offset.squeeze_dim(1) } else { offset.shallow_clone() };
     match (given, &config.heads) {
-        (Some(weights), _) => mean(&(weights * pooled)),
-        (None, Heads::Attributed) => mean(&(attributed() * pooled)),
+        (Some(weights), _) => weighed(weights),
+        (None, Heads::Attributed) => weighed(&attributed()),
         (None, Heads::Subset(chosen)) => {
             let index: Vec<i64> = chosen.iter().map(|&head| head as i64).collect();
-            mean(&pooled.index_select(-1, &Tensor::from_slice(&index).to_device(pooled.device())))
+            mean(&pooled.index_select(-1, &Tensor::from_slice(&index).to_device(pooled.device()))) + of_all()
         }
-        (None, Heads::Mean | Heads::Learned) => mean(pooled),
+        (None, Heads::Mean | Heads::Learned) => mean(pooled) + of_all(),
     }
 }
 
 fn split(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let (how, lambda, heads) = (config.pooling, config.lambda, map.size()[1]);
+    let offset = offset(config, map.size()[3] as usize);
     if config.heads == Heads::Attributed && config.attribution == Attribution::Elementwise {
         let attributed = attribution::elementwise(map, how, lambda);
-        return shares(&attributed.to_kind(Kind::Double), how, lambda) / heads as f64;
+        return shares_beside(&attributed, how, lambda, offset) / heads as f64;
     }
-    let of_heads = shares(&map.to_kind(Kind::Double), how, lambda) / heads as f64;
+    let of_heads = shares_beside(&map.to_kind(Kind::Double), how, lambda, offset) / heads as f64;
     let weights = match (given, &config.heads) {
         (Some(weights), _) => weights.shallow_clone(),
         (None, Heads::Attributed) => attribution::head_weights(map, how, lambda),

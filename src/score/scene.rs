@@ -45,7 +45,7 @@ pub struct Scene<'a> {
 
 /// What evaluations give, by row; with a graph where the patch is trained.
 pub struct Rows {
-    /// `[B]` float32, the mean over the chosen layers of their scores; none without text or for `denoising`.
+    /// `[B]` float64, the mean over the chosen layers of their scores; none without text or for `denoising`.
     pub attention: Option<Tensor>,
     /// `[B]` float64, how far the prediction is from its target; none for `attention`.
     pub error: Option<Tensor>,
@@ -122,7 +122,10 @@ impl Scene<'_> {
             layer_score(map, inputs.content(), self.config, weights[site].as_ref())
         };
         let how = digesting(inputs, self.config, weights.iter().any(Option::is_some));
-        let keep_digest = |site: usize, digest: &Digest| digest_score(digest, self.config, weights[site].as_ref());
+        let keep_digest = |site: usize, digest: &Digest| {
+            let m = self.texts.size()[1] as usize;
+            digest_score(digest, inputs, m, self.config, weights[site].as_ref())
+        };
         let wanted = Wanted {
             sites: &inputs.sites,
             map: self.config.map,
@@ -188,7 +191,7 @@ impl Scene<'_> {
         });
         let (error, squared) = errors.unzip();
         Rows {
-            attention: (!layers.is_empty()).then(|| Tensor::stack(&layers, 0).mean_dim(0, false, Kind::Float)),
+            attention: (!layers.is_empty()).then(|| Tensor::stack(&layers, 0).mean_dim(0, false, None)),
             error,
             squared,
         }

@@ -35,8 +35,13 @@ constexpr int64_t block = 256;
 
 int64_t padded(int64_t tokens) { return (tokens + lanes - 1) / lanes * lanes; }
 
-// exp(x) for x <= 0, to about one unit in the last place; 0 below -87, where normal numbers end.
-DISCFFUSION_INLINE float exponential(float x) {
+// exp(x) for x <= 1, to about one unit in the last place, 0 below -87, where normal numbers end; and exp(x) - 1 - x, which
+// has all its digits where x is small.
+struct Exponential {
+  float whole, curved;
+};
+
+DISCFFUSION_INLINE Exponential exponential(float x) {
   const float y = std::max(x, -87.0f);
   constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves no fraction
   const float n = (y * 1.44269504f + round) - round;
@@ -48,11 +53,12 @@ DISCFFUSION_INLINE float exponential(float x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  const float q = p * r * r;
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return x < -87.0f ? 0.0f : p * scale;
+  const float curved = q * scale + ((scale - 1.0f) * (1.0f + r) - (y - r));
+  return {x < -87.0f ? 0.0f : (q + r + 1.0f) * scale, x < -87.0f ? -1.0f - x : curved};
 }
 
 DISCFFUSION_INLINE float largest(const float* x, int64_t count) {
@@ -62,21 +68,43 @@ DISCFFUSION_INLINE float largest(const float* x, int64_t count) {
   return top;
 }
 
-// Of one row: 1/lambda log sum_j exp(lambda x_j), and sum_j |x_j| softmax_j(lambda x).
+// Of one row of m numbers: 1/lambda log(1/m sum_j exp(lambda x_j)), and sum_j |x_j| softmax_j(lambda x).
 struct Sums {
   double lse = 0, strength = 0;
 };
 
-DISCFFUSION_INLINE void pool(const float* x, int64_t count, float lambda, Sums& sums) {
-  const float top = largest(x, count);
-  float total = 0, weighted = 0;
-#pragma omp simd reduction(+ : total, weighted)
-  for (int64_t j = 0; j < count; ++j) {
-    const float e = exponential(lambda * (x[j] - top));
-    total += e;
-    weighted += e * std::fabs(x[j]);
+// Of `count` numbers and what fills them up to `width`. Where they differ by less than 1/lambda, the first is their mean
+// plus a little, and what would be rounded away beside the mean is summed apart. `sum` is the sum of all, if it is known
+// better than they tell.
+DISCFFUSION_INLINE void pool(const float* x, int64_t width, int64_t count, float lambda, const double* sum, Sums& sums) {
+  const auto filler = [](float value) __attribute__((always_inline)) { return value <= 0.5f * nothing; };
+  const auto m = static_cast<float>(count);
+  float top = x[0], all = 0;
+#pragma omp simd reduction(max : top) reduction(+ : all)
+  for (int64_t j = 0; j < width; ++j) {
+    top = std::max(top, x[j]);
+    all += filler(x[j]) ? 0.0f : x[j];
   }
-  sums.lse += top + std::log(total) / lambda;
+  const float mean = sum == nullptr ? all / m : static_cast<float>(*sum) / m;
+  const bool flat = lambda * (top - mean) <= 1.0f;
+  const float from = flat ? mean : top;
+  float total = 0, weighted = 0, rest = 0, curved = 0;
+#pragma omp simd reduction(+ : total, weighted, rest, curved)
+  for (int64_t j = 0; j < width; ++j) {
+    const float distance = x[j] - from;
+    const Exponential e = exponential(lambda * distance);
+    total += e.whole;
+    weighted += e.whole * std::fabs(x[j]);
+    rest += filler(x[j]) ? 0.0f : distance;
+    curved += filler(x[j]) ? 0.0f : e.curved;
+  }
+  const double steep = lambda, number = m;
+  if (flat) {
+    const double left = sum == nullptr ? rest / number : *sum / number - from;
+    sums.lse += from + std::log1p(steep * left + curved / number) / steep;
+  } else {
+    sums.lse += from + std::log(total / number) / steep;
+  }
   sums.strength += weighted / total;
 }
 
@@ -97,14 +125,17 @@ DISCFFUSION_CLONES Sums pool_rows(float* scores, int64_t rows, const Pooling& ho
   const auto fill = [](float* from, float* to) {
     for (; from < to; ++from) *from = nothing;
   };
+  // Probabilities add up to 1 by more digits than they have.
+  constexpr double one = 1;
+  const double* sum = all && how.map == Map::probabilities ? &one : nullptr;
   const auto pool_row = [&](float* row) __attribute__((always_inline)) {
     if (all) {
       fill(row + how.tokens, row + width);
-      return pool(row, width, how.lambda, sums);
+      return pool(row, width, how.count, how.lambda, sum, sums);
     }
     std::memcpy(part, row + how.start, how.count * sizeof(float));
     fill(part + how.count, part + filled);
-    pool(part, filled, how.lambda, sums);
+    pool(part, filled, how.count, how.lambda, sum, sums);
   };
   for (int64_t i = 0; i < rows; ++i) {
     float* row = scores + i * width;
@@ -116,13 +147,13 @@ DISCFFUSION_CLONES Sums pool_rows(float* scores, int64_t rows, const Pooling& ho
     float total = 0, weighted = 0;
 #pragma omp simd reduction(+ : total, weighted)
     for (int64_t j = 0; j < width; ++j) {
-      const float e = exponential(row[j] - top);
+      const float e = exponential(row[j] - top).whole;
       weighted += e * std::fabs(row[j]);
       total += e;
       row[j] = e;
     }
     if (at_once) {
-      sums.lse += top + std::log(total);
+      sums.lse += top + std::log(total / static_cast<double>(how.tokens));
       sums.strength += weighted / total;
     }
     const float share = 1 / total;
@@ -231,14 +262,15 @@ bool attend_pooled(const at::Tensor& q, const at::Tensor& k, const at::Tensor* v
   }
   run(work);
   for (int which = 0; which < 2; ++which) {
-    outputs[which] = at::empty({samples, heads}, work.q.held.options());
-    float* pooled = outputs[which].data_ptr<float>();
+    outputs[which] = at::empty({samples, heads}, work.q.held.options().dtype(at::kDouble));
+    auto* pooled = outputs[which].data_ptr<double>();
     for (int64_t i = 0; i < samples * heads; ++i) {
       double sum = 0;
       for (int64_t b = i * blocks; b < (i + 1) * blocks; ++b) sum += which == 0 ? work.sums[b].lse : work.sums[b].strength;
-      pooled[i] = static_cast<float>(sum / static_cast<double>(rows));
+      pooled[i] = sum / static_cast<double>(rows);
     }
   }
+  outputs[1] = outputs[1].to(at::kFloat);
   if (v != nullptr) outputs[2] = outputs[2].to(v->scalar_type());
   return true;
 }

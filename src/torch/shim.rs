@@ -93,7 +93,7 @@ pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
 }
 
 /// Attention on the CPU that pools its map: of `scale · QKᵀ` or its softmax over the keys, the mean over rows of
-/// `1/λ log Σ_j exp(λ A_ij)` and of `Σ_j |A_ij| softmax_j(λ A_i)`, both `[B, H]` float32, and the output `[B, H, n, d]`
+/// `1/λ log(1/m Σ_j exp(λ A_ij))`, float64, and of `Σ_j |A_ij| softmax_j(λ A_i)`, float32, both `[B, H]`, and the output `[B, H, n, d]`
 /// unless `v` is `None`. `q` is `[B, H, n, d]`, `k` and `v` `[B, H, m, d]`; `tokens` are those that count of each sample.
 ///
 /// `None` where there are more tokens than it is made for, or no BLAS is found.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use discffusion::config::Pooling;
 use discffusion::nn::{Digesting, Heads, Of, attend, to_repeat};
-use discffusion::pooling::{gradient, pool};
+use discffusion::pooling::{excess, gradient};
 use discffusion::torch::shim;
 use tch::{Device, Kind, Tensor};
 
@@ -61,7 +61,7 @@ fn expected(map: &Tensor, tokens: Option<&[Range<usize>]>, lambda: f64) -> [Tens
     let strength = |map: &Tensor| {
         (map * gradient(map, Pooling::Lse, lambda)).abs().sum_dim_intlist([-2, -1].as_slice(), false, None)
     };
-    [by_sample(&|map| pool(map, Pooling::Lse, lambda)), by_sample(&strength)]
+    [by_sample(&|map| excess(map, Pooling::Lse, lambda)), by_sample(&strength)]
 }
 
 #[test]
@@ -105,6 +105,33 @@ fn map_of_probabilities(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
     map(q, k, scale, Of::Probabilities)
 }
 
+/// Eq. 4 without its constant, from scores in float64.
+fn exactly(scores: &Tensor, of: Of, lambda: f64) -> Tensor {
+    let map = if of == Of::Scores { scores.shallow_clone() } else { scores.softmax(-1, None) };
+    excess(&map, Pooling::Lse, lambda)
+}
+
+#[test]
+fn what_tells_maps_apart_is_left_at_every_sharpness() {
+    let _no_grad = tch::no_grad_guard();
+    tch::manual_seed(15);
+    // Sixteen texts for one image.
+    let shape = [16, 4, 256, 77, 16];
+    let (q, k) = (heads([1, 4, 256, 77, 16], 256).expand([16, 4, 256, 16], false), heads(shape, 77));
+    let scores = (&q.to_kind(Kind::Double) * 0.25).matmul(&k.to_kind(Kind::Double).transpose(-1, -2));
+    for of in [Of::Scores, Of::Probabilities] {
+        for lambda in [1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4] {
+            let how = Digesting { lambda, tokens: None, ranges: None, strength: false };
+            let found = attend(Heads { q: &q, k: &k, v: None }, 0.25, of, &how).unwrap().0.pooled;
+            let [found, exact] = [found, exactly(&scores, of, lambda)].map(|x| x.mean_dim(1, false, None));
+            let differences = |x: &Tensor| x.unsqueeze(0) - x.unsqueeze(1);
+            let off = relative(&differences(&found), &differences(&exact));
+            assert!(off < 1e-3, "{of:?} λ = {lambda}: {off}");
+            assert_eq!(found.argsort(0, false), exact.argsort(0, false), "{of:?} λ = {lambda}");
+        }
+    }
+}
+
 #[test]
 fn large_scores_neither_overflow_nor_lose_their_order() {
     let _no_grad = tch::no_grad_guard();
@@ -144,14 +171,14 @@ fn rows_may_share_their_keys_and_types_may_be_half() {
     let how = Digesting { lambda: 1.0, tokens: None, ranges: None, strength: false };
     let (digest, output) = attend(Heads { q: &q, k: &k, v: Some(&k) }, 0.25, Of::Probabilities, &how).unwrap();
     let map = map(&q, &k, 0.25, Of::Probabilities);
-    assert!(relative(&digest.pooled, &pool(&map, Pooling::Lse, 1.0)) < 1e-6);
+    assert!(relative(&digest.pooled, &excess(&map, Pooling::Lse, 1.0)) < 1e-6);
     assert!(relative(&output.unwrap(), &map.matmul(&k)) < 2e-6);
 
     let [half_q, half_k] = [&q, &k].map(|x| x.to_kind(Kind::BFloat16));
     let (digest, output) = attend(Heads { q: &half_q, k: &half_k, v: Some(&half_k) }, 0.25, Of::Scores, &how).unwrap();
     let map = map_of_probabilities(&half_q, &half_k, 0.25);
     let scores = (half_q.to_kind(Kind::Float) * 0.25).matmul(&half_k.to_kind(Kind::Float).transpose(-1, -2));
-    assert!(relative(&digest.pooled, &pool(&scores, Pooling::Lse, 1.0)) < 1e-6);
+    assert!(relative(&digest.pooled, &excess(&scores, Pooling::Lse, 1.0)) < 1e-6);
     let output = output.unwrap();
     assert_eq!(output.kind(), Kind::BFloat16);
     assert!(relative(&output, &map.matmul(&half_k.to_kind(Kind::Float))) < 1e-2, "one rounding to 8 bits");

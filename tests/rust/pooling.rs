@@ -2,7 +2,7 @@
 
 use approx::assert_relative_eq;
 use discffusion::config::Pooling;
-use discffusion::pooling::{gradient, pool, shares};
+use discffusion::pooling::{constant, excess, gradient, pool, shares};
 use tch::{Kind, Tensor};
 
 const ALL: [Pooling; 4] = [Pooling::Lse, Pooling::MaxRow, Pooling::MaxCol, Pooling::Mean];
@@ -68,6 +68,36 @@ fn shares_add_up_and_fall_where_they_should() {
     for (found, a) in of(Pooling::Lse).iter().zip(row) {
         let weight = a.exp() / whole;
         assert_relative_eq!(*found, weight * (a - weight.ln()) / 2.0, max_relative = 1e-12);
+    }
+}
+
+#[test]
+fn lse_keeps_what_tells_maps_apart_at_every_sharpness() {
+    tch::manual_seed(5);
+    let map = Tensor::rand([40, 77], (Kind::Float, tch::Device::Cpu)) * 1e-3 + 0.5;
+    let exact = map.to_kind(Kind::Double);
+    let number = |x: Tensor| x.double_value(&[]);
+    let (mean, variance) = (number(exact.mean(None)), number(exact.var_dim(-1, false, false).mean(None)));
+    // Of a small λ, the mean and half the variance.
+    for lambda in [1e-6, 1e-4] {
+        let above = number(excess(&map, Pooling::Lse, lambda)) - mean;
+        assert_relative_eq!(above, lambda / 2.0 * variance, max_relative = 1e-4);
+    }
+    // Of a large one, the largest of each row.
+    let sharp = number(excess(&(&map * 1e4), Pooling::Lse, 1e4)) + constant(Pooling::Lse, 1e4, 77);
+    assert_relative_eq!(sharp, number((&map * 1e4).amax(-1, false).mean(Kind::Double)), max_relative = 1e-9);
+}
+
+#[test]
+fn gradients_and_shares_keep_their_digits_where_the_map_is_large() {
+    let row = Tensor::from_slice(&[1000.0f32, 1000.0001, 999.9]).view([1, 3]);
+    let exact = (row.to_kind(Kind::Double) * 1e4).softmax(-1, None);
+    let off = (gradient(&row, Pooling::Lse, 1e4) - &exact).abs().max().double_value(&[]);
+    assert!(off < 1e-6, "{off}");
+    for lambda in [1e-6, 1e4] {
+        let exact = row.to_kind(Kind::Double);
+        let whole = shares(&exact, Pooling::Lse, lambda).sum(Kind::Double).double_value(&[]);
+        assert_relative_eq!(whole, pool(&row, Pooling::Lse, lambda).double_value(&[]), max_relative = 1e-12);
     }
 }
 

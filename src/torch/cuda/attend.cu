@@ -45,28 +45,38 @@ struct Line {
 __device__ inline int token_of(int i, int lane) { return i / 2 * 8 + lane % 4 * 2 + i % 2; }
 
 struct Pooled {
-  float lse, strength;
+  double lse;
+  float strength;
 };
 
-// 1/lambda log sum_j exp(lambda x_j) and sum_j |x_j| softmax_j(lambda x) over the tokens from first to last.
-__device__ inline Pooled pool(const Line& line, int lane, int first, int last, float lambda) {
-  float top = -INFINITY;
-  for (int i = 0; i < 2 * TILES; ++i) {
-    const int j = token_of(i, lane);
-    if (j >= first && j < last) top = fmaxf(top, line.values[i]);
-  }
-  top = quad_max(top);
-  float total = 0, weighted = 0;
+// Of the m tokens from first to last 1/lambda log(1/m sum_j exp(lambda x_j)) and sum_j |x_j| softmax_j(lambda x). Where it
+// is `known` that they add up to 1, that is known better than they tell.
+__device__ inline Pooled pool(const Line& line, int lane, int first, int last, float lambda, bool known) {
+  float top = -INFINITY, sum = 0;
   for (int i = 0; i < 2 * TILES; ++i) {
     const int j = token_of(i, lane);
     if (j < first || j >= last) continue;
-    const float e = expf(lambda * (line.values[i] - top));
+    top = fmaxf(top, line.values[i]);
+    sum += line.values[i];
+  }
+  top = quad_max(top);
+  const float m = static_cast<float>(last - first);
+  const Level at = level_of(top, (known ? 1.0f : quad_sum(sum)) / m, lambda);
+  float total = 0, weighted = 0, rest = 0, curved = 0;
+  for (int i = 0; i < 2 * TILES; ++i) {
+    const int j = token_of(i, lane);
+    if (j < first || j >= last) continue;
+    const float distance = line.values[i] - at.from, y = lambda * distance;
+    const float e = expf(y);
     total += e;
     weighted += e * fabsf(line.values[i]);
+    rest += distance;
+    curved += curve(y, e);
   }
   total = quad_sum(total);
   weighted = quad_sum(weighted);
-  return {top + logf(total) / lambda, weighted / total};
+  rest = known ? rest_of_one(at.from, m) : quad_sum(rest);
+  return {level(at, total, rest, quad_sum(curved), m, lambda), weighted / total};
 }
 
 __device__ inline void softmax(Line& line) {
@@ -86,14 +96,15 @@ __device__ inline void softmax(Line& line) {
 // null; lse and strength [B, H, blocks], the sums over each block's rows; ranges [B, 2] (first token, number) or null for
 // all. What is pooled is the scores, their softmax, or the cosines of queries and keys.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
-    attend(const number* q, const number* k, const number* v, number* output, float* lse, float* strength,
+    attend(const number* q, const number* k, const number* v, number* output, double* lse, float* strength,
            const int64* ranges, int64 q_sample, int64 q_head, int64 q_row, int64 k_sample, int64 k_head, int64 k_row,
            int64 v_sample, int64 v_head, int64 v_row, int heads, int rows, int tokens, int depth, int rows_of_block,
            float scale, float lambda, int of) {
   __shared__ __align__(16) number keys[TOKENS * KEY_ROW];
   __shared__ __align__(16) number values[DEPTH * VALUE_ROW];
   __shared__ float of_keys[TOKENS];
-  __shared__ float sums[2 * WARPS];
+  __shared__ double lse_sums[WARPS];
+  __shared__ float strength_sums[WARPS];
   const int sample = blockIdx.y / heads, head = blockIdx.y % heads;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
@@ -126,7 +137,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   const number* own_q = q + sample * q_sample + head * q_head;
   const int quad = lane / 4, pair = lane % 4 * 2;
   const int end = min(rows, static_cast<int>(blockIdx.x + 1) * rows_of_block);
-  float lse_sum = 0, strength_sum = 0;
+  double lse_sum = 0;
+  float strength_sum = 0;
+  const bool one = of == OF_PROBABILITIES && ranges == nullptr;
   for (int base = static_cast<int>(blockIdx.x) * rows_of_block + 16 * warp; base < end; base += 16 * WARPS) {
     // A thread has a part of two rows.
     const int own[2] = {base + quad, base + quad + 8};
@@ -155,14 +168,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
         for (int i = 0; i < 2 * TILES; ++i) {
           line.values[i] = scores[i / 2][2 * h + i % 2] * of_row * of_keys[token_of(i, lane)];
         }
-        pooled = pool(line, lane, first, last, lambda);
+        pooled = pool(line, lane, first, last, lambda, false);
       }
       for (int i = 0; i < 2 * TILES; ++i) {
         line.values[i] = token_of(i, lane) < tokens ? scores[i / 2][2 * h + i % 2] * scale : -INFINITY;
       }
-      if (of == OF_SCORES) pooled = pool(line, lane, first, last, lambda);
+      if (of == OF_SCORES) pooled = pool(line, lane, first, last, lambda, false);
       if (of == OF_PROBABILITIES || output != nullptr) softmax(line);
-      if (of == OF_PROBABILITIES) pooled = pool(line, lane, first, last, lambda);
+      if (of == OF_PROBABILITIES) pooled = pool(line, lane, first, last, lambda, one);
       for (int i = 0; i < 2 * TILES; ++i) scores[i / 2][2 * h + i % 2] = line.values[i];
       if (own[h] < end && lane % 4 == 0) {
         lse_sum += pooled.lse;
@@ -198,13 +211,19 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   lse_sum = warp_sum(lse_sum);
   strength_sum = warp_sum(strength_sum);
   if (lane == 0) {
-    sums[warp] = lse_sum;
-    sums[WARPS + warp] = strength_sum;
+    lse_sums[warp] = lse_sum;
+    strength_sums[warp] = strength_sum;
   }
   __syncthreads();
-  if (threadIdx.x < 2) {
-    float sum = 0;
-    for (int i = 0; i < WARPS; ++i) sum += sums[threadIdx.x * WARPS + i];
-    (threadIdx.x == 0 ? lse : strength)[static_cast<int64>(blockIdx.y) * gridDim.x + blockIdx.x] = sum;
+  if (threadIdx.x == 0) {
+    lse_sum = 0;
+    strength_sum = 0;
+    for (int i = 0; i < WARPS; ++i) {
+      lse_sum += lse_sums[i];
+      strength_sum += strength_sums[i];
+    }
+    const int64 at = static_cast<int64>(blockIdx.y) * gridDim.x + blockIdx.x;
+    lse[at] = lse_sum;
+    strength[at] = strength_sum;
   }
 }

@@ -5,33 +5,44 @@ struct Row {
   float values[VALUES];
 };
 
-// 1/lambda log sum_j exp(lambda x_j) and sum_j |x_j| softmax_j(lambda x) over the tokens from first to last.
-__device__ inline void pool(const Row& row, int lane, int first, int last, float lambda, float* lse, float* strength) {
-  float top = -INFINITY;
-  for (int i = 0; i < VALUES; ++i) {
-    const int j = lane + 32 * i;
-    if (j >= first && j < last) top = fmaxf(top, row.values[i]);
-  }
-  top = warp_max(top);
-  float total = 0, weighted = 0;
+// Of the m tokens from first to last 1/lambda log(1/m sum_j exp(lambda x_j)) and sum_j |x_j| softmax_j(lambda x). Where it
+// is `known` that they add up to 1, that is known better than they tell.
+__device__ inline void pool(const Row& row, int lane, int first, int last, float lambda, bool known, double* lse,
+                            float* strength) {
+  float top = -INFINITY, sum = 0;
   for (int i = 0; i < VALUES; ++i) {
     const int j = lane + 32 * i;
     if (j < first || j >= last) continue;
-    const float e = expf(lambda * (row.values[i] - top));
+    top = fmaxf(top, row.values[i]);
+    sum += row.values[i];
+  }
+  top = warp_max(top);
+  const float m = static_cast<float>(last - first);
+  const Level at = level_of(top, (known ? 1.0f : warp_sum(sum)) / m, lambda);
+  float total = 0, weighted = 0, rest = 0, curved = 0;
+  for (int i = 0; i < VALUES; ++i) {
+    const int j = lane + 32 * i;
+    if (j < first || j >= last) continue;
+    const float distance = row.values[i] - at.from, y = lambda * distance;
+    const float e = expf(y);
     total += e;
     weighted += e * fabsf(row.values[i]);
+    rest += distance;
+    curved += curve(y, e);
   }
   total = warp_sum(total);
   weighted = warp_sum(weighted);
+  rest = known ? rest_of_one(at.from, m) : warp_sum(rest);
+  curved = warp_sum(curved);
   if (lane != 0) return;
-  *lse = top + logf(total) / lambda;
+  *lse = level(at, total, rest, curved, m, lambda);
   *strength = weighted / total;
 }
 
 // products [rows, tokens], of queries with keys, which times scale are the scores; probabilities of the same shape or
 // null; lse and strength [rows]; ranges [samples, 2] (first token, number) or null for all. What is pooled is the scores,
 // their softmax, or the products times of_rows [rows] and of_columns [heads, tokens].
-extern "C" __global__ void pool_rows(const float* products, number* probabilities, float* lse, float* strength,
+extern "C" __global__ void pool_rows(const float* products, number* probabilities, double* lse, float* strength,
                                      const int64* ranges, const float* of_rows, const float* of_columns, int64 rows,
                                      int64 rows_of_sample, int64 rows_of_head, int tokens, float scale, float lambda,
                                      int of_probabilities) {
@@ -55,7 +66,7 @@ extern "C" __global__ void pool_rows(const float* products, number* probabilitie
       if (j < tokens) row.values[i] *= of_rows[at] * own[j];
     }
   }
-  if (!of_probabilities) pool(row, lane, first, last, lambda, lse + at, strength + at);
+  if (!of_probabilities) pool(row, lane, first, last, lambda, false, lse + at, strength + at);
   if (!of_probabilities && probabilities == nullptr) return;
   float top = -INFINITY;
   for (int i = 0; i < VALUES; ++i) top = fmaxf(top, row.values[i]);
@@ -71,5 +82,5 @@ extern "C" __global__ void pool_rows(const float* products, number* probabilitie
     row.values[i] /= total;
     if (probabilities != nullptr && j < tokens) probabilities[at * tokens + j] = written(row.values[i]);
   }
-  if (of_probabilities) pool(row, lane, first, last, lambda, lse + at, strength + at);
+  if (of_probabilities) pool(row, lane, first, last, lambda, ranges == nullptr, lse + at, strength + at);
 }

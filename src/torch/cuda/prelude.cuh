@@ -62,7 +62,46 @@ __device__ inline float warp_sum(float x) {
   return x;
 }
 
+__device__ inline double warp_sum(double x) {
+  for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
+  return x;
+}
+
 __device__ inline float warp_max(float x) {
   for (int lane = 16; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, lane));
   return x;
+}
+
+// exp(y) - 1 - y, which has all its digits where y is small; e is exp(y).
+__device__ inline float curve(float y, float e) {
+  if (fabsf(y) >= 0.5f) return e - 1.0f - y;
+  float p = 1.0f / 40320.0f;
+  p = p * y + 1.0f / 5040.0f;
+  p = p * y + 1.0f / 720.0f;
+  p = p * y + 1.0f / 120.0f;
+  p = p * y + 1.0f / 24.0f;
+  p = p * y + 1.0f / 6.0f;
+  p = p * y + 0.5f;
+  return p * y * y;
+}
+
+// What a row of m numbers x comes to: 1/lambda log(1/m sum_j exp(lambda x_j)) in float64. Where they differ by less than
+// 1/lambda, that is their mean plus a little, and what would be rounded away beside the mean is summed apart.
+struct Level {
+  float from;
+  bool flat;
+};
+
+__device__ inline Level level_of(float top, float mean, float lambda) {
+  const bool flat = lambda * (top - mean) <= 1.0f;
+  return {flat ? mean : top, flat};
+}
+
+// Of numbers that add up to 1, the sum of what they are above `from`, about 1/m.
+__device__ inline float rest_of_one(float from, float m) { return fmaf(-from, m, 1.0f); }
+
+// From the sums over the row of exp(y), of the distances x - from, and of curve(y), where y = lambda (x - from).
+__device__ inline double level(Level at, float total, float rest, float curved, float m, float lambda) {
+  const float above = at.flat ? log1pf((lambda * rest + curved) / m) : logf(total / m);
+  return static_cast<double>(at.from) + static_cast<double>(above / lambda);
 }

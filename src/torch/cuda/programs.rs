@@ -86,10 +86,19 @@ pub struct Pooling<'a> {
     pub ranges: Option<&'a Tensor>,
 }
 
-/// What becomes of rows: Eq. 4 and the strength of Eq. 7, float32 `[B, H, …]` of rows or of sums over some of them.
+/// What becomes of rows, `[B, H, …]` of rows or of sums over some of them.
 pub struct OfRows {
+    /// Eq. 4 without its constant `log(m)/λ`, float64.
     pub lse: Tensor,
+    /// The strength of Eq. 7, float32.
     pub strength: Tensor,
+}
+
+impl OfRows {
+    fn empty(shape: &[i64], device: Device) -> OfRows {
+        let [lse, strength] = [Kind::Double, Kind::Float].map(|kind| Tensor::empty(shape, (kind, device)));
+        OfRows { lse, strength }
+    }
 }
 
 /// Of products `[B, H, n, m]` float32 of queries with keys: what becomes of every row, `[B, H, n]`, and the probabilities
@@ -107,7 +116,7 @@ pub fn pool(
         return Err(format!("there are more than {MOST_TOKENS} tokens"));
     }
     let products = products.contiguous();
-    let [lse, strength] = [(); 2].map(|()| Tensor::empty(&size[..3], (Kind::Float, products.device())));
+    let OfRows { lse, strength } = OfRows::empty(&size[..3], products.device());
     let kind = probabilities.unwrap_or(Kind::Float);
     let made = probabilities.map(|kind| Tensor::empty(&size, (kind, products.device())));
     let lengths = lengths.map(|lengths| lengths.map(Tensor::contiguous));
@@ -164,7 +173,7 @@ pub fn attend(q: &Tensor, k: &Tensor, v: Option<&Tensor>, how: &Pooling) -> Resu
     // Many rows make the reading of keys and values worth it, but all multiprocessors should have some.
     let rows_of_block = [256, 128].into_iter().find(|of| (rows + of - 1) / of * i64::from(both) >= 1024).unwrap_or(64);
     let parts = (rows + rows_of_block - 1) / rows_of_block;
-    let [lse, strength] = [(); 2].map(|()| Tensor::empty([samples, heads, parts], (Kind::Float, q.device())));
+    let OfRows { lse, strength } = OfRows::empty(&[samples, heads, parts], q.device());
     let output = v.map(|_| Tensor::empty([samples, rows, heads, depth], (q.kind(), q.device())));
     let mut arguments = vec![
         Pass::Tensor(q),

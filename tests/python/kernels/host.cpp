@@ -30,7 +30,7 @@ using rows::pool_rows;
 extern "C" {
 
 RUN(pool_rows,
-    (const float* products, number* probabilities, float* lse, float* strength, const int64* ranges,
+    (const float* products, number* probabilities, double* lse, float* strength, const int64* ranges,
      const float* of_rows, const float* of_columns, int64 count, int64 rows_of_sample, int64 rows_of_head, int tokens,
      float scale, float lambda, int of_probabilities),
     (products, probabilities, lse, strength, ranges, of_rows, of_columns, count, rows_of_sample, rows_of_head, tokens,
@@ -67,7 +67,7 @@ RUN(group_apply_packs, APPLY_PARAMETERS, (in, added, partial, weight, bias, out,
 #if TYPE != 0
 using tile::attend;
 RUN(attend,
-    (const number* q, const number* k, const number* v, number* output, float* lse, float* strength,
+    (const number* q, const number* k, const number* v, number* output, double* lse, float* strength,
      const int64* ranges, int64 q_sample, int64 q_head, int64 q_row, int64 k_sample, int64 k_head, int64 k_row,
      int64 v_sample, int64 v_head, int64 v_row, int heads, int count, int tokens, int depth, int rows_of_block,
      float scale, float lambda, int of),

@@ -31,7 +31,7 @@ struct Thread {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(64 << 10);
   State state = State::ready;
-  float shown = 0;
+  double shown = 0;
   unsigned fragments[6] = {};
 };
 
@@ -127,12 +127,13 @@ inline void run(unsigned x, unsigned y, unsigned count, std::function<void()> wo
 
 inline void __syncthreads() { host::wait(host::State::at_barrier); }
 
-inline float __shfl_xor_sync(unsigned mask, float x, int lane) {
+template <typename Number>
+Number __shfl_xor_sync(unsigned mask, Number x, int lane) {
   if (mask != 0xffffffffu) std::abort();
   const unsigned self = host::current;
   host::threads[self].shown = x;
   host::wait(host::State::at_shuffle);
-  const float other = host::threads[self ^ static_cast<unsigned>(lane)].shown;
+  const auto other = static_cast<Number>(host::threads[self ^ static_cast<unsigned>(lane)].shown);
   // Nobody shows the next number before all have read this one.
   host::wait(host::State::at_shuffle);
   return other;
