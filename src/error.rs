@@ -23,6 +23,9 @@ pub enum Error {
     /// Training came upon a loss or a gradient that is no number (`TrainingError`).
     #[error("{0}")]
     Training(String),
+    /// The network gave numbers that are not finite (`NumericalError`).
+    #[error("{0}")]
+    Numerical(String),
     /// Memory ran out on the device (`OutOfMemoryError`).
     #[error("{0}")]
     OutOfMemory(String),
@@ -50,6 +53,7 @@ impl Error {
             Error::Deltas(_) => "DeltasError",
             Error::Dataset(_) => "DatasetError",
             Error::Training(_) => "TrainingError",
+            Error::Numerical(_) => "NumericalError",
             Error::OutOfMemory(_) => "OutOfMemoryError",
             Error::Device(_) => "DeviceError",
             Error::Interrupted => "KeyboardInterrupt",

@@ -17,6 +17,7 @@ __all__ = [
     "DiscffusionError",
     "ImageError",
     "InstallationError",
+    "NumericalError",
     "OutOfMemoryError",
     "OutputError",
     "TrainingError",
@@ -57,6 +58,10 @@ class DatasetOptionError(DatasetError, ConfigError):
 
 class OutputError(ConfigError):
     """A file or folder for results cannot be used, or holds the results of something else."""
+
+
+class NumericalError(DiscffusionError, ArithmeticError):
+    """The network gave numbers that are not finite, in half precision most of the time; the message says where."""
 
 
 class OutOfMemoryError(DiscffusionError, MemoryError):

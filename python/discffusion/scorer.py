@@ -58,6 +58,8 @@ class Scorer:
             takes memory for the weights beside those that were reordered for speed, and no file afterwards. A file
             that is written to before it is read is an error, never another number.
         revision, variant, cache_dir, local_files_only, token: see :func:`discffusion.hub.resolve`.
+        prediction_type: ``"epsilon"`` or ``"v_prediction"``, where the model predicts something else than its
+            ``scheduler_config.json`` says.
         fields: single fields of the configuration, as ``seed=1``.
 
     Raises:
@@ -79,6 +81,7 @@ class Scorer:
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        prediction_type: str | None = None,
         **fields: Any,
     ) -> None:
         core = _native.core()
@@ -95,7 +98,9 @@ class Scorer:
         )
         where, kind = torch_name(device, "device"), torch_name(dtype, "dtype").removeprefix("torch.")
         _native.load_cuda(where)
-        self._state = copying.State(core.Scorer.load(str(folder), variant, where, kind, lazy))
+        loaded = core.Scorer.load(str(folder), variant, where, kind, lazy, prediction_type)
+        self._state = copying.State(loaded)
+        self._model.check(self._json)
         # what a pickle of this scorer opens the model by; every argument but config, device and dtype
         self._source = copying.source(
             folder,
@@ -106,6 +111,7 @@ class Scorer:
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             token=token,
+            prediction_type=prediction_type,
         )
         copying.refuse_parts(core)
         self._warned = Foreign() if folder == hub.resolve()[0] else None
@@ -570,6 +576,7 @@ class Scorer:
         _ = self._model  # of a closed scorer there is none
         other = copy.copy(self)
         other._config = ScoreConfig.make(self._config if config is None else config, **fields)
+        other._model.check(other._json)
         return other
 
     @property

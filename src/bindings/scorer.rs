@@ -32,7 +32,7 @@ impl Scorer {
 impl Scorer {
     /// Loads the model in the folder `path`.
     #[staticmethod]
-    #[pyo3(signature = (path, variant, device, dtype, lazy = true))]
+    #[pyo3(signature = (path, variant, device, dtype, lazy = true, prediction_type = None))]
     fn load(
         py: Python<'_>,
         path: PathBuf,
@@ -40,10 +40,14 @@ impl Scorer {
         device: &str,
         dtype: &str,
         lazy: bool,
+        prediction_type: Option<&str>,
     ) -> PyResult<Self> {
         enter(py, |_| {
             let device = parse_device(device)?;
-            let checkpoint = Checkpoint::open(&path, variant.as_deref())?.lazy(lazy);
+            let mut checkpoint = Checkpoint::open(&path, variant.as_deref())?.lazy(lazy);
+            if let Some(name) = prediction_type {
+                checkpoint.scheduler.prediction = prediction(name)?;
+            }
             Model::new(checkpoint, device, parse_dtype(dtype, device)?)
         })
         .map(Scorer)
@@ -64,10 +68,7 @@ impl Scorer {
                 "text_encoder": parameters.text_encoder,
                 "total": parameters.unet + parameters.vae_encoder + parameters.text_encoder,
             },
-            "prediction_type": match scheduler.prediction {
-                Prediction::Epsilon => "epsilon",
-                Prediction::Velocity => "v_prediction",
-            },
+            "prediction_type": scheduler.prediction.name(),
             "num_train_timesteps": scheduler.train_timesteps,
             "latent_channels": checkpoint.vae.latent_channels,
             "sample_size": checkpoint.unet.sample_size,
@@ -193,6 +194,11 @@ impl Scorer {
             Ok(Floats::new(&self.0.embed_texts(&strs(&texts), &config, told)?))
         })?;
         Ok(vectors.into_py(py))
+    }
+
+    /// Refuses a configuration that asks for layers, heads or times that the model has not.
+    fn check(&self, py: Python<'_>, config: &str) -> PyResult<()> {
+        enter(py, |_| self.0.check_config(&ScoreConfig::from_json(config)?))
     }
 
     /// The timesteps of a configuration.
@@ -337,6 +343,11 @@ fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
         "{count} text(s) are longer than the {max} tokens this model reads and were cut; the end token is kept"
     );
     warn(py, message)
+}
+
+fn prediction(name: &str) -> Result<Prediction> {
+    Prediction::from_name(name)
+        .ok_or_else(|| Error::Config(format!("prediction_type is {name:?}; expected \"epsilon\" or \"v_prediction\"")))
 }
 
 /// The texts as the core takes them.

@@ -1,9 +1,9 @@
 use tch::{Kind, Tensor};
 
+use crate::Result;
 use crate::encode::image::Rgb;
 use crate::score::Model;
 use crate::torch::check_interrupt;
-use crate::{Error, Result};
 
 impl Model {
     /// Latents `[n, C, h, w]` as the encoder gives them to images in [−1, 1] `[n, 3, H, W]`, float32, not clipped.
@@ -19,19 +19,15 @@ impl Model {
             let some = latents.narrow(0, start, at_a_time.min(size[0] - start)).to_kind(self.kind());
             images.push(decoder.forward(&some)?.to_kind(Kind::Float));
         }
-        Ok(Tensor::cat(&images, 0))
+        let images = Tensor::cat(&images, 0);
+        self.finite("the VAE's decoder", &images)?;
+        Ok(images)
     }
 
     /// Latents `[n, C, h, w]` to pictures.
     pub(super) fn pictures(&self, latents: &Tensor) -> Result<Vec<Rgb>> {
+        self.finite("generation, perhaps by its guidance_scale,", latents)?;
         let images = self.decode_latents(latents)?;
-        if images.isfinite().all().int64_value(&[]) == 0 {
-            return Err(Error::Config(
-                "generation ended in numbers that are not finite; lower guidance_scale, or use dtype=\"float32\" or \
-                 \"bfloat16\" instead of \"float16\""
-                    .into(),
-            ));
-        }
         let bytes = ((images / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round().to_kind(Kind::Uint8);
         let bytes = bytes.permute([0, 2, 3, 1]).contiguous().to_device(tch::Device::Cpu);
         let size = bytes.size();

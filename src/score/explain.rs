@@ -14,6 +14,7 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::batches::{Batches, Event};
+use super::finite::is_finite;
 use super::grid::{pictures, smooth, spread};
 use super::layer::{layer_score, layer_shares};
 use super::plan::{Plan, Unit};
@@ -93,6 +94,7 @@ impl Model {
             batches.run(with_text, |units| found.look(&scene, units, maps.kind, &shown, true))?;
         }
         batches.run(without, |units| found.predict(&scene, units))?;
+        found.check(&scene)?;
         let view = view((image.width, image.height), &self.preprocessing(config)?);
         Ok(found.explained(&scene, tokens, view))
     }
@@ -238,6 +240,17 @@ impl Found {
     fn predict(&mut self, scene: &Scene, units: &[Unit]) -> Result<()> {
         let errors = scene.evaluate(units, true)?.error;
         self.empty.extend(errors.iter().flat_map(to_vec64));
+        Ok(())
+    }
+
+    /// Refuses what is not finite in a score or in a map that is shown.
+    fn check(&self, scene: &Scene) -> Result<()> {
+        let maps = self.by_timestep.iter().all(is_finite);
+        for step in 0..scene.timesteps.len() {
+            let numbers = [&self.attention, &self.errors, &self.empty].map(|of| of.get(step).copied().unwrap_or(0.0));
+            let whole = if maps { numbers.iter().sum() } else { f64::NAN };
+            scene.check(Unit { image: 0, text: 0, step }, whole)?;
+        }
         Ok(())
     }
 

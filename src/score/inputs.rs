@@ -26,6 +26,8 @@ pub struct Inputs {
     pub ranges: Option<Tensor>,
     /// `[B, C, h, w]`, where the prediction is wanted.
     pub target: Option<Tensor>,
+    /// By latent.
+    times: Vec<i64>,
     pub latent_of: Vec<usize>,
     pub text_of: Vec<usize>,
     /// By row, the text's index in the scene.
@@ -48,6 +50,16 @@ impl Inputs {
         }
     }
 
+    /// The timestep of each row.
+    pub fn times(&self) -> Vec<i64> {
+        self.latent_of.iter().map(|&latent| self.times[latent]).collect()
+    }
+
+    /// `z_t` of a row, `[C, h, w]`.
+    pub fn noised_of(&self, row: usize) -> Tensor {
+        self.noised.get(self.latent_of[row] as i64)
+    }
+
     pub fn rows(&self) -> usize {
         self.latent_of.len()
     }
@@ -67,6 +79,7 @@ impl Inputs {
             text_pick: self.text_pick.map(&mut *f),
             ranges: self.ranges.as_ref().map(&mut *f),
             target: self.target.as_ref().map(&mut *f),
+            times: self.times.clone(),
             latent_of: self.latent_of.clone(),
             text_of: self.text_of.clone(),
             scene_text_of: self.scene_text_of.clone(),
@@ -104,6 +117,7 @@ impl Scene<'_> {
             ranges: counted.then(|| nn::ranges(&content, device)),
             target: prediction.then(|| self.model.target(&clean, &noise, &times).index_select(0, &index(&latent_of))),
             timesteps: upload(&Tensor::from_slice(&times), device),
+            times,
             noised,
             text,
             content,

@@ -4,8 +4,10 @@
 mod attribution;
 mod backprop;
 mod batches;
+mod contradiction;
 mod embed;
 mod explain;
+mod finite;
 pub mod graphs;
 mod grid;
 mod inputs;
@@ -99,6 +101,17 @@ impl Model {
         let size = texts.size();
         let bytes = (2 * size[0] * size[1] * channels) as usize * texts.kind().elt_size_in_bytes();
         (bytes <= CACHE_BYTES).then(|| Arc::new(TextCache::new(texts)))
+    }
+
+    /// Whatever can be wrong with a configuration on this model. Learned head weights may still be to come.
+    ///
+    /// # Errors
+    /// `Config`, naming the option.
+    pub fn check_config(&self, config: &ScoreConfig) -> Result<()> {
+        self.timesteps(config)?;
+        self.latent_shape(config)?;
+        let chosen = select::sites(self.sites(), &config.layers)?;
+        select::check_heads(self.sites(), &chosen, &config.heads)
     }
 
     /// Whatever can be wrong with a request before anything is encoded.

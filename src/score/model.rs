@@ -1,6 +1,7 @@
 //! A loaded model: everything that turns images and texts into what a score or an image needs.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Kind, Tensor};
@@ -41,6 +42,8 @@ struct Base {
     schedule: Schedule,
     device: Device,
     kind: Kind,
+    /// Whether a prediction has been compared with what the configuration says.
+    compared: AtomicBool,
 }
 
 /// Deltas, and how the network applies them.
@@ -82,6 +85,7 @@ impl Model {
             checkpoint,
             device,
             kind,
+            compared: AtomicBool::new(false),
         };
         let graphs = match device {
             Device::Cuda(index) if records_graphs() && has_graphs() => Some(Arc::new(Graphs::new(Way::Cuda(index)))),
@@ -189,6 +193,14 @@ impl Model {
         self.base.unet.as_ref()
     }
 
+    pub(super) fn has_been_compared(&self) -> bool {
+        self.base.compared.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_compared(&self) {
+        self.base.compared.store(true, Ordering::Relaxed);
+    }
+
     /// The cross-attention sites, in forward order.
     pub fn sites(&self) -> &[Site] {
         self.base.unet.sites()
@@ -260,7 +272,9 @@ impl Model {
             let ids = upload(&Tensor::stack(&ids, 0), self.base.device);
             vectors.push(self.recording(What::Texts, 16, &ids, |ids| self.base.text.forward(ids))?);
         }
-        Ok(Texts { vectors: Tensor::cat(&vectors, 0), tokens })
+        let vectors = Tensor::cat(&vectors, 0);
+        self.finite("the text encoder", &vectors)?;
+        Ok(Texts { vectors, tokens })
     }
 
     /// Latents `z` `[n, C, h, w]` on the model's device, float32.
@@ -275,7 +289,9 @@ impl Model {
             Ok(self.recording(What::Images, 2, &pixels, |pixels| self.base.vae.forward(pixels))?.to_kind(Kind::Float))
         };
         let latents = ahead(images.chunks(at_a_time), |chunk| prepare(chunk, &how), encode)?;
-        Ok(Tensor::cat(&latents, 0))
+        let latents = Tensor::cat(&latents, 0);
+        self.finite("the VAE's encoder", &latents)?;
+        Ok(latents)
     }
 
     /// What `work` makes of `x`, by a record where there is one; of `most` entries at most.

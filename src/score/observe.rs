@@ -69,6 +69,12 @@ impl Model {
         let timestep = Tensor::from_slice(&[look.timestep]).to_device(self.device());
         let batch = Batch::new(&input, &timestep, &texts.vectors, &[0], &[0]);
         let seen = self.backbone().observe(&batch, self.patch(), &wanted)?;
+        for (site, map) in &seen.maps {
+            self.finite(&format!("the attention of layer {}", self.sites()[*site].name()), map)?;
+        }
+        if let Some(prediction) = &seen.prediction {
+            self.finite("the UNet's last layers", prediction)?;
+        }
         Ok(Sight {
             maps: seen.maps.iter().map(|(site, map)| (self.sites()[*site].name(), map.squeeze_dim(0))).collect(),
             prediction: seen.prediction.map(|prediction| prediction.squeeze_dim(0).to_kind(Kind::Float)),

@@ -42,16 +42,18 @@ impl Scene<'_> {
         }
         last.map(&mut read);
         let score = |&(image, text): &(usize, usize), step: usize| {
-            let unit = values[&Unit { image, text, step }];
+            let at = Unit { image, text, step };
+            let unit = values[&at];
             let empty = || values[&Unit { image, text: self.empty_text, step }].error;
             let help = if config.compares_to_empty() { empty() - unit.error } else { -unit.error };
-            match config.method {
+            let score = match config.method {
                 Method::Attention => unit.attention,
                 Method::Denoising => help,
                 Method::Combined => unit.attention + config.denoising_weight * help,
-            }
+            };
+            self.check(at, score).map(|()| score)
         };
-        Ok(pairs.iter().map(|pair| steps.iter().map(|&step| score(pair, step)).collect()).collect())
+        pairs.iter().map(|pair| steps.iter().map(|&step| score(pair, step)).collect()).collect()
     }
 }
 

@@ -69,6 +69,10 @@ impl Scene<'_> {
         let seen = self.wanting(inputs, weights, cache, |batch, wanted| {
             self.model.backbone().observe(batch, self.patch, wanted)
         })?;
+        // While a record is made, nothing may be read.
+        if let Some(prediction) = seen.prediction.as_ref().filter(|_| self.model.graphs().is_none()) {
+            self.compare_to_targets(inputs, prediction);
+        }
         Ok(self.rows(inputs, &seen))
     }
 

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::finite::is_finite;
 use super::{Model, Request, Unit};
 use crate::Result;
 use crate::config::{Heads, Method, ScoreConfig};
@@ -13,7 +14,11 @@ impl Model {
         let scene = self.scene(request, &config)?;
         let mut found: Vec<Vec<Tensor>> = self.sites().iter().map(|_| vec![]).collect();
         for step in 0..scene.timesteps.len() {
-            let weights = scene.attribute(&[Unit { image: 0, text: 0, step }])?;
+            let unit = Unit { image: 0, text: 0, step };
+            let weights = scene.attribute(&[unit])?;
+            if weights.iter().flatten().any(|weights| !is_finite(weights)) {
+                return Err(scene.diagnose(unit));
+            }
             for (site, weights) in found.iter_mut().zip(weights) {
                 site.extend(weights);
             }

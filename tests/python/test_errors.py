@@ -18,6 +18,7 @@ BUILTIN = {
     "DiscffusionError": Exception,
     "ImageError": ValueError,
     "InstallationError": ImportError,
+    "NumericalError": ArithmeticError,
     "OutOfMemoryError": MemoryError,
     "OutputError": ValueError,
     "TrainingError": RuntimeError,

@@ -38,6 +38,7 @@ class Setup:
     variant: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    prediction_type: str | None = None
     config: str = "default"
     json: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Setup:
             variant=self.variant,
             device=local_device(self.device),
             dtype=self.dtype,
+            prediction_type=self.prediction_type,
             config=config,
         )
         if deltas is not None:
@@ -103,6 +105,13 @@ def _common(
         Literal["auto", "fastest", "float32", "float16", "bfloat16"],
         typer.Option(help="Type that is computed in.", rich_help_panel="Model"),
     ] = "auto",
+    prediction_type: Annotated[
+        Literal["epsilon", "v_prediction"] | None,
+        typer.Option(
+            help="What the model predicts, where its scheduler's configuration says otherwise.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
 ) -> None: ...
