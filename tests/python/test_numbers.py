@@ -278,11 +278,13 @@ def test_prediction_type_overrides(copy: Copy, caplog: pytest.LogCaptureFixture)
         assert np.abs(silent.matrix([SCENE], TEXTS) - expected).max() > 1e-3
     assert 'prediction_type="v_prediction"' in caplog.text
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "discffusion"):
-        with Scorer(folder, prediction_type="v_prediction", **options) as scorer:
-            np.testing.assert_array_equal(scorer.matrix([SCENE], TEXTS), expected)
-            assert scorer.info()["prediction_type"] == scorer.describe()["prediction_type"] == "v_prediction"
-            assert scorer.with_config(seed=1).info()["prediction_type"] == "v_prediction"
+    with (
+        caplog.at_level(logging.WARNING, "discffusion"),
+        Scorer(folder, prediction_type="v_prediction", **options) as scorer,
+    ):
+        np.testing.assert_array_equal(scorer.matrix([SCENE], TEXTS), expected)
+        assert scorer.info()["prediction_type"] == scorer.describe()["prediction_type"] == "v_prediction"
+        assert scorer.with_config(seed=1).info()["prediction_type"] == "v_prediction"
     assert "prediction_type" not in caplog.text
     with pytest.raises(ConfigError, match="prediction_type is 'flow'|prediction_type is \"flow\""):
         Scorer(folder, prediction_type="flow")
