@@ -1,10 +1,9 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use tch::Tensor;
 
 use crate::deltas::Projection;
-use crate::torch::{Shared, upload};
+use crate::torch::{Lock, Shared, upload};
 
 /// The input of one evaluation: distinct latents, distinct texts, and the rows that pair them.
 ///
@@ -49,6 +48,9 @@ impl<'a> Batch<'a> {
         rows: usize,
     ) -> Self {
         let (rows, guidance) = (rows as i64, CONSISTENCY_GUIDANCE);
+        // What has as many entries as there are rows is taken for one entry a row, in their order.
+        let in_order = noised.size()[0] != rows || matches!(latent_of, Pick::All);
+        assert!(in_order, "as many latents as rows have to be in the order of the rows");
         Batch { noised, timesteps, text, latent_of, text_of, rows, guidance, known: None }
     }
 
@@ -98,17 +100,17 @@ impl<'a> Batch<'a> {
 pub struct TextCache {
     /// `[T, m, D]`
     texts: Shared<Tensor>,
-    known: Mutex<HashMap<(usize, Projection), Tensor>>,
+    known: Lock<HashMap<(usize, Projection), Tensor>>,
 }
 
 impl TextCache {
     /// Of these texts `[T, m, D]`, and for one network and patch.
     pub fn new(texts: &Tensor) -> Self {
-        TextCache { texts: Shared::new(texts.shallow_clone()), known: Mutex::default() }
+        TextCache { texts: Shared::new(texts.shallow_clone()), known: Lock::default() }
     }
 
     fn get(&self, place: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.hold();
         known.entry(place).or_insert_with(|| project(&self.texts)).shallow_clone()
     }
 }

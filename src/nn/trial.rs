@@ -1,11 +1,10 @@
 //! A kernel that stands in for libtorch's operators on a device has to agree with them there first.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::torch::{SWITCH, caught, notes};
+use crate::torch::{Lock, SWITCH, caught, notes};
 use crate::{Error, Result};
 
 /// What was tried: a kernel's name, a device, a type, and whatever else its code depends on.
@@ -15,8 +14,8 @@ pub type Case = (&'static str, Device, Kind, Vec<i64>);
 /// input, and gives pairs of what should be equal; where they are not, or it fails, the plain operators are used from
 /// then on, and a note says so once.
 pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>>) -> bool {
-    static KNOWN: Mutex<Option<HashMap<Case, bool>>> = Mutex::new(None);
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    static KNOWN: Lock<Option<HashMap<Case, bool>>> = Lock::new(None);
+    let known = || KNOWN.hold();
     if let Some(&passed) = known().get_or_insert_default().get(&case) {
         return passed;
     }

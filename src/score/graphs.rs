@@ -2,14 +2,13 @@
 //! gives an H200 about as much to do as it takes to start its kernels one by one.
 
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tch::{Kind, Tensor};
 
 use crate::config::ScoreConfig;
 use crate::nn::trial;
 use crate::torch::graph::Graph;
-use crate::torch::{GRAPHS, caught, notes, shim};
+use crate::torch::{GRAPHS, Lock, caught, notes, shim};
 use crate::{Error, Result};
 
 /// Most records, each of which keeps the memory that its work needs.
@@ -62,7 +61,7 @@ pub struct Made {
 #[derive(Debug)]
 pub struct Graphs {
     way: Way,
-    known: Mutex<Known>,
+    known: Lock<Known>,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +91,7 @@ enum Entry {
 impl Graphs {
     /// Nothing is recorded yet.
     pub fn new(way: Way) -> Self {
-        Graphs { way, known: Mutex::default() }
+        Graphs { way, known: Lock::default() }
     }
 
     /// Others of the same way.
@@ -116,14 +115,14 @@ impl Graphs {
 
     /// Forgets what was recorded, which takes memory that is needed elsewhere, and records nothing more.
     pub fn clear(&self) {
-        let mut known = self.known();
+        let mut known = self.known.hold();
         known.entries.retain(|(_, entry)| matches!(entry, Entry::Taken));
         known.full = true;
     }
 
     /// Number of records.
     pub fn records(&self) -> usize {
-        self.known().records()
+        self.known.hold().records()
     }
 
     /// Does the work and records it.
@@ -157,7 +156,7 @@ impl Graphs {
     }
 
     fn take(&self, key: &Key) -> Option<Entry> {
-        let mut known = self.known();
+        let mut known = self.known.hold();
         let full = known.full || known.records() >= MOST_RECORDS;
         let Some((_, entry)) = known.entries.iter_mut().find(|(other, _)| other == key) else {
             if known.entries.len() >= MOST_KNOWN
@@ -179,7 +178,7 @@ impl Graphs {
     }
 
     fn put(&self, key: &Key, entry: Entry) {
-        let mut known = self.known();
+        let mut known = self.known.hold();
         let place = known.entries.iter_mut().find(|(other, _)| other == key);
         if let Some((_, place)) = place {
             *place = entry;
@@ -191,10 +190,6 @@ impl Graphs {
             Way::Cuda(index) => shim::cuda_stream(index).map_or(0, |stream| stream as usize),
             Way::Again => 0,
         }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

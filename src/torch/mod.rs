@@ -7,6 +7,7 @@ mod ahead;
 pub mod cuda;
 mod fastest;
 pub mod graph;
+mod lock;
 pub mod notes;
 pub mod shim;
 mod signals;
@@ -21,6 +22,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 
 pub use ahead::ahead;
 pub use fastest::{faster, fastest};
+pub use lock::Lock;
 
 use crate::{Error, Result};
 
@@ -195,6 +197,7 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Ends the call with [`Error::Interrupted`] if the user asked for it. Called between layers, so it is cheap.
 pub fn check_interrupt() -> Result<()> {
+    debug_assert!(lock::none_held(), "a lock is held where Python code may run");
     let due = LAST_POLL.get().is_none_or(|last| last.elapsed() >= POLL_EVERY);
     if !due {
         return Ok(());
@@ -267,8 +270,7 @@ pub fn from_tch(error: &tch::TchError) -> Error {
 }
 
 fn from_text(text: &str) -> Error {
-    // libtorch appends a C++ stack trace; the first line says what happened.
-    let first = text.lines().next().unwrap_or(text);
+    let first = what_happened(text);
     let starved = ["out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc"];
     // oneDNN does not say why; but a kernel that it had described and then cannot make is one that it has no room for.
     let (made, described) = ("could not create a primitive", "could not create a primitive descriptor");
@@ -277,3 +279,30 @@ fn from_text(text: &str) -> Error {
     }
     Error::Internal(anyhow::anyhow!("{first}"))
 }
+
+/// The sentence that says what happened. libtorch puts the place in its source before it and advice and a C++ stack trace
+/// behind it; where tch panics, all of it comes as Rust prints a string in an error, with line ends as `\n`.
+fn what_happened(text: &str) -> String {
+    let printed = text.find("Torch(\"").map(|at| &text[at + "Torch(\"".len()..]);
+    let line = match printed {
+        Some(printed) => printed.split("\\n").next().unwrap_or(printed).replace("\\\"", "\"").replace("\\'", "'"),
+        None => text.lines().next().unwrap_or(text).to_owned(),
+    };
+    let mut line = line.trim_end_matches("\")").trim();
+    line = line.strip_prefix("Internal torch error: ").unwrap_or(line);
+    // [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: …
+    if let Some((_, behind)) = line.strip_prefix("[enforce fail at ").and_then(|rest| rest.split_once("] ")) {
+        line = behind.split_once(". ").map_or(behind, |(_, said)| said);
+    }
+    // Of CUDA's account of who has which memory, what was asked for.
+    let ends: Vec<usize> = line.match_indices(". ").map(|(at, _)| at).collect();
+    let end = match line.contains("out of memory") {
+        true => ends.get(1).or(ends.first()),
+        false => ends.first(),
+    };
+    let said: String = line[..end.copied().unwrap_or(line.len())].chars().take(LONGEST).collect();
+    said.trim_end_matches('.').to_owned()
+}
+
+/// Most characters of what libtorch says that an error repeats.
+const LONGEST: usize = 300;

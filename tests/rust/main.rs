@@ -1,5 +1,6 @@
 //! One binary, whose modules mirror `src`.
 
+mod backbone;
 mod checkpoint;
 mod config;
 mod digest;

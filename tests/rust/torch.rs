@@ -1,8 +1,9 @@
 //! The door: panics, interruption, devices.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use discffusion::torch::{ahead, check_interrupt, faster, from_tch, guarded, parse_device, parse_dtype};
+use discffusion::torch::{Lock, ahead, check_interrupt, faster, from_tch, guarded, parse_device, parse_dtype};
 use discffusion::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -32,6 +33,31 @@ fn a_kernel_without_room_is_out_of_memory_and_one_that_does_not_exist_is_not() {
     assert_eq!(kind("could not create a primitive"), "OutOfMemoryError");
     assert_eq!(kind("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity"), "OutOfMemoryError");
     assert_ne!(kind("could not create a primitive descriptor for a convolution forward primitive"), "OutOfMemoryError");
+}
+
+#[test]
+fn what_libtorch_says_is_one_sentence() {
+    let of = |work: fn() -> Tensor| guarded(|| false, || Ok(work())).unwrap_err().to_string();
+    let memory = of(|| Tensor::ones([1 << 46], (Kind::Float, Device::Cpu)));
+    let asked = "you tried to allocate 281474976710656 bytes; use a smaller batch_size or resolution";
+    assert!(memory.ends_with(asked) && memory.contains("DefaultCPUAllocator"), "{memory}");
+    let index = of(|| {
+        let table = Tensor::ones([2, 3], (Kind::Float, Device::Cpu));
+        table.index_select(0, &Tensor::from_slice(&[7i64]))
+    });
+    assert!(index.contains("index out of range in self"), "{index}");
+    let quoted = of(|| Tensor::ones([2, 3], (Kind::Float, Device::Cpu)).view([7, 7]));
+    assert!(quoted.contains("shape '[7, 7]' is invalid for input of size 6"), "{quoted}");
+    for message in [memory, index, quoted] {
+        assert!(message.len() < 300 && message.lines().count() == 1, "{message}");
+        for never in ["frame #", "unwrap()", "Torch(", ".cpp", "\\n", "Exception raised"] {
+            assert!(!message.contains(never), "{never} in {message}");
+        }
+    }
+    let cuda = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.00 GiB \
+                is free. Process 7 has 78.10 GiB memory in use. See documentation for Memory Management\nException";
+    let told = from_tch(&tch::TchError::Torch(cuda.into())).to_string();
+    assert!(told.ends_with("CUDA out of memory. Tried to allocate 2.00 GiB; use a smaller batch_size or resolution"));
 }
 
 #[test]
@@ -119,6 +145,40 @@ fn an_error_on_either_side_ends_the_work_ahead() {
     assert_eq!(ahead(0..50, prepare, Ok).unwrap_err().to_string(), "broken");
     let prepare = |i: usize| if i == 3 { panic!("a bug") } else { Ok(i) };
     assert!(matches!(ahead(0..50, prepare, Ok), Err(Error::Internal(why)) if why.to_string() == "a bug"));
+}
+
+#[test]
+fn work_ahead_is_interrupted_while_it_is_prepared() {
+    let prepared = AtomicUsize::new(0);
+    let asked = Instant::now();
+    // Five seconds of preparing for one piece of work, as of many large images.
+    let prepare = |item: usize| {
+        for _ in 0..100 {
+            check_interrupt()?;
+            std::thread::sleep(Duration::from_millis(50));
+            prepared.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(item)
+    };
+    let outcome = guarded(move || asked.elapsed() > Duration::from_millis(300), || ahead(0..3, prepare, Ok));
+    assert!(matches!(outcome, Err(Error::Interrupted)));
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(prepared.load(Ordering::Relaxed) < 15, "the thread stops too");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn no_lock_is_held_where_python_code_may_run() {
+    let lock = Lock::new(1);
+    let held = guarded(
+        || false,
+        || {
+            let _held = lock.hold();
+            check_interrupt()
+        },
+    );
+    assert!(held.unwrap_err().to_string().contains("a lock is held"));
+    assert!(guarded(|| false, check_interrupt).is_ok(), "it was let go of");
 }
 
 #[test]

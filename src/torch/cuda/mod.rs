@@ -7,13 +7,13 @@ pub mod nvrtc;
 pub mod programs;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
 use self::driver::{Argument, Driver, Module};
 use self::programs::Program;
-use super::shim;
+use super::{Lock, shim};
 
 /// Blocks and threads that a kernel is started with.
 #[derive(Debug, Clone, Copy)]
@@ -70,8 +70,8 @@ type Loaded = Result<Arc<Module>, String>;
 
 /// The program on its device; compiled once, about 0.1 s, and never again if that failed.
 fn loaded(key: Key) -> Loaded {
-    static LOADED: Mutex<Option<HashMap<Key, Loaded>>> = Mutex::new(None);
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    static LOADED: Lock<Option<HashMap<Key, Loaded>>> = Lock::new(None);
+    let mut loaded = LOADED.hold();
     let make = || {
         let (program, kind, index) = key;
         let driver = Driver::open()?;

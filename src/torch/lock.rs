@@ -1,0 +1,57 @@
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A mutex for moments in which no Python code can run.
+///
+/// [`check_interrupt`](super::check_interrupt) may run the handler of a signal. What the handler asks of the core it
+/// asks on the same thread, which would wait for ever for a lock that it holds itself; so none may be held there, and
+/// debug builds assert it. A panic leaves the value as it is then.
+#[derive(Debug, Default)]
+pub struct Lock<T>(Mutex<T>);
+
+impl<T> Lock<T> {
+    /// Not held by anybody.
+    pub const fn new(value: T) -> Self {
+        Lock(Mutex::new(value))
+    }
+
+    /// The value, as soon as no other thread has it.
+    pub fn hold(&self) -> Held<'_, T> {
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        HELD.set(HELD.get() + 1);
+        Held(guard)
+    }
+}
+
+/// The value of a [`Lock`], this thread's until it is dropped.
+pub struct Held<'a, T>(MutexGuard<'a, T>);
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Held<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+    }
+}
+
+/// Whether this thread holds no lock.
+pub(super) fn none_held() -> bool {
+    HELD.get() == 0
+}
