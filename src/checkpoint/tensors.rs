@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -97,21 +98,33 @@ fn number_kind(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Replaces the file at `path` by `bytes`, all or nothing, also when the machine stops meanwhile.
+/// Replaces the file at `path` by `bytes`, all or nothing, also when the machine stops meanwhile, as far as the file
+/// system can promise that. Several threads and processes may write to one path: the last one's bytes stay.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?.to_string_lossy();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!(".{name}.{}.{number}.tmp", std::process::id()));
     let written = (|| {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
+        synced(file.sync_all())?;
+        fs::rename(&temporary, path)
     })();
-    if written.is_err() {
+    match &written {
+        // The bytes are in place. Network and user-space file systems may refuse to sync, or even to open, a folder.
+        Ok(()) => drop(File::open(folder).and_then(|folder| folder.sync_all())),
         // The first error is the one to tell; the neighbour may not even exist.
-        let _ = fs::remove_file(&temporary);
+        Err(_) => drop(fs::remove_file(&temporary)),
     }
     written
+}
+
+/// The outcome of a sync, but for a file system that has none: what was written there is as safe as it can be.
+fn synced(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(why) if matches!(why.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => Ok(()),
+        outcome => outcome,
+    }
 }

@@ -57,3 +57,16 @@ fn a_failed_write_leaves_the_old_file() {
     assert!(file().write(&missing).is_err());
     assert!(TensorFile::read(&path).unwrap().checked);
 }
+
+#[test]
+fn threads_that_save_to_one_path_leave_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|_| file().write(&path).unwrap()));
+        }
+    });
+    assert!(TensorFile::read(&path).unwrap().checked);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
