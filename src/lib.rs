@@ -18,12 +18,12 @@
 //!
 //! ```no_run,standalone_crate
 //! use discffusion::config::ScoreConfig;
-//! use discffusion::encode::image::decode;
+//! use discffusion::encode::image::Image;
 //! use discffusion::score::{Model, Request};
 //!
 //! # fn main() -> discffusion::Result<()> {
 //! let model = Model::load("path/to/model".as_ref(), None, tch::Device::Cpu, tch::Kind::Float)?;
-//! let image = decode(&std::fs::read("photo.jpg").unwrap())?;
+//! let image = Image::Encoded(std::fs::read("photo.jpg").unwrap(), None);
 //! let request = Request { images: &[image], texts: &["a dog on a sofa"], pairs: &[(0, 0)], noise: None };
 //! let by_timestep = model.score_pairs(&request, &ScoreConfig::default(), |_| Ok(()))?;
 //! println!("{}", by_timestep[0].iter().sum::<f64>() / by_timestep[0].len() as f64);

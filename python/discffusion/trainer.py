@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from discffusion import __version__, _native
 from discffusion._progress import Progress
@@ -33,10 +33,22 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
+class _Now(NamedTuple):
+    """What a trainer shows, replaced as one: a signal's handler may look between any two lines."""
+
+    core: _core.Trainer
+    run: Run | None
+    sources: dict[str, str]
+
+
 class Trainer:
     """Trains deltas on the keys and values of cross-attention, so that matching pairs score higher than others.
 
-    The scorer's weights stay as they are. Its deltas, if it has some, are what training starts from.
+    The scorer stays as it is: :attr:`scorer` is another one, with the deltas of now, and the one to evaluate. Deltas
+    that the given one has are what training starts from.
+
+    Everything but :meth:`fit` may be called at any time, by another thread or a signal's handler too: in the middle
+    of a step, the deltas of now are those of the last whole one.
 
     Args:
         scorer: the model and the score that is trained.
@@ -70,9 +82,7 @@ class Trainer:
             raise ConfigError(f"scorer is {type(scorer).__name__}; expected a Scorer")
         self._options = check(options)
         self._scorer = scorer.with_config()  # so that closing or loading deltas there changes nothing here
-        self._core = self._new(self._scorer._model)
-        self._run: Run | None = None
-        self._sources: dict[str, str] = {}
+        self._now = _Now(self._new(self._scorer._model), None, {})
 
     def fit(
         self,
@@ -91,7 +101,7 @@ class Trainer:
         progress: Progress = None,
         distributed: bool | None = None,
     ) -> History:
-        """Trains, starting from the deltas of now with a new optimiser.
+        """Trains, starting from the deltas of now with a new optimiser; :attr:`scorer` then has the result.
 
         With a `checkpoint_dir`, a run that ended in whatever way and is started again in the same way goes on where it
         was and ends with the same deltas as one that was never interrupted; a finished one returns at once.
@@ -122,7 +132,7 @@ class Trainer:
             The history, which is also :attr:`history`.
 
         Raises:
-            ConfigError: an argument is out of range, or the folder holds another run.
+            ConfigError: an argument is out of range, a text cannot be scored, or the folder holds another run.
             DatasetError: an item has no matching pair, or nothing to compare it with.
             DeltasError: the folder holds states, and none can be read.
             TrainingError: the loss is not finite, or another process is at work in the folder.
@@ -147,7 +157,10 @@ class Trainer:
             patience=None if patience is None else whole_number("patience", patience, 1),
         )
         alone = not (plan.in_batch and plan.items > 1 and size > 1)
-        told = {"items": len(items), "digest": items.examine(self._options, alone=alone)}
+        told = {
+            "items": len(items),
+            "digest": items.examine(self._options, alone=alone, check_texts=self._core.check_texts),
+        }
         data: dict[str, Any] = {"train": told, "validation": None}
         if held_out is not None:
             data["validation"] = {"items": len(held_out), "digest": held_out.examine()}
@@ -172,8 +185,8 @@ class Trainer:
             calls = calls if group.rank == 0 else Calls(())
             run = Run(self, core, items, held_out, plan, settings, folder, calls, group)
             run.prepare(start, resume, lambda: {str(settings["start_deltas"]), self._first_digest()})
-            self._core, self._run = core, run
-            self._sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}
+            sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}
+            self._now = _Now(core, run, sources)
             run.train(stack.enter_context(showing(progress if group.rank == 0 else False)))
         return run.history
 
@@ -245,7 +258,7 @@ class Trainer:
             return told
         settings, step = self._run.settings, self.steps
         data = {
-            part: {"source": self._sources[part], **found}
+            part: {"source": self._now.sources[part], **found}
             for part, found in settings["data"].items()
             if found is not None
         }
@@ -267,6 +280,14 @@ class Trainer:
         }
         options = "".join(f", {name}={value!r}" for name, value in changed.items())
         return f"Trainer({self._scorer!r}{options}, {self.num_parameters:,} parameters, {self.steps} steps)"
+
+    @property
+    def _core(self) -> _core.Trainer:
+        return self._now.core
+
+    @property
+    def _run(self) -> Run | None:
+        return self._now.run
 
     def _start(self) -> _core.Scorer:
         """What a run starts from: the scorer as it was given, or with the deltas of the run before."""

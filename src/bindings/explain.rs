@@ -35,8 +35,8 @@ pub fn explain<'py>(
         let kind = MapKind::from_name(map)
             .ok_or_else(|| Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", "))))?;
         let layers = ScoreConfig::from_json(&format!("{{\"layers\": {sites}}}"))?.layers;
-        let images = [image.into_rgb()?];
-        let request = Request { images: &images, texts: &[&text], pairs: &[(0, 0)], noise };
+        let image = image.rgb()?.into_owned().into();
+        let request = Request { images: &[image], texts: &[&text], pairs: &[(0, 0)], noise };
         scorer
             .model()
             .explain(&request, &Maps { kind, layers }, &config, |event| tell(event, progress.as_ref(), raised))

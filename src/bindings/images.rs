@@ -1,46 +1,40 @@
 use ndarray::Array3;
 use numpy::{IntoPyArray, PyArray3, PyReadonlyArray3};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::door::enter;
-use crate::Result;
-use crate::encode::image::{Preprocess, Resize, Rgb, decode_known, preprocess};
-
-/// An image that Python handed over, as an encoded file or as pixels `[H, W, 3]`.
-pub struct Image(Rgb);
+pub use crate::encode::image::Image;
+use crate::encode::image::{Preprocess, Resize, Rgb, preprocess};
+use crate::{Error, Result};
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Image {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        let py = object.py();
-        let Ok(bytes) = object.cast::<PyBytes>() else {
-            let pixels: PyReadonlyArray3<'py, u8> = object.extract()?;
-            return Ok(Image(to_rgb(&pixels)));
-        };
-        let data = bytes.as_bytes();
-        match enter(py, |_| decode_known(data))? {
-            Ok(rgb) => Ok(Image(rgb)),
-            Err(reason) => {
-                let pillow = py.import("discffusion._pillow")?;
-                let pixels: PyReadonlyArray3<'py, u8> = pillow.call_method1("decode", (bytes, reason))?.extract()?;
-                Ok(Image(to_rgb(&pixels)))
-            }
+        if let Ok(bytes) = object.cast::<PyBytes>() {
+            return Ok(Image::Encoded(bytes.as_bytes().to_vec(), Some(pillow)));
         }
+        let pixels: PyReadonlyArray3<'py, u8> = object.extract()?;
+        Ok(Image::Pixels(to_rgb(&pixels)))
     }
 }
 
-impl Image {
-    /// The pixels, if there are any.
-    pub fn into_rgb(self) -> Result<Rgb> {
-        self.0.check().map(|()| self.0)
-    }
-}
-
-/// Every image as pixels.
-pub fn decode_all(images: Vec<Image>) -> Result<Vec<Rgb>> {
-    images.into_iter().map(Image::into_rgb).collect()
+/// Has Pillow decode what the core does not, for `reason`.
+fn pillow(bytes: &[u8], reason: &str) -> Result<Rgb> {
+    Python::attach(|py| {
+        let decode = || {
+            let found = py.import("discffusion._pillow")?.call_method1("decode", (PyBytes::new(py, bytes), reason))?;
+            let pixels: PyReadonlyArray3<'_, u8> = found.extract()?;
+            Ok(to_rgb(&pixels))
+        };
+        decode().map_err(|error: PyErr| match error.value(py).to_string() {
+            _ if error.is_instance_of::<PyKeyboardInterrupt>(py) => Error::Interrupted,
+            text if error.is_instance_of::<PyMemoryError>(py) => Error::OutOfMemory(text),
+            text => Error::Image(text),
+        })
+    })
 }
 
 fn to_rgb(pixels: &PyReadonlyArray3<'_, u8>) -> Rgb {
@@ -57,7 +51,8 @@ fn to_array(py: Python<'_>, rgb: Rgb) -> Bound<'_, PyArray3<u8>> {
 /// Decodes an image file's contents to uint8 [H, W, 3].
 #[pyfunction]
 pub fn decode_image(py: Python<'_>, data: Image) -> PyResult<Bound<'_, PyArray3<u8>>> {
-    Ok(to_array(py, data.0))
+    let rgb = enter(py, |_| Ok(data.rgb()?.into_owned()))?;
+    Ok(to_array(py, rgb))
 }
 
 /// Brings uint8 [H, W, 3] to the size the model takes; `resize` is "squash" or "crop".
@@ -72,6 +67,6 @@ pub fn preprocess_image<'py>(
     resize: &str,
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
     let resize = if resize == "crop" { Resize::Crop } else { Resize::Squash };
-    let rgb = enter(py, |_| preprocess(&image.into_rgb()?, &Preprocess { height, width, via, resize }))?;
+    let rgb = enter(py, |_| preprocess(&*image.rgb()?, &Preprocess { height, width, via, resize }))?;
     Ok(to_array(py, rgb))
 }

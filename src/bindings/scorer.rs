@@ -8,7 +8,7 @@ use serde_json::json;
 use super::arrays::{Floats, to_tensor};
 use super::deltas::Deltas;
 use super::door::enter;
-use super::images::{Image, decode_all};
+use super::images::Image;
 use super::pairs::{Prepared, indices, tell, warn};
 use super::tools::{tokens_dict, truncation};
 use crate::checkpoint::{Checkpoint, Prediction};
@@ -112,8 +112,7 @@ impl Scorer {
         let noise = noise.as_ref().map(to_tensor);
         let weights: Vec<(String, Floats)> = enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
-            let images = [image.into_rgb()?];
-            let request = Request { images: &images, texts: &[&text], pairs: &[(0, 0)], noise };
+            let request = Request { images: &[image], texts: &[&text], pairs: &[(0, 0)], noise };
             let weights = self.0.head_weights(&request, &config)?;
             Ok(weights.into_iter().map(|(site, weights)| (site, Floats::new(&weights))).collect())
         })?;
@@ -142,7 +141,6 @@ impl Scorer {
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let latents = enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
-            let images = decode_all(images)?;
             Ok(Floats::new(&self.0.encode_images(&images, &config)?))
         })?;
         Ok(latents.into_py(py))
@@ -172,7 +170,6 @@ impl Scorer {
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let vectors = enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
-            let images = decode_all(images)?;
             Ok(Floats::new(&self.0.embed_images(&images, &config)?))
         })?;
         Ok(vectors.into_py(py))
@@ -235,7 +232,6 @@ impl Scorer {
         let noise = noise.as_ref().map(to_tensor);
         let rows = enter(py, |raised| {
             let config = ScoreConfig::from_json(config)?;
-            let images = decode_all(images)?;
             let pairs = indices(&pairs, images.len(), texts.len())?;
             let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
             self.0.score_pairs(&request, &config, |event| tell(event, progress.as_ref(), raised))
@@ -257,7 +253,6 @@ impl Scorer {
         let noise = noise.as_ref().map(to_tensor);
         enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
-            let images = decode_all(images)?;
             self.0.prepare(&Request { images: &images, texts: &strs(&texts), pairs: &[], noise }, &config)
         })
         .map(Prepared::new)
@@ -286,10 +281,9 @@ impl Scorer {
             let map = MapKind::from_name(map).ok_or_else(|| {
                 Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", ")))
             })?;
-            let (image, text) = (image.into_rgb()?, &texts[0]);
             let look = Look {
                 image: &image,
-                text,
+                text: &texts[0],
                 timestep,
                 sites: sites.as_deref(),
                 map,

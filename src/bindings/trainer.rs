@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -9,23 +8,46 @@ use serde_json::{Value, json};
 use super::arrays::Floats;
 use super::deltas::Deltas;
 use super::door::enter;
-use super::images::{Image, decode_all};
-use super::scorer::Scorer;
+use super::images::Image;
+use super::scorer::{Scorer, strs};
 use crate::config::{ScoreConfig, TrainConfig, train_options as options};
-use crate::train::{Gradient, Session, Share, order};
+use crate::encode::tokenizer::Truncate;
+use crate::score::Model;
+use crate::torch::{Lock, caught};
+use crate::train::{Gradient, Session, Share, View, order};
 use crate::{Error, Result};
 
 /// A gradient, `[parameters]`, and what is added up beside it.
 type Shared<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
 
-/// Training under way; one call at a time.
+/// Training under way. What it has come to can be asked for at any time; of what takes it further, one at a time.
+///
+/// No lock is held while it is at work: a signal's handler may run then, and ask it whatever it likes.
 #[pyclass(frozen, module = "discffusion._core")]
-pub struct Trainer(Mutex<Session>);
+pub struct Trainer {
+    /// In the hands of the call that is at work, if one is.
+    session: Lock<Option<Session>>,
+    view: View,
+    model: Model,
+    /// What is scored in training.
+    config: ScoreConfig,
+    seed: u64,
+    info: String,
+}
 
 impl Trainer {
-    fn session(&self) -> MutexGuard<'_, Session> {
+    fn work<T>(&self, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        let mut session = self.session.hold().take().ok_or_else(|| {
+            Error::Training(
+                "this training is in the middle of a step; another can begin when that is done. Its deltas and state can \
+                 be read and saved meanwhile"
+                    .into(),
+            )
+        })?;
         // A panic inside is an error of that call; a step changes the session only at its end.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let done = caught(|| work(&mut session));
+        self.session.hold().replace(session);
+        done
     }
 }
 
@@ -39,34 +61,50 @@ impl Trainer {
     #[staticmethod]
     fn new(py: Python<'_>, scorer: &Scorer, options: &str, config: &str) -> PyResult<Self> {
         let model = scorer.model().clone();
-        let session =
-            enter(py, |_| Session::new(model, ScoreConfig::from_json(config)?, TrainConfig::from_json(options)?));
-        session.map(|session| Trainer(Mutex::new(session)))
+        enter(py, |_| {
+            let (config, options) = (ScoreConfig::from_json(config)?, TrainConfig::from_json(options)?);
+            let told = [json_of(&options.to_json())?, json_of(&config.to_json())?];
+            let session = Session::new(model.clone(), config, options)?;
+            let [options, config] = told;
+            let info = json!({
+                "layers": session.layers(),
+                "parameters": session.parameters(),
+                "options": options,
+                "config": config,
+            });
+            Ok(Trainer {
+                view: session.view(),
+                model,
+                config: session.config().clone(),
+                seed: session.options().seed,
+                info: info.to_string(),
+                session: Lock::new(Some(session)),
+            })
+        })
     }
 
     /// What is trained and how, as a JSON object.
-    fn info(&self, py: Python<'_>) -> PyResult<String> {
+    fn info(&self) -> &str {
+        &self.info
+    }
+
+    /// Refuses texts that the score cannot take; gives the number of those that are cut where that draws a warning.
+    fn check_texts(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<usize> {
         enter(py, |_| {
-            let session = self.session();
-            Ok(json!({
-                "layers": session.layers(),
-                "parameters": session.parameters(),
-                "options": json_of(&session.options().to_json())?,
-                "config": json_of(&session.config().to_json())?,
-            })
-            .to_string())
+            let cut = self.model.check_texts(&strs(&texts), &self.config)?;
+            Ok(if self.config.truncate == Truncate::Warn { cut } else { 0 })
         })
     }
 
     /// Number of steps done.
     #[getter]
     fn steps(&self, py: Python<'_>) -> PyResult<u64> {
-        enter(py, |_| Ok(self.session().steps()))
+        enter(py, |_| Ok(self.view.steps()))
     }
 
     /// Whether the item of that index is encoded and still kept.
     fn has(&self, py: Python<'_>, index: usize) -> PyResult<bool> {
-        enter(py, |_| Ok(self.session().has(index)))
+        enter(py, |_| self.work(|session| Ok(session.has(index))))
     }
 
     /// Encodes an item and keeps it under that index.
@@ -79,26 +117,23 @@ impl Trainer {
         matches: PyReadonlyArray2<'_, bool>,
     ) -> PyResult<()> {
         let matches: Vec<Vec<bool>> = matches.as_array().rows().into_iter().map(|row| row.to_vec()).collect();
-        enter(py, |_| {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            self.session().add(index, &decode_all(images)?, &texts, matches)
-        })
+        enter(py, |_| self.work(|session| session.add(index, &images, &strs(&texts), matches)))
     }
 
     /// The order of `count` items in an epoch.
     fn order(&self, py: Python<'_>, epoch: u64, count: usize) -> PyResult<Vec<usize>> {
-        enter(py, |_| Ok(order(self.session().options().seed, epoch, count)))
+        enter(py, |_| Ok(order(self.seed, epoch, count)))
     }
 
     /// What scores are divided by; found from these items if it is open still.
     fn calibrate(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<f64> {
-        enter(py, |_| self.session().calibrate(&indices))
+        enter(py, |_| self.work(|session| session.calibrate(&indices)))
     }
 
     /// One step of the optimiser on these items; its report as a JSON object.
     fn step(&self, py: Python<'_>, indices: Vec<usize>, total_steps: u64) -> PyResult<String> {
         enter(py, |_| {
-            let report = self.session().step(&indices, total_steps)?;
+            let report = self.work(|session| session.step(&indices, total_steps))?;
             serde_json::to_string(&report).map_err(|why| Error::Internal(why.into()))
         })
     }
@@ -106,7 +141,7 @@ impl Trainer {
     /// The first half of a step that workers share: the gradient of these items, which stand from `first` on in a
     /// batch of `of`, float64 `[parameters]`; and float64 numbers to be added up beside.
     fn share<'py>(&self, py: Python<'py>, indices: Vec<usize>, first: usize, of: usize) -> PyResult<Shared<'py>> {
-        let found = enter(py, |_| self.session().share(&indices, Share { first, of }))?;
+        let found = enter(py, |_| self.work(|session| session.share(&indices, Share { first, of })))?;
         Ok((found.values.into_pyarray(py), found.statistics.into_pyarray(py)))
     }
 
@@ -121,7 +156,7 @@ impl Trainer {
     ) -> PyResult<Option<String>> {
         let gradient = Gradient { values: gradient.as_array().to_vec(), statistics: statistics.as_array().to_vec() };
         enter(py, |_| {
-            let report = self.session().apply(&gradient, total_steps)?;
+            let report = self.work(|session| session.apply(&gradient, total_steps))?;
             report.map(|report| serde_json::to_string(&report).map_err(|why| Error::Internal(why.into()))).transpose()
         })
     }
@@ -129,7 +164,7 @@ impl Trainer {
     /// What the next step would do on these items, without doing it.
     fn gradients<'py>(&self, py: Python<'py>, indices: Vec<usize>) -> PyResult<Bound<'py, PyDict>> {
         let (found, gradients, noise) = enter(py, |_| {
-            let found = self.session().gradients(&indices)?;
+            let found = self.work(|session| session.gradients(&indices))?;
             let gradients: Vec<(String, Floats)> =
                 found.gradients.iter().map(|(name, gradient)| (name.clone(), Floats::new(gradient))).collect();
             let noise = Floats::new(&tch::Tensor::stack(&found.noise, 0));
@@ -150,22 +185,22 @@ impl Trainer {
 
     /// A copy of the deltas as they are now.
     fn deltas(&self, py: Python<'_>) -> PyResult<Deltas> {
-        enter(py, |_| Ok(Deltas::new(self.session().deltas())))
+        enter(py, |_| Ok(Deltas::new(self.view.deltas())))
     }
 
     /// Replaces the deltas by others of the same layers and shapes.
     fn set_deltas(&self, py: Python<'_>, deltas: &Deltas) -> PyResult<()> {
-        enter(py, |_| self.session().set_deltas(deltas.get()))
+        enter(py, |_| self.work(|session| session.set_deltas(deltas.get())))
     }
 
     /// Writes everything that the next step depends on, atomically.
     fn save(&self, py: Python<'_>, path: PathBuf, extra: &str) -> PyResult<()> {
-        enter(py, |_| self.session().save(&path, extra))
+        enter(py, |_| self.view.save(&path, extra))
     }
 
     /// Goes back to what was written; gives back its `extra`.
     fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
-        enter(py, |_| self.session().load(&path))
+        enter(py, |_| self.work(|session| session.load(&path)))
     }
 }
 

@@ -50,7 +50,8 @@ choices! {
     /// How the learning rate goes on after the warm-up.
     RateSchedule {
         Constant = "constant",
-        /// Down to zero at the last step.
+        /// Half a cosine down towards zero, which a step after the last would have, as `get_cosine_schedule_with_warmup` of
+        /// transformers and diffusers does it.
         Cosine = "cosine",
     }
 }
@@ -155,7 +156,7 @@ impl TrainConfig {
             None => Ok(default),
             Some(value) => value.as_bool().ok_or_else(|| bad(name, value, "true or false")),
         };
-        Ok(TrainConfig {
+        let config = TrainConfig {
             loss: choice(get("loss"), "loss", default.loss, Loss::from_name, Loss::NAMES)?,
             margin: real("margin", default.margin, 0.0, "a finite number, 0 or more")?,
             temperature: above_zero("temperature")?,
@@ -205,7 +206,15 @@ impl TrainConfig {
             )?,
             recompute: yes("recompute", default.recompute)?,
             seed: integer("seed", default.seed, 0, (1 << 63) - 1)?,
-        })
+        };
+        if config.in_batch && config.accumulate > 1 {
+            return Err(Error::Config(format!(
+                "accumulate is {}, but in_batch compares all items of a batch with each other, so that it cannot be \
+                 worked through in parts; leave accumulate out, memory is bounded without it",
+                config.accumulate
+            )));
+        }
+        Ok(config)
     }
 
     /// All fields, in order, as a JSON object.

@@ -11,6 +11,7 @@ use tch::Tensor;
 
 use super::{Architecture, Delta, Deltas, Fingerprint, Target, lora};
 use crate::checkpoint::{TensorFile, write_atomically};
+use crate::torch::check_interrupt;
 use crate::{Error, Result};
 
 /// Tells the fingerprint of the model that deltas are read for.
@@ -103,6 +104,7 @@ impl Deltas {
         let (mut lost, mut all) = (0.0, 0.0);
         let mut pairs = BTreeMap::new();
         for (&target, delta) in &self.entries {
+            check_interrupt()?;
             let dense = delta.dense();
             let norm = dense.norm().double_value(&[]);
             let (pair, error) = match delta {
@@ -110,7 +112,7 @@ impl Deltas {
                     ((down.shallow_clone(), up.shallow_clone()), 0.0)
                 }
                 _ => {
-                    let (down, up, error) = lora::factor(&dense, rank);
+                    let (down, up, error) = lora::factor(&dense, rank)?;
                     ((down, up), error)
                 }
             };

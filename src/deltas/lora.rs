@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use keys::{Half, parse};
 
+use crate::torch::check_interrupt;
 use crate::{Error, Result};
 
 /// Where diffusers keeps rank and alpha in a file's metadata, as JSON.
@@ -210,19 +211,38 @@ fn shape(pairs: &Pairs) -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// The best pair of rank `r` for a delta `[out, in]` (all ranks if `None`), by its singular values: `down` `[r, in]`,
-/// `up` `[out, r]`, and `‖p − B A‖ / ‖p‖`.
-pub fn factor(dense: &Tensor, rank: Option<i64>) -> (Tensor, Tensor, f64) {
-    let dense = dense.to_device(Device::Cpu).to_kind(Kind::Double);
-    let (u, singular, v) = dense.svd(true, true);
-    let full = singular.size()[0];
-    let rank = rank.map_or(full, |rank| rank.clamp(1, full));
+/// The best pair of rank `r` for a delta `p` `[out, in]`, the exact one if `r` is `None` or not below all ranks: `down`
+/// `[r, in]`, `up` `[out, r]`, and `‖p − B A‖ / ‖p‖`.
+///
+/// # Errors
+/// `Interrupted`, if the user asked for it.
+pub fn factor(dense: &Tensor, rank: Option<i64>) -> Result<(Tensor, Tensor, f64)> {
+    let dense = dense.to_device(Device::Cpu).to_kind(Kind::Float);
+    let (outputs, inputs) = dense.size2().expect("a delta is a matrix");
+    let full = outputs.min(inputs);
+    let one = |size: i64| Tensor::eye(size, (Kind::Float, Device::Cpu));
+    let Some(rank) = rank.map(|rank| rank.max(1)).filter(|&rank| rank < full) else {
+        // All ranks: the delta itself, which no arithmetic can spoil.
+        let (down, up) = if outputs <= inputs { (dense, one(outputs)) } else { (one(inputs), dense) };
+        return Ok((down, up, 0.0));
+    };
+    check_interrupt()?;
+    // The leading singular vectors of the shorter side, as eigenvectors of p pᵀ or pᵀ p: a fifth of the time of all
+    // singular values, and as exact, since what double precision loses by squaring is far below float32's last place.
+    let p = dense.to_kind(Kind::Double);
+    let wide = outputs <= inputs;
+    let (_, vectors) = (if wide { p.matmul(&p.tr()) } else { p.tr().matmul(&p) }).linalg_eigh("L");
+    check_interrupt()?;
+    let own = vectors.narrow(1, full - rank, rank).flip([1]);
+    // σ times the vectors of the other side.
+    let other = if wide { p.tr().matmul(&own) } else { p.matmul(&own) };
+    let root = other.norm_scalaropt_dim(2.0, [0i64].as_slice(), true).sqrt();
     // Shared between the halves, so that neither overflows in half precision.
-    let root = singular.narrow(0, 0, rank).sqrt();
-    let down = (v.narrow(1, 0, rank) * &root).tr().contiguous().to_kind(Kind::Float);
-    let up = (u.narrow(1, 0, rank) * &root).contiguous().to_kind(Kind::Float);
-    let lost = &dense - up.to_kind(Kind::Double).matmul(&down.to_kind(Kind::Double));
+    let (own, other) = (own * &root, other / root.clamp_min(f64::MIN_POSITIVE));
+    let (up, down) = if wide { (own, other) } else { (other, own) };
+    let (up, down) = (up.contiguous().to_kind(Kind::Float), down.tr().contiguous().to_kind(Kind::Float));
+    let lost = &p - up.to_kind(Kind::Double).matmul(&down.to_kind(Kind::Double));
     let norm = |tensor: &Tensor| tensor.norm().double_value(&[]);
-    let error = if norm(&dense) > 0.0 { norm(&lost) / norm(&dense) } else { 0.0 };
-    (down, up, error)
+    let error = if norm(&p) > 0.0 { norm(&lost) / norm(&p) } else { 0.0 };
+    Ok((down, up, error))
 }

@@ -14,6 +14,9 @@ pub use fingerprint::{Base, Fingerprint};
 pub use patch::{Change, Changes, Patch};
 pub use target::{Architecture, Attention, Projection, Target};
 
+use crate::Result;
+use crate::torch::check_interrupt;
+
 /// The delta of one weight, float32.
 pub enum Delta {
     /// `p` `[out, in]`.
@@ -103,6 +106,11 @@ impl Deltas {
         self.map(|tensor| tensor.detach().copy())
     }
 
+    /// Other handles of the same tensors.
+    pub fn handles(&self) -> Deltas {
+        self.map(Tensor::shallow_clone)
+    }
+
     /// The same on a device.
     pub fn to_device(&self, device: Device) -> Deltas {
         self.map(|tensor| tensor.to_device(device))
@@ -120,12 +128,16 @@ impl Deltas {
     }
 
     /// The patch of a network whose weights `base` gives.
-    pub fn patch(&self, base: impl Fn(Target) -> Tensor, merge: bool) -> Patch {
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
+    pub fn patch(&self, base: impl Fn(Target) -> Tensor, merge: bool) -> Result<Patch> {
         let mut patch = Patch::default();
         for (&target, delta) in &self.entries {
+            check_interrupt()?;
             patch.set(target, delta.change(&base(target), merge));
         }
-        patch
+        Ok(patch)
     }
 
     /// Named tensors, as a file holds them.

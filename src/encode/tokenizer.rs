@@ -122,6 +122,23 @@ impl Tokenizer {
         Ok(Self { inner, begin, end, padding, limit, m })
     }
 
+    /// Refuses a text encoder of `rows` token vectors that lacks one for a token of this vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming the token.
+    pub fn check_fits(&self, rows: i64) -> Result<()> {
+        let vocabulary = self.inner.get_vocab(true);
+        match vocabulary.iter().max_by_key(|(_, id)| **id) {
+            Some((token, &id)) if i64::from(id) >= rows => Err(Error::Checkpoint(format!(
+                "the tokenizer has the token {token:?} with the number {id}, but the text encoder has vectors for 0 to {} \
+                 only (vocab_size in text_encoder/config.json); save both of one pipeline, after \
+                 text_encoder.resize_token_embeddings where tokens were added",
+                rows - 1
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The `m` tokens of `text`.
     ///
     /// # Errors

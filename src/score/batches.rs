@@ -1,7 +1,9 @@
 //! Evaluations, as many at a time as memory allows.
 
+use std::time::{Duration, Instant};
+
 use super::{Model, Unit};
-use crate::torch::caught;
+use crate::torch::{Lock, caught};
 use crate::{Error, Result};
 
 /// What a request says while it works.
@@ -16,6 +18,8 @@ pub enum Event {
 /// Evaluations in batches, which are halved where memory runs out.
 pub struct Batches<'a, T> {
     model: &'a Model,
+    pixels: i64,
+    wanted: usize,
     size: usize,
     done: usize,
     total: usize,
@@ -23,9 +27,10 @@ pub struct Batches<'a, T> {
 }
 
 impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
-    /// Batches of `size` out of `total` evaluations of a model; `told` hears how far the work is.
-    pub fn new(model: &'a Model, size: usize, total: usize, told: T) -> Self {
-        Batches { model, size, done: 0, total, told }
+    /// Batches of `size` out of `total` evaluations of a model, of latents of so many `pixels`; `told` hears how far the
+    /// work is.
+    pub fn new(model: &'a Model, size: usize, pixels: i64, total: usize, told: T) -> Self {
+        Batches { model, pixels, wanted: size, size: model.sizes().of(pixels, size), done: 0, total, told }
     }
 
     /// Runs `run` on all of `units`; it must keep nothing of a batch that it does not finish.
@@ -41,6 +46,7 @@ impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
                 Ok(()) => {}
                 Err(Error::OutOfMemory(_)) if batch.len() > 1 => {
                     self.size = batch.len() / 2;
+                    self.model.sizes().remember(self.pixels, self.wanted, self.size);
                     (self.told)(Event::SmallerBatch(self.size))?;
                     continue;
                 }
@@ -51,5 +57,37 @@ impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
             (self.told)(Event::Progress { done: self.done, total: self.total })?;
         }
         Ok(())
+    }
+}
+
+/// Batches that had to be smaller, so that the next call of a model need not find out again.
+#[derive(Debug, Default)]
+pub struct Sizes(Lock<Vec<Smaller>>);
+
+/// So many evaluations of latents of that size were wanted at a time, and so many were tried in the end.
+#[derive(Debug)]
+struct Smaller {
+    pixels: i64,
+    wanted: usize,
+    size: usize,
+    since: Instant,
+}
+
+/// How long that is remembered: who had the memory may have given it back.
+const MEMORY: Duration = Duration::from_secs(600);
+
+impl Sizes {
+    /// What to begin with where `wanted` evaluations at a time are: no more than what as many or fewer came down to.
+    fn of(&self, pixels: i64, wanted: usize) -> usize {
+        let mut known = self.0.hold();
+        known.retain(|smaller| smaller.since.elapsed() < MEMORY);
+        let fits = known.iter().filter(|smaller| smaller.pixels == pixels && smaller.wanted <= wanted);
+        fits.map(|smaller| smaller.size).fold(wanted, usize::min)
+    }
+
+    fn remember(&self, pixels: i64, wanted: usize, size: usize) {
+        let mut known = self.0.hold();
+        known.retain(|smaller| (smaller.pixels, smaller.wanted) != (pixels, wanted));
+        known.push(Smaller { pixels, wanted, size, since: Instant::now() });
     }
 }

@@ -13,7 +13,7 @@ use super::{Model, Scene};
 use crate::backbone::Wanted;
 use crate::checkpoint::Prediction;
 use crate::config::{Method, ScoreConfig};
-use crate::encode::image::Rgb;
+use crate::encode::image::Image;
 use crate::noise;
 use crate::torch::upload;
 use crate::{Error, Result};
@@ -29,7 +29,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::encode_images`]; `Config` if a vector is not finite.
-    pub fn embed_images(&self, images: &[Rgb], config: &ScoreConfig) -> Result<Tensor> {
+    pub fn embed_images(&self, images: &[Image], config: &ScoreConfig) -> Result<Tensor> {
         unit(&self.encode_images(images, config)?)
     }
 
@@ -70,7 +70,7 @@ impl Model {
         let pixels = shape[1] * shape[2];
         let size = config.batch_size.unwrap_or_else(|| self.auto_batch(pixels));
         let mut sums = Tensor::zeros([texts.len() as i64, shape[0] * pixels], (Kind::Float, self.device()));
-        Batches::new(self, size, units.len(), told).run(&units, |units| {
+        Batches::new(self, size, pixels, units.len(), told).run(&units, |units| {
             let latents = scene.expected(units, timestep)?.flatten(1, -1);
             let rows: Vec<i64> = units.iter().map(|unit| unit.text as i64).collect();
             let rows = upload(&Tensor::from_slice(&rows), self.device());

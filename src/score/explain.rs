@@ -83,9 +83,9 @@ impl Model {
         let apart = maps.kind != config.map && config.method != Method::Denoising;
         let total = plan.units.len() + if apart { with_text.len() } else { 0 };
         // Shares are float64 and as large as a map: fewer evaluations at a time than for a score alone.
-        let size =
-            config.batch_size.unwrap_or_else(|| self.auto_batch(scene.latents.size()[2..].iter().product()).min(8));
-        let mut batches = Batches::new(self, size, total, told);
+        let pixels = scene.latents.size()[2..].iter().product();
+        let size = config.batch_size.unwrap_or_else(|| self.auto_batch(pixels).min(8));
+        let mut batches = Batches::new(self, size, pixels, total, told);
         let nothing = vec![false; shown.len()];
         if apart {
             batches.run(with_text, |units| found.look(&scene, units, config.map, &nothing, true))?;
@@ -95,6 +95,7 @@ impl Model {
         }
         batches.run(without, |units| found.predict(&scene, units))?;
         found.check(&scene)?;
+        let image = image.rgb()?;
         let view = view((image.width, image.height), &self.preprocessing(config)?);
         Ok(found.explained(&scene, tokens, view))
     }

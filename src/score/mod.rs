@@ -39,13 +39,14 @@ pub use select::sites as select_sites;
 
 use crate::backbone::TextCache;
 use crate::config::{Method, ScoreConfig, TokenSet};
-use crate::encode::image::Rgb;
+use crate::encode::image::Image;
+use crate::encode::tokenizer::{Tokens, Truncate};
 use crate::torch::upload;
 use crate::{Error, Result};
 
 /// What to score: images, texts, and which of them belong together.
 pub struct Request<'a> {
-    pub images: &'a [Rgb],
+    pub images: &'a [Image],
     pub texts: &'a [&'a str],
     /// `(image, text)` indices; the same pair may come twice.
     pub pairs: &'a [(usize, usize)],
@@ -66,7 +67,8 @@ impl Model {
         told: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
         if request.pairs.is_empty() {
-            return self.check(request, config).map(|_| vec![]);
+            self.check(request, config)?;
+            return self.check_images(request.images).map(|()| vec![]);
         }
         let scene = self.scene(request, config)?;
         let steps: Vec<usize> = (0..scene.timesteps.len()).collect();
@@ -118,10 +120,26 @@ impl Model {
     fn check(&self, request: &Request, config: &ScoreConfig) -> Result<Checked> {
         let timesteps = self.timesteps(config)?;
         let noise = self.noise_or_given(config, request.noise.as_ref())?;
+        let (chosen, learned) = self.check_config(config)?;
+        Ok(Checked { timesteps, noise, chosen, learned })
+    }
+
+    /// Whatever can be wrong with a configuration on this model: by site whether it counts, and its learned head weights.
+    pub fn check_config(&self, config: &ScoreConfig) -> Result<(Vec<bool>, Vec<Option<Tensor>>)> {
+        self.timesteps(config)?;
+        self.latent_shape(config)?;
         let chosen = select::sites(self.sites(), &config.layers)?;
         select::check_heads(self.sites(), &chosen, &config.heads)?;
         let learned = learned_weights(self, config, &chosen)?;
-        Ok(Checked { timesteps, noise, chosen, learned })
+        Ok((chosen, learned))
+    }
+
+    /// Refuses texts that `config` cannot score; gives the number of those that are cut.
+    pub fn check_texts(&self, texts: &[&str], config: &ScoreConfig) -> Result<usize> {
+        let truncate = if config.truncate == Truncate::Error { Truncate::Error } else { Truncate::Silent };
+        let tokens = texts.iter().map(|text| self.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
+        check_words(texts, &tokens, config)?;
+        Ok(tokens.iter().filter(|tokens| tokens.truncated).count())
     }
 
     /// Text vectors of the request, and of the empty text at the end where the method needs it.
@@ -131,14 +149,7 @@ impl Model {
             all.push("");
         }
         let texts = self.encode_texts(&all, config.truncate)?;
-        let own_tokens_count = config.tokens == TokenSet::Content && config.method != Method::Denoising;
-        let wordless = texts.tokens[..request.texts.len()].iter().position(|tokens| tokens.content.is_empty());
-        if let Some(wordless) = wordless.filter(|_| own_tokens_count) {
-            return Err(Error::Config(format!(
-                "text {:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words",
-                request.texts[wordless]
-            )));
-        }
+        check_words(request.texts, &texts.tokens, config)?;
         Ok(texts)
     }
 
@@ -159,6 +170,17 @@ impl Model {
             return Err(Error::Config("noise holds values that are not finite".into()));
         }
         Ok(upload(noise, self.device()))
+    }
+}
+
+/// Refuses a text without a token of its own where those alone count.
+fn check_words(texts: &[&str], tokens: &[Tokens], config: &ScoreConfig) -> Result<()> {
+    let own_tokens_count = config.tokens == TokenSet::Content && config.method != Method::Denoising;
+    match texts.iter().zip(tokens).find(|(_, tokens)| own_tokens_count && tokens.content.is_empty()) {
+        Some((text, _)) => Err(Error::Config(format!(
+            "text {text:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Kind, Tensor};
 
+use super::batches::Sizes;
 use super::graphs::{Graphs, Made, Way, What};
 use crate::backbone::unet::UNet;
 use crate::backbone::{Backbone, Site};
 use crate::checkpoint::{Checkpoint, Prediction};
 use crate::config::{ScoreConfig, Times};
 use crate::deltas::{Architecture, Deltas, Fingerprint, Patch};
-use crate::encode::image::{Preprocess, Rgb, preprocess};
+use crate::encode::image::{Image, Preprocess, Rgb, preprocess};
 use crate::encode::tokenizer::{Tokenizer, Tokens, Truncate};
 use crate::encode::{TextEncoder, VaeDecoder, VaeEncoder};
 use crate::nn;
@@ -28,6 +29,7 @@ pub struct Model {
     base: Arc<Shared<Base>>,
     adapted: Option<Arc<Shared<Adapted>>>,
     graphs: Option<Arc<Graphs>>,
+    sizes: Arc<Sizes>,
 }
 
 /// The checkpoint itself.
@@ -75,8 +77,10 @@ impl Model {
 
     /// Loads every part of a checkpoint; the VAE's decoder later, if it is lazy.
     pub fn new(checkpoint: Checkpoint, device: Device, kind: Kind) -> Result<Self> {
+        let tokenizer = Tokenizer::open(&checkpoint.dir().join("tokenizer"), checkpoint.text.max_tokens as usize)?;
+        tokenizer.check_fits(checkpoint.text.vocab_size)?;
         let base = Base {
-            tokenizer: Tokenizer::open(&checkpoint.dir().join("tokenizer"), checkpoint.text.max_tokens as usize)?,
+            tokenizer,
             text: TextEncoder::new(&checkpoint, device, kind)?,
             vae: VaeEncoder::new(&checkpoint, device, kind)?,
             decoder: OnceLock::new(),
@@ -91,7 +95,7 @@ impl Model {
             Device::Cuda(index) if records_graphs() && has_graphs() => Some(Arc::new(Graphs::new(Way::Cuda(index)))),
             _ => None,
         };
-        let model = Model { base: Arc::new(Shared::new(base)), adapted: None, graphs };
+        let model = Model { base: Arc::new(Shared::new(base)), adapted: None, graphs, sizes: Arc::default() };
         if !model.checkpoint().is_lazy() {
             model.decoder()?;
             model.checkpoint().identity()?;
@@ -107,6 +111,11 @@ impl Model {
     /// Records of small work that comes again, where there may be any.
     pub fn graphs(&self) -> Option<&Graphs> {
         self.graphs.as_deref()
+    }
+
+    /// What is known of the memory that batches take, shared by all that share the weights.
+    pub(super) fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// Where memory ran out: gives back what records and libtorch keep for later.
@@ -133,13 +142,14 @@ impl Model {
             )));
         }
         let merge = merge.unwrap_or(self.kind() == Kind::Float);
-        let adapted = deltas.map(|deltas| {
-            let patch = deltas.patch(|target| self.backbone().weight(target).shallow_clone(), merge);
-            Arc::new(Shared::new(Adapted { deltas, patch }))
-        });
+        let adapt = |deltas: Deltas| {
+            let patch = deltas.patch(|target| self.backbone().weight(target).shallow_clone(), merge)?;
+            Ok(Arc::new(Shared::new(Adapted { deltas, patch })))
+        };
+        let adapted = deltas.map(adapt).transpose()?;
         // Records read the weights that they were made with.
         let graphs = self.graphs().map(|graphs| Arc::new(graphs.anew()));
-        Ok(Model { base: self.base.clone(), adapted, graphs })
+        Ok(Model { base: self.base.clone(), adapted, graphs, sizes: self.sizes.clone() })
     }
 
     /// The deltas in use.
@@ -278,12 +288,23 @@ impl Model {
     }
 
     /// Latents `z` `[n, C, h, w]` on the model's device, float32.
-    pub fn encode_images(&self, images: &[Rgb], config: &ScoreConfig) -> Result<Tensor> {
+    pub fn encode_images(&self, images: &[Image], config: &ScoreConfig) -> Result<Tensor> {
+        self.encode_images_seeing(images, config, |_| ())
+    }
+
+    /// The same; `see` is shown every image as it is encoded.
+    pub fn encode_images_seeing(
+        &self,
+        images: &[Image],
+        config: &ScoreConfig,
+        mut see: impl FnMut(&Rgb),
+    ) -> Result<Tensor> {
         let how = self.preprocessing(config)?;
         // The encoder's first layers hold 128 channels at full size, about 0.5 GB for one image of 512 pixels.
         let budget = if self.base.device.is_cuda() { 8 } else { 1 } * 512 * 512;
         let at_a_time = (budget / (how.height * how.width)).clamp(1, 256);
         let encode = |chunk: Vec<Rgb>| {
+            chunk.iter().for_each(&mut see);
             let pixels = chunk.iter().map(|image| self.pixels(image)).collect::<Result<Vec<_>>>()?;
             let pixels = Tensor::stack(&pixels, 0);
             Ok(self.recording(What::Images, 2, &pixels, |pixels| self.base.vae.forward(pixels))?.to_kind(Kind::Float))
@@ -292,6 +313,14 @@ impl Model {
         let latents = Tensor::cat(&latents, 0);
         self.finite("the VAE's encoder", &latents)?;
         Ok(latents)
+    }
+
+    /// Refuses images that cannot be decoded.
+    pub fn check_images(&self, images: &[Image]) -> Result<()> {
+        images.iter().try_for_each(|image| {
+            check_interrupt()?;
+            image.rgb().map(drop)
+        })
     }
 
     /// What `work` makes of `x`, by a record where there is one; of `most` entries at most.
@@ -332,11 +361,13 @@ impl Model {
     }
 }
 
-/// Images brought to the size that they are encoded in.
-fn prepare(images: &[Rgb], how: &Preprocess) -> Result<Vec<Rgb>> {
-    let one = |image| {
+/// Images brought to the size that they are encoded in, one after the other: each as its caller has it may be large.
+fn prepare(images: &[Image], how: &Preprocess) -> Result<Vec<Rgb>> {
+    let one = |image: &Image| {
         check_interrupt()?;
-        preprocess(image, how)
+        let pixels = image.rgb()?;
+        check_interrupt()?;
+        preprocess(&pixels, how)
     };
     images.iter().map(one).collect()
 }

@@ -5,13 +5,13 @@ use tch::{Kind, Tensor};
 use super::Model;
 use crate::backbone::{Batch, MapKind, Wanted};
 use crate::config::ScoreConfig;
-use crate::encode::image::Rgb;
+use crate::encode::image::Image;
 use crate::encode::tokenizer::Tokens;
 use crate::{Error, Result};
 
 /// What to look at.
 pub struct Look<'a> {
-    pub image: &'a Rgb,
+    pub image: &'a Image,
     pub text: &'a str,
     pub timestep: i64,
     /// Names of sites; all if `None`.

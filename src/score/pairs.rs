@@ -26,7 +26,7 @@ impl Scene<'_> {
         let pixels = self.latents.size()[2..].iter().product();
         let size = config.batch_size.unwrap_or_else(|| self.model.auto_batch(pixels));
         let mut values: HashMap<Unit, Value> = HashMap::with_capacity(plan.units.len());
-        let mut batches = Batches::new(self.model, size, plan.units.len(), told);
+        let mut batches = Batches::new(self.model, size, pixels, plan.units.len(), told);
         let mut read = |(units, numbers): (Vec<Unit>, Numbers)| {
             let found = numbers.read(units.len());
             values.extend(units.into_iter().zip(found));

@@ -1,6 +1,6 @@
 //! A batch of items: gathered, drawn timesteps for, and sent through the network part by part.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use tch::{Kind, Tensor};
@@ -11,17 +11,14 @@ use super::group::Group;
 use super::heads::HeadStatistics;
 use super::item::Item;
 use super::pass::{Graph, Outcome, Pass};
-use crate::config::{Loss, Method, ScoreConfig, TrainTimes};
+use crate::config::{Loss, TrainTimes};
 use crate::deltas::Patch;
 use crate::score::{Scene, Unit};
+use crate::torch::{caught, notes};
 use crate::{Error, Result};
 
-/// Below this share of rows with a gradient, finding them first is cheaper than keeping a graph of all: a backward
-/// pass costs about 1.14 forward passes, so `1 + 2.14 q < 2.14`.
-const FEW: f64 = 0.53;
-
 impl Session {
-    /// One batch through the network, part by part, with the graph given or the cheapest.
+    /// One batch through the network, with the graph given or the cheapest that there is memory for.
     pub(super) fn pass(
         &mut self,
         indices: &[usize],
@@ -29,25 +26,81 @@ impl Session {
         temperature: f64,
         graph: Option<Graph>,
     ) -> Result<Total> {
+        loop {
+            let tried = Cell::new(0);
+            let why = match caught(|| self.attempt(indices, share, temperature, graph, &tried)) {
+                Err(Error::OutOfMemory(why)) => why,
+                done => return done,
+            };
+            self.model.make_room();
+            self.memory = self.memory.less(tried.get()).ok_or_else(|| out_of_memory(&why))?;
+            notes::leave(format!(
+                "memory ran out in training; going on with {} evaluation(s) at a time, which changes no gradient but by \
+                 rounding",
+                self.memory.batch(tried.get())
+            ));
+        }
+    }
+
+    /// The same, part by part, with as much memory as there was before; `tried` becomes the most rows that were in it
+    /// at a time.
+    fn attempt(
+        &mut self,
+        indices: &[usize],
+        share: Share,
+        temperature: f64,
+        graph: Option<Graph>,
+        tried: &Cell<usize>,
+    ) -> Result<Total> {
+        // Also where memory ran out in the middle of something that has one.
+        let _no_grad = tch::no_grad_guard();
         self.trained.iter_mut().for_each(Tensor::zero_grad);
         let patch = tch::with_grad(|| {
             let base = |target| self.model.backbone().weight(target).shallow_clone();
             self.deltas.patch(base, self.model.kind() == Kind::Float)
-        });
-        let heads = RefCell::new(self.heads.clone());
-        let (groups, parts) = if self.options.in_batch { (1, 1) } else { (share.of, self.options.accumulate) };
-        let size = indices.len().div_ceil(parts).max(1);
+        })?;
+        let (groups, scale) = {
+            let groups = if self.options.in_batch { 1 } else { share.of };
+            (groups, self.state.hold().scale.factor() / groups as f64)
+        };
+        let heads = RefCell::new(HeadStatistics::default());
         let mut total = Total::default();
-        for (number, part) in indices.chunks(size).enumerate() {
-            let sets: Vec<&[usize]> = if self.options.in_batch { vec![part] } else { part.chunks(1).collect() };
-            let scale = self.scale / groups as f64;
-            let at = Position { first: share.first + number * size, temperature, scale, graph };
-            self.part(&sets, at, &patch, &heads, &mut total)?;
+        let mut first = share.first;
+        for part in self.parts(indices)? {
+            let at = Position { first, temperature, scale, graph };
+            self.part(&part, at, &patch, &heads, tried, &mut total)?;
+            first += part.len();
         }
         total.loss /= groups as f64;
         total.active /= groups as f64;
-        self.heads = heads.into_inner();
+        total.heads = heads.into_inner();
         Ok(total)
+    }
+
+    /// A batch as sets of items, each a question of its own, in parts: those that were asked for, and such that no part
+    /// has more rows than graphs are kept of, unless one set has.
+    fn parts<'i>(&self, indices: &'i [usize]) -> Result<Vec<Vec<&'i [usize]>>> {
+        if self.options.in_batch {
+            return Ok(vec![vec![indices]]);
+        }
+        let most_items = indices.len().div_ceil(self.options.accumulate).max(1);
+        let most_rows = self.memory.limit(self.rows_at_a_time()?);
+        let mut parts: Vec<Vec<&[usize]>> = vec![];
+        let mut rows = 0;
+        for set in indices.chunks(1) {
+            let more = self.rows_of(&self.group(set, [0, 0], 0)?);
+            match parts.last_mut() {
+                Some(part) if part.len() < most_items && rows + more <= most_rows => {
+                    part.push(set);
+                    rows += more;
+                }
+                _ => {
+                    parts.push(vec![set]);
+                    rows = more;
+                }
+            }
+        }
+        Ok(parts)
     }
 
     /// One part of a batch. Each of `sets` is a question of its own: an item, or several as one.
@@ -57,15 +110,13 @@ impl Session {
         at: Position,
         patch: &Patch,
         heads: &RefCell<HeadStatistics>,
+        tried: &Cell<usize>,
         total: &mut Total,
     ) -> Result<()> {
         let mut gathered = self.gather(sets, at.first)?;
-        let config = match self.options.loss {
-            Loss::Diffusion => ScoreConfig { method: Method::Denoising, ..self.config.clone() },
-            _ => self.config.clone(),
-        };
+        let config = &self.config;
         let empty_text = gathered.content.len();
-        if config.compares_to_empty() && self.options.loss != Loss::Diffusion {
+        if self.compares_to_none() {
             let empty = self.model.encode_texts(&[""], config.truncate)?;
             gathered.vectors.push(empty.vectors);
             gathered.content.push(empty.tokens[0].content.clone());
@@ -81,7 +132,7 @@ impl Session {
         };
         let scene = Scene {
             model: &self.model,
-            config: &config,
+            config,
             patch: Some(patch),
             latents: Tensor::cat(&gathered.latents, 0),
             noise: Tensor::cat(&gathered.noise, 0).to_device(self.model.device()),
@@ -94,7 +145,14 @@ impl Session {
             cache: None,
             watch: Some(&watch),
         };
-        let batch = self.rows_at_a_time(&scene.latents);
+        let wanted = self.rows_at_a_time()?;
+        let batch = self.memory.batch(wanted);
+        let rows = gathered.groups.iter().map(|group| self.rows_of(group)).sum();
+        let graph = at
+            .graph
+            .unwrap_or_else(|| self.memory.graph(rows, wanted, self.state.hold().needed, self.options.recompute));
+        let at_once = if matches!(graph, Graph::Kept | Graph::Blockwise) { rows } else { rows.min(batch) };
+        tried.set(tried.get().max(at_once));
         let pass = Pass {
             scene: &scene,
             options: &self.options,
@@ -103,9 +161,10 @@ impl Session {
             temperature: at.temperature,
             scale: at.scale,
             batch,
+            recompute: self.memory.recompute(self.options.recompute),
             under_way: &under_way,
         };
-        let outcome = pass.run(at.graph.unwrap_or_else(|| self.graph(batch)))?;
+        let outcome = pass.run(graph)?;
         total.add(outcome, &gathered.groups);
         Ok(())
     }
@@ -116,20 +175,9 @@ impl Session {
         let mut gathered = Gathered::default();
         let (mut images, mut texts) = (0, 0);
         for (number, set) in sets.iter().enumerate() {
-            let missing = |index: &usize| {
-                self.cache.get(*index).ok_or_else(|| Error::Internal(anyhow::anyhow!("item {index} was not encoded")))
-            };
-            let items: Vec<&Item> = set.iter().map(missing).collect::<Result<_>>()?;
-            let group = Group::new(&items, &self.options, [images, texts], number * k..(number + 1) * k);
-            if group.comparison.pairs.is_empty() {
-                return Err(Error::Dataset(format!(
-                    "item {} has nothing to compare: it needs a matching pair and, for this loss, a mismatch of the \
-                     kind wanted",
-                    set[0]
-                )));
-            }
+            let group = self.group(set, [images, texts], number * k)?;
             gathered.groups.push(group);
-            for item in items {
+            for item in self.items(set)? {
                 images += item.matches.len();
                 texts += item.texts.len();
                 gathered.latents.push(item.latents.shallow_clone());
@@ -154,23 +202,51 @@ impl Session {
         Ok(draw::timesteps(self.options.seed, self.steps(), position, &choices, count, shape))
     }
 
-    /// Evaluations at a time: a graph takes about ten times the memory of an evaluation without.
-    fn rows_at_a_time(&self, latents: &Tensor) -> usize {
-        let without_graph =
-            self.config.batch_size.unwrap_or_else(|| self.model.auto_batch(latents.size()[2..].iter().product()));
-        if self.model.device().is_cuda() && self.config.batch_size.is_none() {
-            return without_graph.div_ceil(8);
-        }
-        without_graph
+    fn items(&self, set: &[usize]) -> Result<Vec<&Item>> {
+        let missing = |index: &usize| {
+            self.cache.get(*index).ok_or_else(|| Error::Internal(anyhow::anyhow!("item {index} was not encoded")))
+        };
+        set.iter().map(missing).collect()
     }
 
-    fn graph(&self, batch: usize) -> Graph {
-        if self.options.recompute {
-            return Graph::Blockwise;
+    /// Some items as one question, whose images, texts and timesteps begin there among those of a scene.
+    fn group(&self, set: &[usize], at: [usize; 2], first_step: usize) -> Result<Group> {
+        let steps = first_step..first_step + self.options.timesteps_per_step;
+        let group = Group::new(&self.items(set)?, &self.options, at, steps);
+        if group.comparison.pairs.is_empty() {
+            return Err(Error::Dataset(format!(
+                "item {} has nothing to compare: it needs a matching pair and, for this loss, a mismatch of the kind \
+                 wanted",
+                set[0]
+            )));
         }
-        // A row on its own is dropped with its graph if nothing needs it.
-        if self.needed < FEW && batch > 1 { Graph::OnlyNeeded } else { Graph::Kept }
+        Ok(group)
     }
+
+    /// Evaluations that a question takes.
+    fn rows_of(&self, group: &Group) -> usize {
+        let pairs = &group.comparison.pairs;
+        let images: HashSet<usize> = pairs.iter().map(|&(image, _)| image).collect();
+        let without_text = if self.compares_to_none() { images.len() } else { 0 };
+        group.steps.len() * (pairs.len() + without_text)
+    }
+
+    /// Whether predictions with a text are compared with those without.
+    fn compares_to_none(&self) -> bool {
+        self.config.compares_to_empty() && self.options.loss != Loss::Diffusion
+    }
+
+    /// Evaluations at a time: a graph takes about ten times the memory of an evaluation without.
+    fn rows_at_a_time(&self) -> Result<usize> {
+        let [_, height, width] = self.model.latent_shape(&self.config)?;
+        let without_graph = self.config.batch_size.unwrap_or_else(|| self.model.auto_batch(height * width));
+        let on_gpu = self.model.device().is_cuda() && self.config.batch_size.is_none();
+        Ok(if on_gpu { without_graph.div_ceil(8) } else { without_graph })
+    }
+}
+
+fn out_of_memory(why: &str) -> Error {
+    Error::OutOfMemory(format!("{why} (in training, with one evaluation at a time and recompute)"))
 }
 
 /// Which items of a batch are worked on here: those from position `first` on, of `of` items in all.
@@ -217,6 +293,7 @@ pub(super) struct Total {
     pub differences: Vec<f64>,
     pub scores: Vec<Vec<((usize, usize), f64)>>,
     pub reached: bool,
+    pub heads: HeadStatistics,
 }
 
 impl Total {

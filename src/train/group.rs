@@ -14,7 +14,7 @@ pub struct Group {
 impl Group {
     /// What a loss needs to know of some items.
     pub fn new(items: &[&Item], options: &TrainConfig, at: [usize; 2], steps: std::ops::Range<usize>) -> Self {
-        let relations = relations(items);
+        let relations = relations(&items.iter().map(|item| item.labels()).collect::<Vec<_>>());
         let comparison = match options.loss {
             Loss::Diffusion => Comparison::matches(&relations),
             _ => Comparison::new(&relations, options.negative_kinds),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::checkpoint::Site;
-use crate::score::{Model, Unit};
+use crate::score::Unit;
 use crate::torch::to_vec64;
 
 /// Sums of head weights by site index.
@@ -61,9 +61,9 @@ impl HeadStatistics {
     }
 
     /// Site name → weights of mean 1, if any were seen.
-    pub fn weights(&self, model: &Model) -> Option<BTreeMap<String, Vec<f64>>> {
+    pub fn weights(&self, sites: &[Site]) -> Option<BTreeMap<String, Vec<f64>>> {
         let mean = |(&site, (sum, count)): (&usize, &(Vec<f64>, u64))| {
-            (model.sites()[site].name(), sum.iter().map(|sum| sum / *count as f64).collect())
+            (sites[site].name(), sum.iter().map(|sum| sum / *count as f64).collect())
         };
         (!self.sums.is_empty()).then(|| self.sums.iter().map(mean).collect())
     }

@@ -1,11 +1,13 @@
 //! Items as training sees them: encoded once, and what is compared with what.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tch::Tensor;
 
 use super::loss::Question;
 use crate::config::NegativeKinds;
+use crate::encode::image::Rgb;
 use crate::encode::tokenizer::Tokens;
 
 /// Bytes of encoded items that are kept; the oldest go first.
@@ -15,6 +17,8 @@ const BUDGET: usize = 4 << 30;
 pub struct Item {
     /// `[n_images, C, h, w]`, float32.
     pub latents: Tensor,
+    /// Of each image as it is encoded, by [`digest`].
+    pub pictures: Vec<u64>,
     /// `[n_texts, m, D]`
     pub vectors: Tensor,
     pub tokens: Vec<Tokens>,
@@ -24,6 +28,10 @@ pub struct Item {
 }
 
 impl Item {
+    pub fn labels(&self) -> Labels<'_> {
+        Labels { pictures: &self.pictures, texts: &self.texts, matches: &self.matches }
+    }
+
     fn bytes(&self) -> usize {
         [&self.latents, &self.vectors].iter().map(|x| x.numel() * x.kind().elt_size_in_bytes()).sum()
     }
@@ -116,26 +124,46 @@ impl Comparison {
     }
 }
 
-/// Several items as one. An image and a text of different items do not match, unless the text is one that the image
-/// matches in its own item too: then nothing is said about them.
-pub fn relations(items: &[&Item]) -> Vec<Vec<Relation>> {
+/// What an item says of its own images and texts.
+#[derive(Clone, Copy)]
+pub struct Labels<'a> {
+    /// Of each image, a number that equal pictures share.
+    pub pictures: &'a [u64],
+    pub texts: &'a [String],
+    /// `[n_images][n_texts]`
+    pub matches: &'a [Vec<bool>],
+}
+
+/// Several items as one, by image and text. An image and a text of different items do not match, unless some item says
+/// of the same picture and the same text that they do: then nothing is said about them here.
+pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
+    let mut known = HashSet::new();
+    for item in items {
+        for (picture, row) in item.pictures.iter().zip(item.matches) {
+            let matching = item.texts.iter().zip(row).filter(|(_, matches)| **matches);
+            known.extend(matching.map(|(text, _)| (picture, text)));
+        }
+    }
     let mut rows = vec![];
     for (a, item) in items.iter().enumerate() {
-        for own in &item.matches {
-            let matching: Vec<&String> =
-                item.texts.iter().zip(own).filter(|(_, yes)| **yes).map(|(text, _)| text).collect();
+        for (picture, own) in item.pictures.iter().zip(item.matches) {
             let mut row = vec![];
             for (b, other) in items.iter().enumerate() {
-                for (j, text) in other.texts.iter().enumerate() {
-                    row.push(match a == b {
-                        true if own[j] => Relation::Match,
-                        false if matching.contains(&text) => Relation::Aside,
-                        _ => Relation::Mismatch,
-                    });
-                }
+                row.extend(other.texts.iter().enumerate().map(|(j, text)| match a == b {
+                    true if own[j] => Relation::Match,
+                    false if known.contains(&(picture, text)) => Relation::Aside,
+                    _ => Relation::Mismatch,
+                }));
             }
             rows.push(row);
         }
     }
     rows
+}
+
+/// A number that equal pictures share, and others by a chance of 2⁻⁶⁴.
+pub fn digest(picture: &Rgb) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (picture.width, picture.height, &picture.data).hash(&mut hasher);
+    hasher.finish()
 }

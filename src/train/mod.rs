@@ -9,28 +9,38 @@ mod group;
 mod heads;
 mod item;
 pub mod loss;
+mod memory;
 mod optimizer;
 mod pass;
+mod scale;
 mod shared;
 mod start;
 mod state;
+
+use std::path::Path;
+use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
 pub use batch::Share;
 pub use draw::order;
-pub use item::{Comparison, Relation};
+pub use item::{Comparison, Labels, Relation, relations};
+pub use memory::Memory;
+pub use scale::LossScale;
 pub use shared::Gradient;
+pub use state::View;
 
 use self::batch::Total;
 use self::heads::HeadStatistics;
 use self::item::{Cache, Item};
 use self::optimizer::AdamW;
 use self::pass::Graph;
-use crate::config::{Loss, ScoreConfig, TrainConfig};
-use crate::deltas::{Delta, Deltas, Target};
-use crate::encode::image::Rgb;
-use crate::score::{Model, learned_weights, select_sites};
+use self::state::State;
+use crate::config::{Loss, Method, ScoreConfig, TrainConfig};
+use crate::deltas::Deltas;
+use crate::encode::image::{Image, Rgb};
+use crate::score::Model;
+use crate::torch::Lock;
 use crate::{Error, Result};
 
 /// What a difference between a match and a mismatch comes to at the start, in scores divided by the temperature, where
@@ -40,23 +50,18 @@ const TYPICAL: f64 = 0.2;
 /// Training under way.
 pub struct Session {
     model: Model,
+    /// What is trained: the score, or for the loss `diffusion` the denoising error.
     config: ScoreConfig,
     options: TrainConfig,
+    /// Those of `state`: other handles of the same leaves.
     deltas: Deltas,
-    /// The trained tensors of `deltas`, in order.
     trained: Vec<Tensor>,
-    optimizer: AdamW,
-    heads: HeadStatistics,
     cache: Cache,
     /// By site, whether the score pools it.
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,
-    /// What scores are divided by, once it is known.
-    temperature: Option<f64>,
-    /// Running share of rows that had a gradient.
-    needed: f64,
-    /// What gradients are multiplied by on their way, so that half precision does not round them to zero.
-    scale: f64,
+    memory: Memory,
+    state: Arc<Lock<State>>,
 }
 
 /// What one step did.
@@ -97,42 +102,54 @@ impl Session {
     /// # Errors
     /// `Config` if the options do not fit the model, its deltas or the score.
     pub fn new(model: Model, config: ScoreConfig, options: TrainConfig) -> Result<Self> {
-        let chosen = select_sites(model.sites(), &config.layers)?;
-        let learned = learned_weights(&model, &config, &chosen)?;
-        let (deltas, trained) = start::deltas(&model, &config, &options, &chosen)?;
-        let heads = HeadStatistics::default();
-        let optimizer = AdamW::new(&trained, options.weight_decay);
-        let temperature = options.temperature.or((options.loss == Loss::Diffusion).then_some(1.0));
-        let scale = if model.kind() == Kind::Half { 65_536.0 } else { 1.0 };
-        let model = model.with_deltas(None, None)?;
+        let (chosen, learned) = model.check_config(&config)?;
+        let start::Start { deltas, trained, reached } = start::deltas(&model, &config, &options, &chosen)?;
+        let state = State {
+            options: options.clone(),
+            config: config.clone(),
+            deltas: deltas.handles(),
+            trained: trained.iter().map(Tensor::shallow_clone).collect(),
+            optimizer: AdamW::new(&trained, reached, options.weight_decay),
+            heads: HeadStatistics::default(),
+            temperature: options.temperature.or((options.loss == Loss::Diffusion).then_some(1.0)),
+            needed: 1.0,
+            scale: LossScale::new(model.kind() == Kind::Half),
+        };
+        let config = match options.loss {
+            Loss::Diffusion => ScoreConfig { method: Method::Denoising, ..config },
+            _ => config,
+        };
         Ok(Session {
-            model,
+            model: model.with_deltas(None, None)?,
             config,
             options,
             deltas,
             trained,
-            optimizer,
-            heads,
             cache: Cache::default(),
             chosen,
             learned,
-            temperature,
-            needed: 1.0,
-            scale,
+            memory: Memory::default(),
+            state: Arc::new(Lock::new(state)),
         })
+    }
+
+    /// What others may see of it while it is at work.
+    pub fn view(&self) -> View {
+        View(self.state.clone())
     }
 
     pub fn options(&self) -> &TrainConfig {
         &self.options
     }
 
+    /// What is trained: the score, or for the loss `diffusion` the denoising error.
     pub fn config(&self) -> &ScoreConfig {
         &self.config
     }
 
     /// Number of steps done.
     pub fn steps(&self) -> u64 {
-        self.optimizer.steps
+        self.view().steps()
     }
 
     /// Number of trained numbers.
@@ -150,17 +167,21 @@ impl Session {
 
     /// A copy of the deltas as they are now, with the head weights learned so far.
     pub fn deltas(&self) -> Deltas {
-        let mut copy = self.deltas.copy();
-        copy.head_weights = self.heads.weights(&self.model).or(copy.head_weights);
-        copy
+        self.view().deltas()
     }
 
     /// Replaces the deltas by others of the same targets and shapes; the optimiser keeps its history.
     pub fn set_deltas(&mut self, deltas: &Deltas) -> Result<()> {
-        start::copy_into(deltas, &mut self.deltas)?;
-        self.heads = HeadStatistics::default();
-        self.deltas.head_weights.clone_from(&deltas.head_weights);
-        Ok(())
+        self.state.hold().set_deltas(deltas)
+    }
+
+    /// Goes back to a session that was saved, and gives back its `extra`.
+    ///
+    /// # Errors
+    /// `Deltas` if the file is damaged or something else; `Config` if it is of a session with other options. The
+    /// session is as it was then.
+    pub fn load(&mut self, path: &Path) -> Result<String> {
+        self.state.hold().load(path)
     }
 
     /// Whether the item of that index is encoded.
@@ -169,7 +190,7 @@ impl Session {
     }
 
     /// Encodes an item once and keeps it under an index of the caller's; the oldest are dropped where memory is short.
-    pub fn add(&mut self, index: usize, images: &[Rgb], texts: &[&str], matches: Vec<Vec<bool>>) -> Result<()> {
+    pub fn add(&mut self, index: usize, images: &[Image], texts: &[&str], matches: Vec<Vec<bool>>) -> Result<()> {
         let fits = matches.len() == images.len() && matches.iter().all(|row| row.len() == texts.len());
         if images.is_empty() || texts.is_empty() || !fits {
             return Err(Error::Dataset(format!(
@@ -178,9 +199,13 @@ impl Session {
                 texts.len()
             )));
         }
+        self.model.check_texts(texts, &self.config)?;
         let encoded = self.model.encode_texts(texts, self.config.truncate)?;
+        let mut pictures = vec![];
+        let see = |picture: &Rgb| pictures.push(item::digest(picture));
         let item = Item {
-            latents: self.model.encode_images(images, &self.config)?,
+            latents: self.model.encode_images_seeing(images, &self.config, see)?,
+            pictures,
             vectors: encoded.vectors,
             tokens: encoded.tokens,
             texts: texts.iter().map(|&text| text.to_owned()).collect(),
@@ -193,18 +218,19 @@ impl Session {
     /// What scores are divided by. Where the options leave it open it is found here, once, such that the difference
     /// between a match and a mismatch of these items comes to 0.2 on average: scores of different maps and poolings
     /// move by thousandths or by tens, and a margin means something only in a unit of their own.
+    ///
+    /// # Errors
+    /// `Training` if a score is no finite number.
     pub fn calibrate(&mut self, indices: &[usize]) -> Result<f64> {
-        if let Some(temperature) = self.temperature {
+        let known = self.state.hold().temperature;
+        if let Some(temperature) = known {
             return Ok(temperature);
         }
-        let heads = self.heads.clone();
-        let total = self.pass(indices, Share::whole(indices), 1.0, Some(Graph::None));
-        self.heads = heads;
-        let differences = total?.differences;
+        let differences = self.pass(indices, Share::whole(indices), 1.0, Some(Graph::None))?.differences;
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
         // Where nothing differs at all, any unit will do.
         let temperature = if mean > 0.0 { mean / TYPICAL } else { 1.0 };
-        self.temperature = Some(temperature);
+        self.state.hold().temperature = Some(temperature);
         Ok(temperature)
     }
 
@@ -225,15 +251,16 @@ impl Session {
     /// What the next step would do, without doing it, but for a temperature that is still open: it is found here, and
     /// stays.
     pub fn gradients(&mut self, indices: &[usize]) -> Result<Gradients> {
-        let heads = self.heads.clone();
-        let outcome = self.backpropagate(indices, Share::whole(indices));
-        self.heads = heads;
-        let outcome = outcome?;
+        let outcome = self.backpropagate(indices, Share::whole(indices))?;
+        let (scale, names) = {
+            let state = self.state.hold();
+            (state.scale.factor(), state.trained_names())
+        };
         let gradient = |(name, trained): (String, &Tensor)| {
             let gradient = trained.grad();
-            (name, if gradient.defined() { gradient / self.scale } else { trained.zeros_like() })
+            (name, if gradient.defined() { gradient / scale } else { trained.zeros_like() })
         };
-        let gradients = self.trained_names().into_iter().zip(&self.trained).map(gradient).collect();
+        let gradients = names.into_iter().zip(&self.trained).map(gradient).collect();
         let groups = if self.options.in_batch { 1 } else { indices.len() };
         let drawn = (0..groups).map(|position| self.draw(position)).collect::<Result<Vec<_>>>()?;
         let (timesteps, noise) = drawn.into_iter().unzip();
@@ -252,23 +279,5 @@ impl Session {
             ));
         }
         Ok(total)
-    }
-
-    fn gradient_norm(&self) -> f64 {
-        let squares = self.trained.iter().map(Tensor::grad).filter(Tensor::defined).map(|gradient| {
-            let norm = gradient.norm().double_value(&[]);
-            norm * norm
-        });
-        squares.sum::<f64>().sqrt() / self.scale
-    }
-
-    /// The trained tensors' names in a deltas file, in order.
-    fn trained_names(&self) -> Vec<String> {
-        let of = |(&target, delta): (&Target, &Delta)| {
-            let path = self.deltas.architecture.path(target);
-            let names = delta.tensors().into_iter().filter(|(_, tensor)| tensor.requires_grad());
-            names.map(|(name, _)| format!("{path}.{name}")).collect::<Vec<_>>()
-        };
-        self.deltas.entries.iter().flat_map(of).collect()
     }
 }

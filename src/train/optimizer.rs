@@ -8,6 +8,8 @@ pub struct AdamW {
     pub moments: Vec<(Tensor, Tensor)>,
     /// Number of steps done.
     pub steps: u64,
+    /// By parameter, whether what is minimised depends on it at all.
+    reached: Vec<bool>,
     weight_decay: f64,
 }
 
@@ -16,19 +18,21 @@ const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
 
 impl AdamW {
-    /// Without history.
-    pub fn new(parameters: &[Tensor], weight_decay: f64) -> Self {
+    /// Without history; `reached` says of each parameter whether what is minimised depends on it at all.
+    pub fn new(parameters: &[Tensor], reached: Vec<bool>, weight_decay: f64) -> Self {
         let moments = parameters.iter().map(|p| (p.zeros_like(), p.zeros_like())).collect();
-        AdamW { moments, steps: 0, weight_decay }
+        AdamW { moments, steps: 0, reached, weight_decay }
     }
 
-    /// One step with the gradients times `factor`; a parameter without a gradient only decays.
+    /// One step with the gradients times `factor`. A parameter that is not reached stays as it is. Any other counts as
+    /// one with a gradient, of zeros where no row needed one: a loss of zero has that gradient, and the weight decays.
     pub fn step(&mut self, parameters: &mut [Tensor], rate: f64, factor: f64) {
         self.steps += 1;
         let correction = |beta: f64, steps: u64| 1.0 - beta.powf(steps as f64);
         let (first, second) = (correction(BETA1, self.steps), correction(BETA2, self.steps));
         tch::no_grad(|| {
-            for (parameter, (mean, square)) in parameters.iter_mut().zip(&mut self.moments) {
+            let reached = self.reached.iter().zip(parameters.iter_mut().zip(&mut self.moments));
+            for (_, (parameter, (mean, square))) in reached.filter(|(reached, _)| **reached) {
                 let gradient = parameter.grad();
                 let gradient = if gradient.defined() { gradient * factor } else { parameter.zeros_like() };
                 let _ = parameter.g_mul_scalar_(1.0 - rate * self.weight_decay);

@@ -63,6 +63,8 @@ pub struct Pass<'a> {
     pub scale: f64,
     /// Evaluations at a time.
     pub batch: usize,
+    /// Whether rows that are run a second time are so block by block.
+    pub recompute: bool,
     /// The units of the chunk under way, for whoever watches the scene.
     pub under_way: &'a RefCell<Vec<Unit>>,
 }
@@ -110,6 +112,12 @@ impl Pass<'_> {
                     outcome.backward_rows += needed.len();
                     let units: Vec<Unit> = needed.iter().map(|&i| chunk[i]).collect();
                     let slopes: Vec<Row> = needed.iter().map(|&i| slopes[i]).collect();
+                    if self.recompute {
+                        let (_, kept) = self.scene.evaluate_keeping(&units, self.predicts())?;
+                        outcome.reached = true;
+                        tch::with_grad(|| self.scene.backward(kept, |rows| self.objective(rows, &slopes)))?;
+                        continue;
+                    }
                     let rows = tch::with_grad(|| self.scene.evaluate(&units, self.predicts()))?;
                     outcome.reached |= backpropagate(|| self.objective(&rows, &slopes));
                 }
@@ -203,6 +211,7 @@ impl Pass<'_> {
                     }
                 }
             }
+            self.check(&scores, group, outcome)?;
             for question in &group.comparison.questions {
                 let difference = |negative: usize| (scores[question.positive] - scores[negative]).abs();
                 outcome.differences.extend(question.negatives().map(difference));
@@ -243,15 +252,31 @@ impl Pass<'_> {
         outcome.active += loss.active;
         outcome.scores.push(scores);
         if outcome.loss.is_finite() {
-            return Ok(());
+            Ok(())
+        } else {
+            Err(self.not_finite("loss", loss.value, outcome.scores.len() - 1))
         }
-        let times: Vec<i64> = self.scene.timesteps.clone();
-        Err(Error::Training(format!(
-            "the loss is {} for item {} of the batch (timesteps {times:?}); nothing was changed. Try a smaller \
+    }
+
+    /// Refuses scores that a loss could not be trusted with: a mismatch of minus infinity would cost nothing.
+    fn check(&self, scores: &[f64], group: &Group, outcome: &Outcome) -> Result<()> {
+        match scores.iter().zip(&group.comparison.pairs).find(|(score, _)| !score.is_finite()) {
+            Some((&score, &(image, text))) => {
+                let what = format!("score of image {image} and text {text}");
+                Err(self.not_finite(&what, score, outcome.scores.len()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn not_finite(&self, what: &str, value: f64, place: usize) -> Error {
+        let item = self.first + place;
+        let times = self.groups.get(place).and_then(|group| self.scene.timesteps.get(group.steps.clone()));
+        Error::Training(format!(
+            "the {what} is {value} for item {item} of the batch (timesteps {:?}); nothing was changed. Try a smaller \
              learning_rate, gradient_clip, or dtype=\"float32\"",
-            loss.value,
-            self.first + outcome.scores.len() - 1
-        )))
+            times.unwrap_or_default()
+        ))
     }
 
     /// `Σ slope · value`: the number whose gradient is the loss's.

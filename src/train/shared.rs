@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::batch::{Share, Total};
 use super::heads::HeadStatistics;
+use super::state::State;
 use super::{Report, Session};
 use crate::torch::to_vec64;
 use crate::{Error, Result};
@@ -48,7 +49,7 @@ impl Session {
                     .into(),
             ));
         }
-        if self.temperature.is_none() {
+        if self.state.hold().temperature.is_none() {
             return Err(Error::Internal(anyhow::anyhow!("a shared step needs a temperature that all workers have")));
         }
         let mut sums: Vec<Tensor> =
@@ -103,35 +104,38 @@ impl Session {
 
     /// Gradients of a share of a batch on the leaves, and what they come with.
     pub(super) fn backward(&mut self, indices: &[usize], share: Share) -> Result<Outcome> {
-        let before = std::mem::take(&mut self.heads);
-        let found = self.backpropagate(indices, share);
-        let heads = std::mem::replace(&mut self.heads, before);
-        let Total { loss, active, rows, needed_rows, backward_rows, .. } = found?;
+        let Total { loss, active, rows, needed_rows, backward_rows, heads, .. } = self.backpropagate(indices, share)?;
         Ok(Outcome { loss, active, rows, needed_rows, backward_rows, heads })
     }
 
     /// The optimiser's step with the gradients on the leaves; None if they were too large for half precision.
     pub(super) fn finish(&mut self, outcome: &Outcome, total: u64) -> Result<Option<Report>> {
+        self.state.hold().step(outcome, total)
+    }
+}
+
+impl State {
+    /// One step with the gradients on the leaves; None if they were too large for half precision.
+    fn step(&mut self, outcome: &Outcome, total: u64) -> Result<Option<Report>> {
         let norm = self.gradient_norm();
         if !norm.is_finite() {
-            if self.scale <= 1.0 {
-                return Err(Error::Training(format!(
-                    "the gradient of step {} is no finite number; nothing was changed. Try a smaller learning_rate, \
-                     gradient_clip, or dtype=\"float32\"",
-                    self.steps()
-                )));
+            if self.scale.overflowed() {
+                return Ok(None);
             }
-            // Too large for half precision: again, with less headroom.
-            self.scale /= 2.0;
-            return Ok(None);
+            return Err(Error::Training(format!(
+                "the gradient of step {} is no finite number; nothing was changed. Try a smaller learning_rate, \
+                 gradient_clip, or dtype=\"float32\"",
+                self.optimizer.steps
+            )));
         }
-        let rate = self.options.rate(self.steps(), total);
+        let rate = self.options.rate(self.optimizer.steps, total);
         let limit = self.options.gradient_clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
-        self.optimizer.step(&mut self.trained, rate, limit / self.scale);
+        self.optimizer.step(&mut self.trained, rate, limit / self.scale.factor());
+        self.scale.went_well();
         self.heads.add(&outcome.heads);
         self.needed = 0.9 * self.needed + 0.1 * outcome.needed_rows as f64 / outcome.rows.max(1) as f64;
         Ok(Some(Report {
-            step: self.steps(),
+            step: self.optimizer.steps,
             loss: outcome.loss,
             temperature: self.temperature.unwrap_or(1.0),
             learning_rate: rate,
@@ -140,6 +144,14 @@ impl Session {
             rows: outcome.rows,
             backward_rows: outcome.backward_rows,
         }))
+    }
+
+    fn gradient_norm(&self) -> f64 {
+        let squares = self.trained.iter().map(Tensor::grad).filter(Tensor::defined).map(|gradient| {
+            let norm = gradient.norm().double_value(&[]);
+            norm * norm
+        });
+        squares.sum::<f64>().sqrt() / self.scale.factor()
     }
 }
 

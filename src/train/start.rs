@@ -10,17 +10,23 @@ use crate::deltas::{Attention, Delta, Deltas, Projection, Target};
 use crate::score::{Model, select_sites};
 use crate::{Error, Result};
 
+/// What training begins with.
+pub struct Start {
+    /// On the model's device.
+    pub deltas: Deltas,
+    /// Those of their tensors that are trained, as leaves.
+    pub trained: Vec<Tensor>,
+    /// Of each of them, whether the loss depends on it.
+    pub reached: Vec<bool>,
+}
+
 /// Deltas on the model's device, and those of their tensors that are trained, as leaves.
-pub fn deltas(
-    model: &Model,
-    config: &ScoreConfig,
-    options: &TrainConfig,
-    scored: &[bool],
-) -> Result<(Deltas, Vec<Tensor>)> {
+pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored: &[bool]) -> Result<Start> {
     let layers = select_sites(model.sites(), &options.layers)?;
     let first = layers.iter().position(|&trained| trained).expect("a selection is never empty");
     let last_scored = scored.iter().rposition(|&scored| scored).expect("a selection is never empty");
-    if config.method == Method::Attention && options.loss != crate::config::Loss::Diffusion && first > last_scored {
+    let maps_alone = config.method == Method::Attention && options.loss != crate::config::Loss::Diffusion;
+    if maps_alone && first > last_scored {
         return Err(Error::Config(format!(
             "the first trained layer, {}, lies behind the last one that is scored, {}; it has no influence on the score",
             model.sites()[first].name(),
@@ -41,15 +47,19 @@ pub fn deltas(
     for delta in deltas.entries.values_mut() {
         *delta = delta.map(|tensor| tensor.to_device(model.device()));
     }
-    let mut trained = vec![];
+    let (mut trained, mut reached) = (vec![], vec![]);
     for target in targets(&layers, options.projections) {
         let before = deltas.entries.remove(&target);
         let delta = begin(before, target, &deltas, options, model.device())?;
         let delta = delta.map(|tensor| tensor.set_requires_grad(true));
+        // A map is made of queries and keys; values go to what comes after it.
+        let value = usize::from(target.projection == Projection::Value);
+        let counts = !maps_alone || target.site + value <= last_scored;
+        reached.extend(delta.tensors().iter().map(|_| counts));
         trained.extend(delta.tensors().into_iter().map(|(_, tensor)| tensor.shallow_clone()));
         deltas.entries.insert(target, delta);
     }
-    Ok((deltas, trained))
+    Ok(Start { deltas, trained, reached })
 }
 
 fn targets(layers: &[bool], projections: Projections) -> Vec<Target> {

@@ -1,21 +1,88 @@
-//! A session on disk: everything that the next step depends on.
+//! What steps change, in memory and on disk: with it, the next step is as if the run had never ended.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use super::Session;
+use super::heads::HeadStatistics;
+use super::optimizer::AdamW;
+use super::scale::LossScale;
+use super::start;
 use crate::checkpoint::TensorFile;
-use crate::deltas::Fingerprint;
+use crate::config::{ScoreConfig, TrainConfig};
+use crate::deltas::{Delta, Deltas, Fingerprint, Target};
+use crate::torch::Lock;
 use crate::{Error, Result};
 
 const FORMAT: &str = "discffusion.state";
 const VERSION: &str = "1";
 
-impl Session {
-    /// Writes the session, atomically; `extra` is the caller's own and comes back from [`Self::load`].
+/// Everything that the next step depends on. A step changes all of it at once, at its end.
+pub(super) struct State {
+    pub options: TrainConfig,
+    pub config: ScoreConfig,
+    pub deltas: Deltas,
+    /// The trained tensors of `deltas`, in order.
+    pub trained: Vec<Tensor>,
+    pub optimizer: AdamW,
+    pub heads: HeadStatistics,
+    /// What scores are divided by, once it is known.
+    pub temperature: Option<f64>,
+    /// Running share of rows that had a gradient.
+    pub needed: f64,
+    pub scale: LossScale,
+}
+
+/// A session as it was after its last whole step, for whoever looks while the next one is under way.
+#[derive(Clone)]
+pub struct View(pub(super) Arc<Lock<State>>);
+
+impl View {
+    /// Number of steps done.
+    pub fn steps(&self) -> u64 {
+        self.0.hold().optimizer.steps
+    }
+
+    /// A copy of the deltas, with the head weights learned so far.
+    pub fn deltas(&self) -> Deltas {
+        self.0.hold().deltas()
+    }
+
+    /// Writes everything that the next step depends on, atomically; `extra` is the caller's own and comes back from
+    /// [`Session::load`](super::Session::load).
     pub fn save(&self, path: &Path, extra: &str) -> Result<()> {
+        self.0.hold().save(path, extra)
+    }
+}
+
+impl State {
+    fn deltas(&self) -> Deltas {
+        let mut copy = self.deltas.copy();
+        copy.head_weights = self.heads.weights(&self.deltas.architecture.sites).or(copy.head_weights);
+        copy
+    }
+
+    /// Replaces the deltas by others of the same targets and shapes; the optimiser keeps its history.
+    pub fn set_deltas(&mut self, deltas: &Deltas) -> Result<()> {
+        start::copy_into(deltas, &mut self.deltas)?;
+        self.heads = HeadStatistics::default();
+        self.deltas.head_weights.clone_from(&deltas.head_weights);
+        Ok(())
+    }
+
+    /// The trained tensors' names in a deltas file, in order.
+    pub fn trained_names(&self) -> Vec<String> {
+        let of = |(&target, delta): (&Target, &Delta)| {
+            let path = self.deltas.architecture.path(target);
+            let names = delta.tensors().into_iter().filter(|(_, tensor)| tensor.requires_grad());
+            names.map(|(name, _)| format!("{path}.{name}")).collect::<Vec<_>>()
+        };
+        self.deltas.entries.iter().flat_map(of).collect()
+    }
+
+    fn save(&self, path: &Path, extra: &str) -> Result<()> {
         let mut file = TensorFile::default();
         for (name, parts) in self.parts() {
             for (part, tensor) in ["value", "mean", "square"].iter().zip(parts) {
@@ -25,7 +92,8 @@ impl Session {
         let state = json!({
             "steps": self.optimizer.steps,
             "needed": self.needed,
-            "scale": self.scale,
+            "scale": self.scale.factor(),
+            "calm": self.scale.calm(),
             "temperature": self.temperature,
             "heads": self.heads,
             "options": json_of(&self.options.to_json()),
@@ -39,11 +107,7 @@ impl Session {
         file.write(path).map_err(cannot)
     }
 
-    /// Goes back to a session that was saved, and gives back its `extra`.
-    ///
-    /// # Errors
-    /// `Deltas` if the file is damaged or something else; `Config` if it is of a session with other options. The
-    /// session is as it was then.
+    /// Goes back to a state that was saved, and gives back its `extra`; after an error nothing has changed.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         let fail = |what: &dyn std::fmt::Display| Error::Deltas(format!("{}: {what}", path.display()));
         let file = TensorFile::read(path).map_err(|what| fail(&what))?;
@@ -73,6 +137,8 @@ impl Session {
         let steps = field("steps")?.as_u64().ok_or_else(malformed)?;
         let needed = field("needed")?.as_f64().ok_or_else(malformed)?;
         let scale = field("scale")?.as_f64().ok_or_else(malformed)?;
+        // Earlier releases did not count.
+        let calm = state.get("calm").and_then(Value::as_u64).unwrap_or(0);
         let temperature = field("temperature")?.as_f64();
         let heads = serde_json::from_value(field("heads")?).map_err(|_| malformed())?;
         let extra = field("extra")?.as_str().ok_or_else(malformed)?.to_owned();
@@ -90,7 +156,8 @@ impl Session {
                 own.copy_(stored);
             }
         });
-        (self.optimizer.steps, self.needed, self.scale, self.heads) = (steps, needed, scale, heads);
+        (self.optimizer.steps, self.needed, self.heads) = (steps, needed, heads);
+        self.scale = self.scale.at(scale, calm);
         self.temperature = temperature;
         Ok(extra)
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use discffusion::config::{Heads, Layers, MapKind, Method, ScoreConfig, Times, TokenSet};
-use discffusion::encode::image::Rgb;
+use discffusion::encode::image::{Image, Rgb};
 use discffusion::score::graphs::{Graphs, Made, Way, What};
 use discffusion::score::{Model, Request};
 use discffusion::{Error, Result};
@@ -174,9 +174,9 @@ fn who_comes_while_a_record_is_in_use_does_the_work() {
     }
 }
 
-fn image(salt: usize) -> Rgb {
+fn image(salt: usize) -> Image {
     let data = (0..64 * 64 * 3).map(|i| ((i * (7 + salt) / 11 + i / 192) % 256) as u8).collect();
-    Rgb { width: 64, height: 64, data }
+    Rgb { width: 64, height: 64, data }.into()
 }
 
 /// All ways of scoring give the same with and without records, whatever images, texts and noise follow each other.

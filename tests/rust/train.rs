@@ -3,7 +3,7 @@
 use approx::assert_relative_eq;
 use discffusion::config::{NegativeKinds, RateSchedule, TrainConfig};
 use discffusion::train::loss::Question;
-use discffusion::train::{Comparison, Relation, order};
+use discffusion::train::{Comparison, Labels, LossScale, Memory, Relation, order, relations};
 
 #[test]
 fn an_order_is_a_permutation_of_seed_and_epoch() {
@@ -65,6 +65,8 @@ fn the_learning_rate_warms_up_and_falls() {
     assert_relative_eq!(cosine.rate(4, 12), 2.0);
     assert_relative_eq!(cosine.rate(8, 12), 1.0, max_relative = 1e-12);
     assert!(cosine.rate(12, 12).abs() < 1e-12);
+    // The last step still learns: transformers' get_cosine_schedule_with_warmup gives (1 + cos(7π/8)) / 2 of the rate.
+    assert_relative_eq!(cosine.rate(11, 12), 0.076_120_467_488_713_25, max_relative = 1e-12);
     // Steps beyond the plan do not make it rise again.
     assert!(cosine.rate(20, 12).abs() < 1e-12);
 }
@@ -83,8 +85,67 @@ fn options_pass_through_json() {
         (r#"{"gradient_clip": 0}"#, "gradient_clip"),
         (r#"{"learning_rate": 1e999}"#, "options"),
         (r#"{"lr": 1}"#, "lr"),
+        (r#"{"in_batch": true, "accumulate": 2}"#, "accumulate"),
     ] {
         let error = TrainConfig::from_json(bad).unwrap_err().to_string();
         assert!(error.contains(named), "{bad}: {error}");
     }
+}
+
+#[test]
+fn a_picture_that_is_in_two_items_is_no_mismatch_of_its_other_captions() {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<String>>();
+    let (dog, pet, cat) = (texts(&["a dog"]), texts(&["a brown pet"]), texts(&["a cat"]));
+    let yes = [vec![true]];
+    let item = |pictures, texts| Labels { pictures, texts, matches: &yes };
+    // Two captions of one photograph as two items, and another photograph.
+    let found = relations(&[item(&[7], &dog), item(&[7], &pet), item(&[8], &cat)]);
+    assert!(found == [vec![M, A, N], vec![A, M, N], vec![N, N, M]]);
+    // What a third item says of the same picture and text counts too.
+    let both = texts(&["a dog", "a brown pet"]);
+    let all = [vec![true, true]];
+    let third = Labels { pictures: &[9], texts: &both, matches: &all };
+    let found = relations(&[item(&[9], &dog), item(&[8], &pet), third]);
+    assert!(found[0] == [M, A, A, A] && found[1] == [N, M, N, A]);
+    // An item's own word for its own images and texts stands.
+    let no = [vec![true], vec![false]];
+    let own = Labels { pictures: &[7, 8], texts: &dog, matches: &no };
+    assert!(relations(&[own, item(&[8], &dog)])[1] == [N, A]);
+}
+
+#[test]
+fn a_loss_scale_that_was_halved_grows_again() {
+    let mut scale = LossScale::new(true);
+    assert_eq!(scale.factor(), 65_536.0);
+    assert!(scale.overflowed() && scale.overflowed());
+    assert_eq!(scale.factor(), 16_384.0);
+    (0..1_999).for_each(|_| scale.went_well());
+    assert_eq!((scale.factor(), scale.calm()), (16_384.0, 1_999));
+    scale.went_well();
+    assert_eq!((scale.factor(), scale.calm()), (32_768.0, 0));
+    (0..100_000).for_each(|_| scale.went_well());
+    assert_eq!(scale.factor(), 65_536.0);
+    // From the very bottom too, where another overflow is the gradient's own.
+    while scale.overflowed() {}
+    assert_eq!(scale.factor(), 1.0);
+    (0..2_000).for_each(|_| scale.went_well());
+    assert_eq!(scale.factor(), 2.0);
+    let mut single = LossScale::new(false);
+    (0..5_000).for_each(|_| single.went_well());
+    assert!(single.factor() == 1.0 && !single.overflowed());
+}
+
+#[test]
+fn memory_that_ran_out_is_asked_for_less_until_one_row_is_left() {
+    let mut memory = Memory::default();
+    assert_eq!((memory.batch(16), memory.limit(16)), (16, 16));
+    assert_eq!((memory.batch(1), memory.limit(1)), (1, 4), "an item's few rows keep their graphs");
+    let mut tried = 6;
+    let mut limits = vec![];
+    while let Some(less) = memory.less(tried) {
+        memory = less;
+        tried = memory.batch(16);
+        limits.push((tried, memory.recompute(false)));
+    }
+    assert_eq!(limits, [(3, false), (1, false), (1, true)]);
 }

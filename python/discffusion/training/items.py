@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.data.item import MatchItem
-from discffusion.errors import DatasetError
+from discffusion.errors import ConfigError, DatasetError
 
 __all__ = ["Items", "comparable"]
 
@@ -50,22 +51,42 @@ class Items:
             raise DatasetError(f"item {index} of {self._role} is {type(item).__name__}; expected a MatchItem")
         return item
 
-    def examine(self, options: Mapping[str, Any] | None = None, *, alone: bool = True) -> str:
+    def examine(
+        self,
+        options: Mapping[str, Any] | None = None,
+        *,
+        alone: bool = True,
+        check_texts: Callable[[list[str]], int] | None = None,
+    ) -> str:
         """Reads every item once: a digest of keys, texts and matches.
 
         Args:
             options: training options; with them, an item that training can learn nothing from is an error.
             alone: whether an item is compared with nothing outside it.
+            check_texts: refuses texts that cannot be scored, and counts those that draw a warning as they are cut.
 
         Raises:
+            ConfigError: an item has a text that cannot be scored.
             DatasetError: an item has no matching pair, or nothing to compare it with.
         """
+        cut = 0
         found = hashlib.sha256()
         for index in range(len(self)):
             item = self[index]
             if options is not None:
                 _check(item, options, alone)
+            if check_texts is not None:
+                try:
+                    cut += check_texts(list(item.texts))
+                except ConfigError as error:
+                    raise ConfigError(f"item {item.key!r} of {self._role}: {error}") from None
             found.update(json.dumps([item.key, list(item.texts), item.match.tolist()]).encode() + b"\n")
+        if cut:
+            warnings.warn(
+                f"{cut} text(s) of {self._role} are longer than what this model reads and were cut; "
+                "the end token is kept",
+                stacklevel=3,
+            )
         return found.hexdigest()[:32]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from discffusion.errors import ConfigError, DatasetError, ImageError, OutputError
+from discffusion.errors import ConfigError, DatasetError, ImageError, OutputError, TrainingError
 from discffusion.images import prepare
 from discffusion.training.bar import Report
 from discffusion.training.calls import Calls
@@ -150,9 +150,9 @@ class Run:
                 self._done.extend(map(self._shared_step, [indices], [part]))
             else:
                 self._done.extend(map(core.step, [indices], [plan.total]))
-        except DatasetError as error:
+        except (DatasetError, TrainingError) as error:
             keys = ", ".join(repr(self._train[index].key) for index in indices)
-            raise DatasetError(f"in a batch of {keys}: {error}") from None
+            raise type(error)(f"in a batch of {keys}: {error}") from None
         self._note()
         self._calls.step(self._trainer, self.history[-1])
 
@@ -183,7 +183,11 @@ class Run:
     def _calibrate(self, indices: list[int]) -> None:
         """Finds the temperature; from more items than a batch may have, so that it is that of the whole."""
         self._gather(indices)
-        self._core.calibrate(indices)
+        try:
+            self._core.calibrate(indices)
+        except TrainingError as error:
+            keys = ", ".join(repr(self._train[index].key) for index in indices)
+            raise TrainingError(f"among {keys}: {error}") from None
 
     def _gather(self, indices: list[int]) -> None:
         """Has the core hold all of these items. Where its memory is short, one that comes may drive out another."""

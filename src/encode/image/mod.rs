@@ -8,6 +8,8 @@ mod resample;
 pub use decode::{MAX_PIXELS, decode, decode_known};
 pub use preprocess::{MAX_SIDE, Preprocess, Resize, preprocess, view};
 
+use std::borrow::Cow;
+
 use crate::{Error, Result};
 
 /// An image of `height × width` pixels: sRGB, 8 bit, rows from the top, red-green-blue within a pixel.
@@ -37,5 +39,40 @@ impl Rgb {
             )));
         }
         Ok(())
+    }
+}
+
+/// An image as a caller has it. Pixels take ten times the memory of a photograph's file, so files are decoded one at a
+/// time, when it is their turn.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// The contents of a file, and who decodes it if that cannot be done here.
+    Encoded(Vec<u8>, Option<Otherwise>),
+    Pixels(Rgb),
+}
+
+/// Decodes the contents of a file for which there is no decoder here; the text says why.
+pub type Otherwise = fn(&[u8], &str) -> Result<Rgb>;
+
+impl Image {
+    /// Its pixels.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the file cannot be decoded, or pixels and size do not go together.
+    pub fn rgb(&self) -> Result<Cow<'_, Rgb>> {
+        match self {
+            Image::Encoded(bytes, None) => decode(bytes).map(Cow::Owned),
+            Image::Encoded(bytes, Some(otherwise)) => match decode_known(bytes)? {
+                Ok(rgb) => Ok(Cow::Owned(rgb)),
+                Err(reason) => otherwise(bytes, &reason).map(Cow::Owned),
+            },
+            Image::Pixels(rgb) => rgb.check().map(|()| Cow::Borrowed(rgb)),
+        }
+    }
+}
+
+impl From<Rgb> for Image {
+    fn from(rgb: Rgb) -> Self {
+        Image::Pixels(rgb)
     }
 }

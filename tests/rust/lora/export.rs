@@ -1,9 +1,13 @@
 //! The way out: files for diffusers and peft, and dense deltas as pairs.
 
+use std::time::{Duration, Instant};
+
 use approx::assert_relative_eq;
+use discffusion::Error;
 use discffusion::deltas::lora::{Format, PEFT_CONFIG, Pairs, factor, peft_config, read, write};
+use discffusion::torch::guarded;
 use serde_json::{Value, json};
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use super::{BLOCK, random, relative};
 
@@ -49,7 +53,7 @@ fn all_ranks_give_the_delta_back() {
     tch::manual_seed(2);
     for shape in [[24, 40], [40, 24], [16, 16], [1, 9]] {
         let dense = random(&shape);
-        let (down, up, error) = factor(&dense, None);
+        let (down, up, error) = factor(&dense, None).unwrap();
         let rank = shape[0].min(shape[1]);
         assert_eq!((down.size(), up.size()), (vec![rank, shape[1]], vec![shape[0], rank]));
         assert_eq!((down.kind(), up.kind()), (Kind::Float, Kind::Float));
@@ -64,7 +68,7 @@ fn a_lower_rank_is_the_best_there_is() {
     let (_, singular, _) = dense.to_kind(Kind::Double).svd(true, true);
     let total = singular.square().sum(Kind::Double).double_value(&[]);
     for rank in [1, 4, 23] {
-        let (down, up, error) = factor(&dense, Some(rank));
+        let (down, up, error) = factor(&dense, Some(rank)).unwrap();
         assert_eq!((down.size()[0], up.size()[1]), (rank, rank));
         // Eckart and Young: no pair of this rank loses less than the singular values left out.
         let least = (singular.narrow(0, rank, 24 - rank).square().sum(Kind::Double).double_value(&[]) / total).sqrt();
@@ -77,11 +81,44 @@ fn a_lower_rank_is_the_best_there_is() {
 fn a_rank_out_of_range_and_a_delta_of_nothing() {
     let dense = random(&[6, 4]);
     for (asked, given) in [(0, 1), (-3, 1), (4, 4), (99, 4)] {
-        assert_eq!(factor(&dense, Some(asked)).0.size(), [given, 4]);
+        assert_eq!(factor(&dense, Some(asked)).unwrap().0.size(), [given, 4]);
     }
-    let (down, up, error) = factor(&dense.zeros_like(), Some(2));
+    let (down, up, error) = factor(&dense.zeros_like(), Some(2)).unwrap();
     assert_eq!(up.matmul(&down), dense.zeros_like());
     assert_eq!(error, 0.0);
     let rank_one = random(&[6, 1]).matmul(&random(&[1, 4]));
-    assert!(factor(&rank_one, Some(1)).2 < 1e-6);
+    assert!(factor(&rank_one, Some(1)).unwrap().2 < 1e-6);
+}
+
+#[test]
+fn an_export_is_interrupted_within_a_second() {
+    tch::manual_seed(4);
+    let dense = random(&[640, 1024]);
+    let asked = Instant::now();
+    let stopped = guarded(
+        || true,
+        || loop {
+            factor(&dense, Some(8))?;
+        },
+    );
+    let stopped: discffusion::Result<()> = stopped;
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn wide_and_tall_deltas_of_a_layer_lose_no_more_than_they_must() {
+    tch::manual_seed(5);
+    for shape in [[96, 160], [160, 96]] {
+        // Singular values that fall by a tenth each, to 4e-5 of the first.
+        let (u, _, v) = random(&shape).to_kind(Kind::Double).svd(true, true);
+        let singular = Tensor::from_slice(&(0..96).map(|i| 0.9f64.powi(i)).collect::<Vec<_>>());
+        let dense = (u * &singular).matmul(&v.tr()).to_kind(Kind::Float);
+        for rank in [1, 8, 64] {
+            let (down, up, error) = factor(&dense, Some(rank)).unwrap();
+            let tail = singular.narrow(0, rank, 96 - rank).norm() / singular.norm();
+            assert_relative_eq!(error, tail.double_value(&[]), max_relative = 1e-5);
+            assert_relative_eq!(relative(&up.matmul(&down), &dense), error, max_relative = 1e-4);
+        }
+    }
 }
