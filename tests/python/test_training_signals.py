@@ -9,14 +9,13 @@ from tests.python.processes import ROOT
 from tests.python.run_python import run_python
 
 SCRIPT = """
-import faulthandler, json, signal, sys
+import faulthandler, json, signal
 from tests.python.training_items import Drawn, trainer_of
 from discffusion import Scorer, TrainingError
 
-faulthandler.dump_traceback_later(200, exit=True)  # a handler that waits for its own thread would do so for ever
-model, path = sys.argv[1:] if len(sys.argv) > 2 else (MODEL, PATH)
-scorer = Scorer(model, device="cpu", config="attention")
-options = {"timesteps_per_step": 40}
+faulthandler.dump_traceback_later(250, exit=True)  # a handler that waits for its own thread would do so for ever
+scorer = Scorer(MODEL, device="cpu", config="attention")
+options = {"timesteps_per_step": 12}
 
 digests = {}
 undisturbed = trainer_of(scorer, **options)
@@ -24,24 +23,22 @@ digests[0] = undisturbed.deltas.digest()
 undisturbed.fit(Drawn(2), epochs=2, callbacks=[lambda row: digests.update({row["step"]: undisturbed.deltas.digest()})])
 
 trainer, seen = trainer_of(scorer, **options), []
+reader = scorer.with_config()
 
 def handler(*_):
     try:
         trainer._core.has(0)
-        inside = False
     except TrainingError as error:
-        inside = "in the middle of a step" in str(error)
-    if trainer._run is None:
-        return
-    trainer.save(path)
-    saved = scorer.with_config().load_deltas(path) or None
-    again = Scorer(model, device="cpu", config="attention")
-    again.load_deltas(path)
-    told = again.deltas.metadata["training"]
-    seen.append([inside, trainer.steps, trainer.deltas.digest(), again.deltas.digest(), told])
+        assert "in the middle of a step" in str(error)
+        trainer.save(PATH)
+        reader.load_deltas(PATH)
+        steps = reader.deltas.metadata["training"]["steps"]
+        seen.append([trainer.steps, steps, trainer.deltas.digest(), reader.deltas.digest()])
+    if len(seen) < 6:
+        signal.setitimer(signal.ITIMER_REAL, 0.03)
 
 signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+signal.setitimer(signal.ITIMER_REAL, 0.03)
 trainer.fit(Drawn(2), epochs=2)
 signal.setitimer(signal.ITIMER_REAL, 0)
 print(json.dumps({"digests": digests, "seen": seen, "end": trainer.deltas.digest()}))
@@ -53,11 +50,9 @@ def test_a_handler_reads_and_saves_the_last_whole_state(tiny: Path, tmp_path: Pa
     done = run_python(names + SCRIPT, ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
-    inside = [row for row in told["seen"] if row[0]]
-    assert inside, "no signal came in the middle of a step"
-    for _, steps, shown, saved, training in inside:
+    assert told["seen"], "no signal came in the middle of a step"
+    for steps, saved_steps, shown, saved in told["seen"]:
+        assert steps == saved_steps
         assert shown == saved == told["digests"][str(steps)]
-        about = json.loads(training) if isinstance(training, str) else training
-        assert about["steps"] == steps
     # what the handler asked for has changed nothing
     assert told["end"] == told["digests"]["4"]
