@@ -30,7 +30,7 @@ class Heard(logging.Handler):
         said.append(record.getMessage())
 logging.getLogger("discffusion").addHandler(Heard())
 expected, _ = step(scorer.with_config(batch_size=8), 48)
-with refused(24 << 20):
+with refused(4 << 20):
     found, _ = step(scorer.with_config(batch_size=1024), 48)
 print(json.dumps({"expected": expected, "found": found, "said": said}))
 """
