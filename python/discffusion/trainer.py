@@ -27,7 +27,8 @@ from discffusion.training.run import Run
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from discffusion import _core
+    from discffusion._core import Scorer as CoreScorer
+    from discffusion._core import Trainer as CoreTrainer
     from discffusion.data.item import MatchItem
 
 __all__ = ["Trainer"]
@@ -36,7 +37,7 @@ __all__ = ["Trainer"]
 class _Now(NamedTuple):
     """What a trainer shows, replaced as one: a signal's handler may look between any two lines."""
 
-    core: _core.Trainer
+    core: CoreTrainer
     run: Run | None
     sources: dict[str, str]
 
@@ -282,20 +283,20 @@ class Trainer:
         return f"Trainer({self._scorer!r}{options}, {self.num_parameters:,} parameters, {self.steps} steps)"
 
     @property
-    def _core(self) -> _core.Trainer:
+    def _core(self) -> CoreTrainer:
         return self._now.core
 
     @property
     def _run(self) -> Run | None:
         return self._now.run
 
-    def _start(self) -> _core.Scorer:
+    def _start(self) -> CoreScorer:
         """What a run starts from: the scorer as it was given, or with the deltas of the run before."""
         model = self._scorer._model
         return model if self._run is None else model.with_deltas(self._core.deltas(), None)
 
-    def _new(self, scorer: _core.Scorer) -> _core.Trainer:
-        core: _core.Trainer = _native.core().Trainer.new(
+    def _new(self, scorer: CoreScorer) -> CoreTrainer:
+        core: CoreTrainer = _native.core().Trainer.new(
             scorer, json.dumps(self._options), self.config.to_json()
         )
         return core
