@@ -28,7 +28,7 @@ def test_a_blank_caption_among_many_is_named_before_the_first_step(scorer: Score
     blank = MatchItem(key="odd one", images=odd.images, texts=["a red circle", "  "], match=odd.match)
     trainer = trainer_of(scorer.with_config(tokens="content"))
     with pytest.raises(ConfigError, match=r"item 'odd one' of train: text \"  \" has no tokens of its own"):
-        Trainer(scorer.with_config(**SCORE, tokens="content")).fit([*map(item, range(12)), blank])
+        trainer.fit([*map(item, range(12)), blank])
     assert trainer.steps == 0
     # a score of all tokens takes it, and so does training
     history = trainer_of(scorer).fit([item(0), blank])

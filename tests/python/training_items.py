@@ -11,7 +11,13 @@ import numpy as np
 from discffusion import MatchItem, Scorer, Trainer
 
 # One timestep and a few trained layers: a step of a tiny model takes hundredths of a second.
-SCORE: dict[str, Any] = {"noise_levels": [0.5], "layers": "last(2)", "resolution": 64, "truncate": "silent"}
+SCORE: dict[str, Any] = {
+    "method": "attention",
+    "noise_levels": [0.5],
+    "layers": "last(2)",
+    "resolution": 64,
+    "truncate": "silent",
+}
 OPTIONS: dict[str, Any] = {"layers": "up", "learning_rate": 3e-3, "margin": 0.5, "temperature": 0.1}
 TEXTS = (
     "a red circle",
