@@ -24,6 +24,8 @@ from discffusion.errors import InstallationError
 
 # The C++ interface of torch changes with each minor version, so the core fits exactly one.
 TORCH = "2.11"
+# What NVIDIA's drivers show: Linux's, that of WSL2 and that of Tegra.
+DRIVERS = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/nvmap")
 PIP_LINE = f'pip install "torch=={TORCH}.*"'
 
 _LOCK = threading.RLock()
@@ -110,7 +112,7 @@ def _import_core() -> ModuleType:
 
 
 def _driver_present() -> bool:
-    return any(Path(path).exists() for path in ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia"))
+    return any(Path(path).exists() for path in DRIVERS)
 
 
 def _open(name: str, *, required: bool) -> None:

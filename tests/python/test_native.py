@@ -79,3 +79,18 @@ def test_cpu_users_do_not_load_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_native, "_driver_present", lambda: True)
     _native.load_cuda("auto")
     assert opened == ["torch_cuda"] * 2
+
+
+@pytest.mark.parametrize(
+    "shown", ["/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/nvmap"]
+)
+def test_a_driver_is_seen_by_what_it_shows(monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    """WSL2 shows ``/dev/dxg`` alone, Tegra ``/dev/nvmap``."""
+    opened: list[str] = []
+    monkeypatch.setattr(_native, "_open", lambda name, *, required: opened.append(name))
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == shown)
+    _native.load_cuda("auto")
+    assert opened == ["torch_cuda"]
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    _native.load_cuda("auto")
+    assert opened == ["torch_cuda"]
