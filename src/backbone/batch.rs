@@ -106,7 +106,8 @@ pub struct TextCache {
 impl TextCache {
     /// Of these texts `[T, m, D]`, and for one network and patch.
     pub fn new(texts: &Tensor) -> Self {
-        TextCache { texts: Shared::new(texts.shallow_clone()), known: Lock::default() }
+        // SAFETY: a tensor, and encoded texts are only read.
+        TextCache { texts: unsafe { Shared::new(texts.shallow_clone()) }, known: Lock::default() }
     }
 
     fn get(&self, place: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {

@@ -168,7 +168,7 @@ impl Trainer {
             let gradients: Vec<(String, Floats)> =
                 found.gradients.iter().map(|(name, gradient)| (name.clone(), Floats::new(gradient))).collect();
             let noise = Floats::new(&tch::Tensor::stack(&found.noise, 0));
-            Ok((crate::torch::Shared::new(found), gradients, noise))
+            Ok((found, gradients, noise))
         })?;
         let dict = PyDict::new(py);
         dict.set_item("loss", found.loss)?;

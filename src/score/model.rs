@@ -95,7 +95,9 @@ impl Model {
             Device::Cuda(index) if records_graphs() && has_graphs() => Some(Arc::new(Graphs::new(Way::Cuda(index)))),
             _ => None,
         };
-        let model = Model { base: Arc::new(Shared::new(base)), adapted: None, graphs, sizes: Arc::default() };
+        // SAFETY: beside tensors it holds nothing that changes but behind locks, and weights are only read.
+        let base = unsafe { Shared::new(base) };
+        let model = Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default() };
         if !model.checkpoint().is_lazy() {
             model.decoder()?;
             model.checkpoint().identity()?;
@@ -144,7 +146,8 @@ impl Model {
         let merge = merge.unwrap_or(self.kind() == Kind::Float);
         let adapt = |deltas: Deltas| {
             let patch = deltas.patch(|target| self.backbone().weight(target).shallow_clone(), merge)?;
-            Ok(Arc::new(Shared::new(Adapted { deltas, patch })))
+            // SAFETY: tensors and plain data; training writes to copies of its own.
+            Ok(Arc::new(unsafe { Shared::new(Adapted { deltas, patch }) }))
         };
         let adapted = deltas.map(adapt).transpose()?;
         // Records read the weights that they were made with.

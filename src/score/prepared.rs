@@ -43,7 +43,8 @@ impl Model {
             chosen,
             empty_text,
             cache,
-            tensors: Shared::new(Tensors { latents, noise, texts, learned }),
+            // SAFETY: tensors alone, which are only read.
+            tensors: unsafe { Shared::new(Tensors { latents, noise, texts, learned }) },
         })
     }
 }

@@ -165,13 +165,16 @@ pub fn to_vec64(tensor: &Tensor) -> Vec<f64> {
 pub struct Shared<T>(T);
 
 // SAFETY: libtorch allows any number of threads to read one tensor (reference counts are atomic, version counters
-// are only written by in-place operations). `Shared` gives out `&T` alone, and the core never writes in place to the
-// weights it holds.
+// are only written by in-place operations). `Shared` gives out `&T` alone, and who made it has promised the rest.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
     /// Wraps a value that nobody writes to from here on.
-    pub fn new(value: T) -> Self {
+    ///
+    /// # Safety
+    /// Tensors are all that keeps `T` from being `Sync`, and none of them is written to in place from here on, neither
+    /// through this value nor through another tensor over the same memory.
+    pub unsafe fn new(value: T) -> Self {
         Shared(value)
     }
 }
