@@ -12,6 +12,7 @@ use super::tools::tokens_dict;
 use crate::Error;
 use crate::config::{MapKind, ScoreConfig};
 use crate::score::{Maps, Request};
+use crate::torch::Visit;
 
 /// The score of an image and a text, taken apart; maps of `map` at `sites` (a JSON value of the option `layers`).
 #[pyfunction]
@@ -41,6 +42,7 @@ pub fn explain<'py>(
             .model()
             .explain(&request, &Maps { kind, layers }, &config, |event| tell(event, progress.as_ref(), raised))
     })?;
+    let _visit = Visit::new();
     let floats = |tensor: &Tensor| Floats::new(tensor).into_py(py);
     let doubles = |tensor: &Tensor| Doubles::new(tensor).into_py(py);
     let (contributions, maps) = (PyDict::new(py), PyDict::new(py));

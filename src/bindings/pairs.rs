@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::door::{Raised, enter};
 use crate::score::{self, Event};
+use crate::torch::outside;
 use crate::{Error, Result};
 
 /// Encoded images and texts of a request. May be used from several threads.
@@ -56,13 +57,14 @@ pub fn indices(pairs: &Array2<i64>, images: usize, texts: usize) -> Result<Vec<(
 
 /// Passes on to Python what the core says while it works.
 pub fn tell(event: Event, progress: Option<&Py<PyAny>>, raised: &Raised) -> Result<()> {
-    let said = Python::attach(|py| match (event, progress) {
+    let say = |py: Python<'_>| match (event, progress) {
         (Event::Progress { done, total }, Some(call)) => call.call1(py, (done, total)).map(drop),
         (Event::Progress { .. }, None) => Ok(()),
         (Event::SmallerBatch(size), _) => {
             warn(py, format!("memory ran out; going on with a batch_size of {size}, which changes no result"))
         }
-    });
+    };
+    let said = outside(|| Python::attach(say));
     said.map_err(|error| raised.stop(error))
 }
 

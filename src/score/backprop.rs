@@ -10,6 +10,7 @@ use super::{Inputs, Scene};
 use crate::Result;
 use crate::backbone::Wanted;
 use crate::config::{Heads, ScoreConfig};
+use crate::torch::gradients;
 
 /// Head weights `[B, H]` by site, from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the chosen layers of the plain mean
 /// over heads.
@@ -24,8 +25,7 @@ pub fn full(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
     let score = run(scene, inputs, &alter)?;
     let maps = maps.into_inner();
     let leaves: Vec<&Tensor> = maps.iter().map(|(_, map)| map).collect();
-    let gradients =
-        Tensor::f_run_backward(&[&score], &leaves, false, false).map_err(|why| crate::torch::from_tch(&why))?;
+    let gradients = gradients(&score, &leaves)?;
     let mut weights = none(scene);
     for ((site, map), gradient) in maps.iter().zip(gradients) {
         weights[*site] = Some(weights_of(&(map.detach() * gradient)));
@@ -53,8 +53,7 @@ pub fn integrated(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>>
             };
             let score = run(scene, inputs, &alter)?;
             let (map, scaled) = at.into_inner().expect("a wanted site's map is formed");
-            let gradient = Tensor::f_run_backward(&[&score], &[&scaled], false, false)
-                .map_err(|why| crate::torch::from_tch(&why))?;
+            let gradient = gradients(&score, &[&scaled])?;
             let attributed = map.detach() * &gradient[0] / steps as f64;
             sum = Some(sum.map_or_else(|| attributed.shallow_clone(), |sum| sum + &attributed));
         }

@@ -11,6 +11,7 @@ mod lock;
 pub mod notes;
 pub mod shim;
 mod signals;
+mod state;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,7 @@ use tch::{Cuda, Device, Kind, Tensor};
 pub use ahead::ahead;
 pub use fastest::{faster, fastest};
 pub use lock::Lock;
+pub use state::{Visit, outside};
 
 use crate::{Error, Result};
 
@@ -208,13 +210,14 @@ pub fn check_interrupt() -> Result<()> {
     LAST_POLL.set(Some(Instant::now()));
     // Taken out while it runs: it may run Python code that enters the core again.
     let Some(mut poll) = POLL.take() else { return Ok(()) };
-    let stop = poll();
+    let stop = outside(&mut poll);
     POLL.set(Some(poll));
     if stop { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// The one door to the core: runs `work` without a gradient graph, asks `poll` now and then whether to stop, and
-/// turns panics (libtorch's exceptions among them) into errors without a word on stderr.
+/// The one door to the core: runs `work` in a thread state of its own, without a gradient graph (see [`Visit`]), asks
+/// `poll` now and then, in the caller's state, whether to stop, and turns panics (libtorch's exceptions among them) into
+/// errors without a word on stderr.
 pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_guarded_panics();
     let outer = POLL.replace(Some(Box::new(poll)));
@@ -222,8 +225,8 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     LAST_POLL.set(None);
     let _signal_stack = signals::SignalStack::new();
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-        // The guard, not `no_grad`: it restores the thread's mode on a panic too, and the thread may be the user's.
-        let _no_grad = tch::no_grad_guard();
+        // Restored on a panic too: the thread may be the user's.
+        let _visit = Visit::new()?;
         work()
     }));
     QUIET.set(was_quiet);
@@ -235,6 +238,18 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
 /// Runs `work` inside the door, with libtorch's exceptions as errors, so that the core can go on after one.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(from_panic(payload)))
+}
+
+/// `∂root/∂leaf` of each leaf, in its shape; the graph is gone afterwards.
+///
+/// # Errors
+/// `Internal` if `root` has no graph or `leaves` are none of it.
+pub fn gradients(root: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Tensor>> {
+    // libtorch's engine takes a graph for granted here and would follow a null pointer.
+    if !root.requires_grad() {
+        return Err(from_text("a gradient was asked for of a number that was computed without a graph"));
+    }
+    Tensor::f_run_backward(&[root], leaves, false, false).map_err(|why| from_tch(&why))
 }
 
 /// The default hook prints a message and a backtrace hint; inside the door the caller gets an exception instead.

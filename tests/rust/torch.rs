@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use discffusion::torch::{Lock, ahead, check_interrupt, faster, from_tch, guarded, parse_device, parse_dtype};
+use discffusion::torch::{
+    Lock, ahead, check_interrupt, faster, from_tch, gradients, guarded, outside, parse_device, parse_dtype,
+};
 use discffusion::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
@@ -108,6 +110,38 @@ fn the_door_can_be_entered_from_inside() {
         },
     );
     assert!(matches!(outcome, Err(Error::Interrupted)), "the outer caller is asked again");
+}
+
+#[test]
+fn a_gradient_without_a_graph_is_refused() {
+    let leaf = || Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let x = leaf();
+    let found = gradients(&(&x * &x).sum(Kind::Float), &[&x]).unwrap();
+    assert_eq!(Vec::<f32>::try_from(&found[0]).unwrap(), [2.0, 2.0]);
+    let x = leaf();
+    let lost = tch::no_grad(|| (&x * &x).sum(Kind::Float));
+    let message = gradients(&lost, &[&x]).unwrap_err().to_string();
+    assert!(message.contains("without a graph"), "{message}");
+}
+
+#[test]
+fn what_is_called_outside_has_the_callers_state() {
+    let graph = || (Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true) * 2.0).requires_grad();
+    let kept = guarded(
+        || false,
+        || {
+            let within = tch::with_grad(|| (graph(), outside(graph), graph()));
+            let inner = outside(|| guarded(|| false, || Ok((graph(), outside(graph)))))?;
+            Ok((graph(), within, inner, outside(tch::no_grad_guard), outside(graph), graph()))
+        },
+    );
+    let (inside, within, inner, guard, changed, again) = kept.unwrap();
+    assert_eq!((inside, within, inner), (false, (true, true, true), (false, true)));
+    assert_eq!((changed, again), (false, false), "the caller's function has changed the caller's state");
+    assert!(!graph(), "which holds afterwards");
+    drop(guard);
+    assert!(graph());
+    assert!(outside(graph));
 }
 
 #[test]
