@@ -4,7 +4,9 @@ use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for file in ["shim.cpp", "graph.cpp", "errors.h", "state.cpp", "state.h", "attend.cpp", "attend.h"] {
+    for file in
+        ["shim.cpp", "graph.cpp", "errors.h", "state.cpp", "state.h", "teams.cpp", "teams.h", "attend.cpp", "attend.h"]
+    {
         println!("cargo:rerun-if-changed=src/torch/{file}");
     }
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
@@ -30,7 +32,8 @@ fn main() {
         .flag_if_supported("-Wno-deprecated-declarations")
         .warnings(false);
     let mut kernels = shim.clone();
-    shim.files(["shim", "graph", "state"].map(|file| format!("src/torch/{file}.cpp"))).compile("discffusion_shim");
+    shim.files(["shim", "graph", "state", "teams"].map(|file| format!("src/torch/{file}.cpp")))
+        .compile("discffusion_shim");
     // Loops over numbers, which are to be fast in every profile; vectors alone, no threads of OpenMP.
     kernels.opt_level(3).flag_if_supported("-fopenmp-simd");
     kernels.file("src/torch/attend.cpp").compile("discffusion_kernels");

@@ -18,6 +18,8 @@ __all__ = [
     "Tokenizer",
     "Trainer",
     "__version__",
+    "after_fork_in_child",
+    "before_fork",
     "config_check",
     "config_options",
     "config_presets",
@@ -28,7 +30,6 @@ __all__ = [
     "explain",
     "generate",
     "generate_check",
-    "one_thread",
     "preprocess_image",
     "train_check",
     "train_options",
@@ -73,7 +74,8 @@ class _Gradients(TypedDict):
 
 def cuda_available() -> bool: ...
 def cuda_device_count() -> int: ...
-def one_thread() -> None: ...
+def before_fork() -> None: ...
+def after_fork_in_child() -> None: ...
 def config_options() -> str: ...
 def config_presets() -> str: ...
 def config_check(json: str) -> str: ...

@@ -80,7 +80,7 @@ def core() -> ModuleType:
         found = _import_core()
         if hasattr(os, "register_at_fork"):
             # threads of OpenMP do not come along, and it would wait for them forever
-            os.register_at_fork(after_in_child=found.one_thread)
+            os.register_at_fork(before=found.before_fork, after_in_child=found.after_fork_in_child)
         return found
 
 

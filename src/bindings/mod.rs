@@ -31,7 +31,8 @@ mod _core {
     use super::scorer::Scorer;
     #[pymodule_export]
     use super::tools::{
-        Tokenizer, config_check, config_options, config_presets, cuda_available, cuda_device_count, one_thread,
+        Tokenizer, after_fork_in_child, before_fork, config_check, config_options, config_presets, cuda_available,
+        cuda_device_count,
     };
 
     #[pymodule_export]

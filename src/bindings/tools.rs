@@ -8,6 +8,7 @@ use super::door::enter;
 use crate::Error;
 use crate::config::{ScoreConfig, options};
 use crate::encode::tokenizer::{self, Tokens, Truncate};
+use crate::torch::teams;
 
 /// The options of a score as a JSON list, in order, with their defaults.
 #[pyfunction]
@@ -55,10 +56,16 @@ pub fn cuda_device_count() -> i64 {
     if tch::Cuda::is_available() { tch::Cuda::device_count() } else { 0 }
 }
 
-/// Has libtorch compute with one thread from now on.
+/// To be called before a fork.
 #[pyfunction]
-pub fn one_thread() {
-    tch::set_num_threads(1);
+pub fn before_fork() {
+    teams::before_fork();
+}
+
+/// To be called in the child after a fork.
+#[pyfunction]
+pub fn after_fork_in_child() {
+    teams::after_fork_in_child();
 }
 
 /// A checkpoint's tokenizer on its own.

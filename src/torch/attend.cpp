@@ -4,7 +4,6 @@
 #include "attend.h"
 
 #include <ATen/Parallel.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +11,8 @@
 #include <cstring>
 #include <memory>
 #include <vector>
+
+#include "teams.h"
 
 // The loops below are plain C++ that the compiler makes vectors of, once for each of these; the loader picks one.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
@@ -164,12 +165,6 @@ DISCFFUSION_CLONES Sums pool_rows(float* scores, int64_t rows, const Pooling& ho
   return sums;
 }
 
-// What libtorch_cpu brings along, by name, so that no second library for it is linked; null where it does not.
-void* brought(const char* name) {
-  static void* const library = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
-  return library == nullptr ? nullptr : dlsym(library, name);
-}
-
 // BLAS, column-major. Its integers have 32 or 64 bits; small ones read the same from 64 on a little-endian machine.
 using Sgemm = void (*)(const char*, const char*, const int64_t* m, const int64_t* n, const int64_t* k,
                        const float* alpha, const float* a, const int64_t* lda, const float* b, const int64_t* ldb,
@@ -203,7 +198,8 @@ struct Work {
   const int64_t* ranges;
   int64_t heads, rows, blocks, pieces;
   std::vector<Sums> sums;
-  std::atomic<int64_t> next{0};
+  std::vector<std::unique_ptr<float[]>> room{};  // for the scores of a block, one for each thread
+  std::atomic<int64_t> members{0}, next{0};
 
   void piece(int64_t index, float* scores) {
     const int64_t sample = index / (heads * blocks), head = index / blocks % heads, first = index % blocks * block;
@@ -226,20 +222,22 @@ struct Work {
   }
 };
 
+// One of a team's threads.
 void take_pieces(void* work_) {
-  auto* work = static_cast<Work*>(work_);
-  const auto size = static_cast<std::size_t>(std::min(block, work->rows) * padded(work->how.tokens));
-  const std::unique_ptr<float[]> scores(new float[size]);
-  for (int64_t index; (index = work->next.fetch_add(1)) < work->pieces;) work->piece(index, scores.get());
+  auto& work = *static_cast<Work*>(work_);
+  const int64_t member = work.members.fetch_add(1);
+  // A team may have more threads than there are pieces.
+  if (member >= static_cast<int64_t>(work.room.size())) return;
+  float* const scores = work.room[static_cast<std::size_t>(member)].get();
+  for (int64_t index; (index = work.next.fetch_add(1)) < work.pieces;) work.piece(index, scores);
 }
 
-// With the threads of libtorch's own OpenMP.
 void run(Work& work) {
-  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
-  static const auto parallel = reinterpret_cast<Parallel>(brought("GOMP_parallel"));
-  const auto threads = static_cast<unsigned>(std::min<int64_t>(at::get_num_threads(), work.pieces));
-  if (parallel == nullptr || threads <= 1 || at::in_parallel_region()) return take_pieces(&work);
-  parallel(take_pieces, &work, threads, 0);
+  // Before the team begins: nobody could catch what is thrown in another thread.
+  const auto size = static_cast<std::size_t>(std::min(block, work.rows) * padded(work.how.tokens));
+  const int64_t threads = std::min<int64_t>(at::get_num_threads(), work.pieces);
+  for (int64_t i = 0; i < threads; ++i) work.room.emplace_back(new float[size]);
+  run_team(take_pieces, &work);
 }
 
 }  // namespace

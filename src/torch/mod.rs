@@ -12,6 +12,7 @@ pub mod notes;
 pub mod shim;
 mod signals;
 mod state;
+pub mod teams;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -224,6 +225,7 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     let was_quiet = QUIET.replace(true);
     LAST_POLL.set(None);
     let _signal_stack = signals::SignalStack::new();
+    teams::guard();
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
         // Restored on a panic too: the thread may be the user's.
         let _visit = Visit::new()?;

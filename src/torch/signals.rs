@@ -2,8 +2,11 @@
 //!
 //! oneDNN's generated matrix kernels point the stack register into a buffer on the heap when the inner dimension is
 //! large. A signal that arrives then makes the kernel of the operating system push its frame below that buffer, into
-//! whatever lies there: Ctrl-C would corrupt the heap once in twenty times. Python's handlers ask for the alternate
-//! stack (SA_ONSTACK), so it is enough that the thread has one.
+//! whatever lies there: Ctrl-C would corrupt the heap once in twenty times. A handler that asks for the alternate stack
+//! (SA_ONSTACK), as Python's do, runs there instead, if the thread has one. Any thread that runs such a kernel needs one:
+//! a timer's signal goes to whichever is running, and of several signals at once some go to others than the main thread.
+//! Those threads are the one that entered the door, which has a [`SignalStack`] until it leaves, and the other threads of
+//! libtorch's OpenMP, which `teams.rs` gives one for good.
 
 /// While it lives, this thread has an alternate signal stack.
 pub struct SignalStack {
@@ -24,7 +27,13 @@ impl SignalStack {
         if asked != 0 || present.ss_flags & libc::SS_DISABLE == 0 {
             return SignalStack { memory: None };
         }
-        let mut memory = vec![0; registers() + Self::HANDLER].into_boxed_slice();
+        let size = registers() + Self::HANDLER;
+        let mut memory = Vec::new();
+        if memory.try_reserve_exact(size).is_err() {
+            return SignalStack { memory: None };
+        }
+        memory.resize(size, 0);
+        let mut memory = memory.into_boxed_slice();
         let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
         // SAFETY: the memory lives until `drop` has taken it back from the thread; nothing else uses it. Where the
         // system refuses, the thread stays as it was.
