@@ -195,7 +195,7 @@ impl Scorer {
 
     /// Refuses a configuration that asks for layers, heads or times that the model has not.
     fn check(&self, py: Python<'_>, config: &str) -> PyResult<()> {
-        enter(py, |_| self.0.check_config(&ScoreConfig::from_json(config)?))
+        enter(py, |_| self.0.check_config(&ScoreConfig::from_json(config)?).map(drop))
     }
 
     /// The timesteps of a configuration.

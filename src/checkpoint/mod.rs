@@ -89,10 +89,7 @@ impl Checkpoint {
             unet: UNetConfig::read(&config("unet", "config.json")?)?,
             vae: VaeConfig::read(&config("vae", "config.json")?)?,
             text: TextConfig::read(&config("text_encoder", "config.json")?)?,
-            scheduler: SchedulerConfig::read(
-                &config("scheduler", "scheduler_config.json")?,
-                scheduler_class.clone(),
-            )?,
+            scheduler: SchedulerConfig::read(&config("scheduler", "scheduler_config.json")?, scheduler_class.clone())?,
             settings: BTreeMap::new(),
         };
         settings.insert("tokenizer", identity::of_files(&dir.join("tokenizer"), &TOKENIZER));

@@ -105,31 +105,30 @@ impl Model {
         (bytes <= CACHE_BYTES).then(|| Arc::new(TextCache::new(texts)))
     }
 
-    /// Whatever can be wrong with a configuration on this model. Learned head weights may still be to come.
+    /// Whatever can be wrong with a configuration on this model but for learned head weights, which may still be to
+    /// come; gives by site whether it counts.
     ///
     /// # Errors
     /// `Config`, naming the option.
-    pub fn check_config(&self, config: &ScoreConfig) -> Result<()> {
+    pub fn check_config(&self, config: &ScoreConfig) -> Result<Vec<bool>> {
         self.timesteps(config)?;
         self.latent_shape(config)?;
         let chosen = select::sites(self.sites(), &config.layers)?;
-        select::check_heads(self.sites(), &chosen, &config.heads)
+        select::check_heads(self.sites(), &chosen, &config.heads)?;
+        Ok(chosen)
     }
 
     /// Whatever can be wrong with a request before anything is encoded.
     fn check(&self, request: &Request, config: &ScoreConfig) -> Result<Checked> {
         let timesteps = self.timesteps(config)?;
         let noise = self.noise_or_given(config, request.noise.as_ref())?;
-        let (chosen, learned) = self.check_config(config)?;
+        let (chosen, learned) = self.chosen_and_learned(config)?;
         Ok(Checked { timesteps, noise, chosen, learned })
     }
 
-    /// Whatever can be wrong with a configuration on this model: by site whether it counts, and its learned head weights.
-    pub fn check_config(&self, config: &ScoreConfig) -> Result<(Vec<bool>, Vec<Option<Tensor>>)> {
-        self.timesteps(config)?;
-        self.latent_shape(config)?;
-        let chosen = select::sites(self.sites(), &config.layers)?;
-        select::check_heads(self.sites(), &chosen, &config.heads)?;
+    /// By site whether it counts, and its learned head weights; errors as of [`Self::check_config`].
+    pub fn chosen_and_learned(&self, config: &ScoreConfig) -> Result<(Vec<bool>, Vec<Option<Tensor>>)> {
+        let chosen = self.check_config(config)?;
         let learned = learned_weights(self, config, &chosen)?;
         Ok((chosen, learned))
     }

@@ -102,7 +102,7 @@ impl Session {
     /// # Errors
     /// `Config` if the options do not fit the model, its deltas or the score.
     pub fn new(model: Model, config: ScoreConfig, options: TrainConfig) -> Result<Self> {
-        let (chosen, learned) = model.check_config(&config)?;
+        let (chosen, learned) = model.chosen_and_learned(&config)?;
         let start::Start { deltas, trained, reached } = start::deltas(&model, &config, &options, &chosen)?;
         let state = State {
             options: options.clone(),

@@ -94,7 +94,10 @@ CALLS: dict[str, tuple[Callable[[Scorer], Any], str]] = {
     "list with a number": (lambda s: s.matrix([OK], ["a", 3]), "text 1 is int"),
     "half a surrogate pair": (lambda s: s.score(OK, "a\ud800b"), "Unicode"),
     "over-long text": (lambda s: s.with_config(truncate="error").score(OK, "word " * 500), "77"),
-    "no words where only words count": (lambda s: s.with_config(tokens="content").score(OK, ""), "content"),
+    "no words where only words count": (
+        lambda s: s.with_config("attention", tokens="content").score(OK, ""),
+        "content",
+    ),
     "lengths that differ": (lambda s: s.score([OK, OK], ["a"]), "2 images and 1 texts"),
     "one image, several texts": (lambda s: s.score(OK, ["a", "b"]), "matrix"),
     "several of both in rank": (lambda s: s.rank([OK], ["a"]), "matrix"),

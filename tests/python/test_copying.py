@@ -133,7 +133,9 @@ def test_another_model_in_its_place_is_refused(tiny: Path, tmp_path: Path) -> No
         data = pickle.dumps(scorer)
     file = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(file)
-    (name,) = (name for name in weights if name.startswith("mid_block") and name.endswith("attn2.to_k.weight"))
+    (name,) = (
+        name for name in weights if name.startswith("mid_block") and name.endswith("attn2.to_k.weight")
+    )
     save_file({**weights, name: weights[name] * 1.5}, file.with_name("new"))
     file.with_name("new").rename(file)
     with pytest.raises(CheckpointError, match="another model"):

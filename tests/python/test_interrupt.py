@@ -25,7 +25,7 @@ def test_ctrl_c_stops_a_call_within_a_second_and_leaves_the_scorer_usable(tiny: 
         from discffusion import Scorer
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts deaf to it
         signal.alarm(120)  # should Ctrl-C not work, this ends the test
-        scorer = Scorer(sys.argv[1], steps=1000, batch_size=8)
+        scorer = Scorer(sys.argv[1], steps=1000, noise_range=None, batch_size=8)
         image = np.zeros((32, 32, 3), np.uint8)
         before = scorer.with_config(steps=2).score(image, "a red circle")
         print("ready", flush=True)

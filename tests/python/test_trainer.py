@@ -104,7 +104,7 @@ def test_unknown_options_get_a_suggestion(scorer: Scorer) -> None:
 
 def test_training_learns_its_items() -> None:
     items = load_dataset("shapes", split="train", n=8)
-    with Scorer(noise_levels=[0.5]) as scorer:
+    with Scorer(method="attention", noise_levels=[0.5]) as scorer:
         before = scorer.matrix(items[0].images, items[0].texts)
         trainer = Trainer(scorer, learning_rate=3e-3, temperature=0.1)
         history = trainer.fit(items, items, epochs=8, batch_size=4, validate_every=8)

@@ -20,7 +20,7 @@ from discffusion import ConfigError, DatasetError, DiscffusionError, ImageError,
 
 @pytest.fixture(scope="module")
 def pocket() -> Scorer:
-    return Scorer(device="cpu", noise_levels=[0.5])
+    return Scorer(config="attention", device="cpu", noise_levels=[0.5])
 
 
 class Listed(list[MatchItem]):

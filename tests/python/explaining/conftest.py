@@ -11,4 +11,4 @@ from discffusion import Scorer
 
 @pytest.fixture(scope="session")
 def scorer(tiny: Path) -> Scorer:
-    return Scorer(tiny, device="cpu", steps=2, resolution=64)
+    return Scorer(tiny, config="attention", device="cpu", steps=2, resolution=64)
