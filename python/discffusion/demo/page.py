@@ -16,8 +16,8 @@ __all__ = ["page", "theme"]
 
 _ABOUT = """# How well do an image and a text match?
 Choose an image and type some texts, one a line. A text-to-image diffusion model removes noise from
-the image with each text as its condition; the default preset ranks the texts by how much they help, the preset attention by where
-the model looks. Higher is better; scores compare within one preset only."""
+the image with each text as its condition; the default preset ranks the texts by how much they help, the preset
+attention by where the model looks. Higher is better; scores compare within one preset only."""
 
 # one request at a time: the model uses all cores, or the whole device, for each
 _ONE = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
