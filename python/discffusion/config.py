@@ -113,7 +113,7 @@ class ScoreConfig:
         presets = _presets()
         if name not in presets:
             raise ConfigError(
-                f"unknown preset {name!r}; there are {', '.join(presets)}{_suggest(name, presets)}"
+                f"unknown preset {name!r}; there are {', '.join(preset_names())}{_suggest(name, presets)}"
             )
         return cls(**presets[name])
 
@@ -197,7 +197,7 @@ def option_table() -> list[dict[str, Any]]:
 
 def preset_names() -> list[str]:
     """The names that :meth:`ScoreConfig.preset` takes, the default first."""
-    return list(_presets())
+    return sorted(_presets(), key=lambda name: name != "default")
 
 
 def _presets() -> dict[str, dict[str, Any]]:

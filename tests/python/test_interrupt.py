@@ -87,7 +87,7 @@ def test_an_exception_in_the_progress_callback_ends_the_call(scorer: Scorer) -> 
     def refuse(done: int, total: int) -> None:
         raise LookupError(f"{done} of {total}")
 
-    with pytest.raises(LookupError, match="of 2"):
+    with pytest.raises(LookupError, match=r"\d of \d"):
         scorer.score(IMAGE, "a red circle", progress=refuse)
     assert np.isfinite(scorer.score(IMAGE, "a red circle"))
 

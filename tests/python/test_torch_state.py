@@ -194,6 +194,8 @@ SCORER: dict[str, Callable[[Scorer, Deltas], Any]] = {
     "tokenize": lambda s, d: s.tokenize(TEXTS[1]),
     "count_tokens": lambda s, d: s.count_tokens(TEXTS),
     "encode_images": lambda s, d: s.encode_images([IMAGE]),
+    "embed_images": lambda s, d: s.embed_images([IMAGE]),
+    "embed_texts": lambda s, d: s.embed_texts(TEXTS),
     "decode_latents": lambda s, d: s.decode_latents(LATENTS),
     "generate": lambda s, d: [
         s.generate("a cat", **PICTURE, seed=3),

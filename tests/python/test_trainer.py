@@ -525,7 +525,7 @@ def test_the_card_tells_what_was_done(scorer: Scorer) -> None:
     for entry in trainer.deltas.entries:
         assert f"| {entry['site']} | cross | {entry['projection']} | {entry['norm']:.4g} |" in card
     code = card.split("```python\n")[1].split("```")[0]
-    assert f"Scorer({scorer.model_id!r}, layers='last(2)'" in code
+    assert f"Scorer({scorer.model_id!r}, method='attention', layers='last(2)'" in code
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(scorer: Scorer, tmp_path: Path) -> None:

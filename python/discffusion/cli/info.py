@@ -77,5 +77,8 @@ def _print(name: str, value: Any) -> None:
         if key == "sites":
             entry = ", ".join(f"{site['name']} ({site['heads']} heads)" for site in entry)
         elif isinstance(entry, dict):
-            entry = ", ".join(f"{part} {count:,}" for part, count in entry.items())
+            entry = ", ".join(
+                f"{part} {found:,}" if isinstance(found, int) else f"{part} {found}"
+                for part, found in entry.items()
+            )
         typer.echo(f"  {key.replace('_', ' ') + ':':<22} {entry}")

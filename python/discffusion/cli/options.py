@@ -119,7 +119,10 @@ def _common(
 
 def _preset(
     config: Annotated[
-        str, typer.Option(help="Preset to start from: default, attention, paper or release.", rich_help_panel=_PANEL)
+        str,
+        typer.Option(
+            help="Preset to start from: default, attention, paper or release.", rich_help_panel=_PANEL
+        ),
     ] = "default",
 ) -> None: ...
 

@@ -54,7 +54,7 @@ def test_generated_pictures_have_a_mean_score_with_its_interval(tmp_path: Path) 
 def test_it_is_shown_as_a_score_and_not_in_percent() -> None:
     report = evaluate(Looks(), generated())
     assert str(report["mean_score"]) == "1.9667 [0.7062, 3.2272]"
-    cells = [cell.strip() for cell in report.table().splitlines()[4].split("|")[1:-1]]
+    cells = [cell.strip() for cell in report.table().splitlines()[5].split("|")[1:-1]]
     assert cells == ["mean_score", "all", "1.9667", "0.7062 to 3.2272", "6", "0", "t"]
     assert "value %" not in report.table() and "<td>1.9667</td>" in report._repr_html_()
     both = [record("a", [[2.0, 1.0]], [[1, 0]]), record("b", [[3.0, 4.0]], [[1, 0]])]

@@ -17,7 +17,7 @@ from tests.python.faults.strikes import DONE
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="strikes by Linux's means")
 
-TYPED = {"ConfigError", "DeltasError", "DiscffusionError", "TrainingError"}
+TYPED = {"ConfigError", "DeltasError", "DiscffusionError", "OutputError", "TrainingError"}
 # by fault: the stages it happens to, and how those may end
 FAULTS: dict[str, tuple[list[str], set[str]]] = {
     "ctrl-c": (list(STAGES), {"KeyboardInterrupt", DONE}),

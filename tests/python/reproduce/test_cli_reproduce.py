@@ -48,7 +48,7 @@ def test_a_gap_and_a_table_and_the_files(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert result.exit_code == 0, result.output
     assert "## Table 5" in result.stdout
     assert "81.74" in result.stdout
-    assert "table8: Discffusion (default)" in result.stderr
+    assert "table8: Discffusion (attention)" in result.stderr
     assert result.stdout.endswith(f"report\t{tmp_path / 'report.md'}\n")
     assert "## Table 8" in (tmp_path / "report.md").read_text(encoding="utf-8")
 

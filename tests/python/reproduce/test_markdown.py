@@ -32,7 +32,7 @@ def test_the_papers_figures_stand_above_the_measured_ones() -> None:
     lines = [cells(line) for line in table(made()).splitlines() if line.startswith("|")]
     assert lines[0] == ["row", "", "All", "Top", "s"]
     assert lines[2] == ["a", "paper", "78.90", "80.00", ""]  # as many decimals as the paper prints anywhere
-    assert lines[3][:2] == ["", "measured, default"]
+    assert lines[3][:2] == ["", "measured, attention"]
     assert lines[3][2].startswith("80.0 (")
     assert lines[3][2].endswith("[seeds 60.0 to 80.0]")
     assert lines[3][-1] == "1"
@@ -48,7 +48,7 @@ def test_a_section_says_what_differs_what_contradicts_and_what_is_missing() -> N
     text = section(made())
     assert text.startswith("## Table 3: How\n")
     assert "How this differs from the paper: the model is small." in text
-    assert "- a beats b (default): **does not hold** — a − b: -1.0" in text
+    assert "- a beats b (attention): **does not hold** — a − b: -1.0" in text
     assert "- c: **holds**\n" in text
     assert "- Not measured, b: no weights" in text
     assert "- Not measured, a: no data for it" in text
@@ -91,7 +91,7 @@ def test_the_report_begins_with_what_contradicts_the_paper() -> None:
     assert "Model pocket (float32 on cpu), data shapes; scale quick, seed 0; 1.5 minutes" in text
     assert "commit abc" in text
     assert "Claims of the paper: 1 does not hold, 1 holds." in text
-    assert "Contradicted here:\n- table3: a beats b (default)" in text
+    assert "Contradicted here:\n- table3: a beats b (attention)" in text
     assert "Not measured:\n- table12: no images" in text
     assert "| few-shot | composition | 0 | 270 | 4 | 135 | 40 |" in text
     assert text.index("Contradicted") < text.index("## Trainings") < text.index("## Table 3")

@@ -66,7 +66,7 @@ def test_both_variants_are_measured_where_the_score_is_the_subject(results: dict
 
 
 def test_the_first_and_last_timestep_are_those_of_the_schedule(results: dict[str, Result]) -> None:
-    assert "default: 10 timesteps, the first 650, the last 290" in results["table9"].notes
+    assert "attention: 10 timesteps, the first 650, the last 290" in results["table9"].notes
     assert "paper: 2 timesteps, the first 999, the last 499" in results["table9"].notes
 
 

@@ -38,13 +38,20 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def without_warnings(errors: str) -> str:
+    """What was said beside that the bundled model does not know a text."""
+    return "".join(
+        line for line in errors.splitlines(True) if "the bundled pocket model does not know" not in line
+    )
+
+
 def test_the_shares_of_two_processes(tmp_path: Path) -> None:
     """As torchrun tells them, and as options do; then how far everything is."""
     tars(tmp_path / "in", 3, 2)
     given = [str(tmp_path / "in"), str(tmp_path / "out")]
     first = start(*given, *QUICK, "--json", RANK="0", WORLD_SIZE="2", LOCAL_RANK="0")
     printed, errors = first.communicate(timeout=120)
-    assert (first.returncode, errors) == (0, "")
+    assert (first.returncode, without_warnings(errors)) == (0, "")
     found = json.loads(printed)
     assert (found["shards"], found["scored"], found["rows"], found["left"]) == (2, 2, 4, 1)
     code, printed, _ = invoke(*given, *QUICK, "--shard-index", "1", "--num-shards", "2")
@@ -92,7 +99,7 @@ def test_interrupted(tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     sent = time.monotonic()
     _, errors = child.communicate(timeout=30)
-    assert (child.returncode, errors) == (1, "discffusion: interrupted\n")
+    assert (child.returncode, without_warnings(errors)) == (1, "discffusion: interrupted\n")
     assert time.monotonic() - sent < 5
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".parquet"}
 
