@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Observation", "Scorer", "Tokens"]
 
 #: Raised when a score of the same request changes by more than rounding.
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 #: Raised when decoding or resizing of images changes.
 PREPROCESS_VERSION = 1
 
