@@ -195,6 +195,10 @@ pub struct ScoreConfig {
     pub seed: u64,
 }
 
+/// The lowest and the highest noise level of the default, and how many there are.
+const DEFAULT_RANGE: (f64, f64) = (0.3, 0.8);
+const DEFAULT_STEPS: i64 = 10;
+
 impl Default for ScoreConfig {
     /// The score that ranked best for each evaluation spent, of those measured on the pocket model
     /// (`tests/benchmarks/default_score.py`): how much the text lowers the error of the predicted noise. The options of
@@ -213,7 +217,7 @@ impl Default for ScoreConfig {
             heads: Heads::Mean,
             attribution: Attribution::Local,
             attribution_steps: 8,
-            times: Times::Range { low: 0.3, high: 0.8, steps: 10 },
+            times: Times::Range { low: DEFAULT_RANGE.0, high: DEFAULT_RANGE.1, steps: DEFAULT_STEPS },
             resolution: None,
             via: None,
             resize: Resize::Squash,

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Attribution, DenoisingError, Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times, TokenSet, options,
+    Attribution, DEFAULT_RANGE, DEFAULT_STEPS, DenoisingError, Heads, Layers, MapKind, Method, Pooling, ScoreConfig,
+    Times, TokenSet, options,
 };
 use crate::encode::image::Resize;
 use crate::encode::tokenizer::Truncate;
@@ -63,7 +64,7 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
             None => default.attribution_steps,
             Some(value) => whole("attribution_steps", value, 1, 1000)? as usize,
         },
-        times: times(fields, default.times)?,
+        times: times(fields)?,
         resolution: get("resolution").map(|value| side("resolution", value)).transpose()?,
         via: get("via").map(|value| side("via", value)).transpose()?,
         resize: choice(get("resize"), "resize", default.resize, resize_from, &["squash", "crop"])?,
@@ -166,7 +167,7 @@ fn heads(value: &Value) -> Result<Heads> {
 /// The three ways to say at which noise a pair is scored.
 const TIMES: [&str; 3] = ["steps", "timesteps", "noise_levels"];
 
-fn times(fields: &Map<String, Value>, default: Times) -> Result<Times> {
+fn times(fields: &Map<String, Value>) -> Result<Times> {
     let get = |name: &str| fields.get(name).filter(|value| !value.is_null());
     let given: Vec<&str> = TIMES.into_iter().filter(|name| get(name).is_some()).collect();
     if given.len() > 1 {
@@ -200,25 +201,15 @@ fn times(fields: &Map<String, Value>, default: Times) -> Result<Times> {
         value.as_i64().filter(|steps| *steps >= 1).ok_or_else(|| bad("steps", value, "a whole number, 1 or more"))
     }))
     .transpose()?;
+    let steps = steps.unwrap_or(DEFAULT_STEPS);
     // A configuration that was written before there were ranges names all three ways, and no range.
     let old = TIMES.iter().all(|name| fields.contains_key(*name));
-    let range = match fields.get("noise_range") {
-        None if !old => None,
-        None | Some(Value::Null) => Some(None),
-        Some(value) => Some(Some(range(value)?)),
+    let (low, high) = match fields.get("noise_range") {
+        None if !old => DEFAULT_RANGE,
+        None | Some(Value::Null) => return Ok(Times::Steps(steps)),
+        Some(value) => range(value)?,
     };
-    let usual = match default {
-        Times::Range { steps, .. } | Times::Steps(steps) => steps,
-        Times::Timesteps(ref all) => all.len() as i64,
-        Times::NoiseLevels(ref all) => all.len() as i64,
-    };
-    Ok(match (range, default) {
-        (None, default) if steps.is_none() => default,
-        (None, Times::Range { low, high, .. }) | (Some(Some((low, high))), _) => {
-            Times::Range { low, high, steps: steps.unwrap_or(usual) }
-        }
-        _ => Times::Steps(steps.unwrap_or(usual)),
-    })
+    Ok(Times::Range { low, high, steps })
 }
 
 fn level(value: &Value) -> Option<f64> {

@@ -10,13 +10,13 @@ use tch::{Kind, Tensor};
 use super::batches::{Batches, Event};
 use super::plan::Unit;
 use super::{Model, Scene};
+use crate::Result;
 use crate::backbone::Wanted;
 use crate::checkpoint::Prediction;
 use crate::config::{Method, ScoreConfig};
 use crate::encode::image::Image;
 use crate::noise;
 use crate::torch::upload;
-use crate::{Error, Result};
 
 /// The noise level that a text is read at. At 1 the network knows best that there is no image, but a predicted noise
 /// says little of the latent there (1/√ᾱ is 15 in Stable Diffusion); on the pocket model 0.7 to 1 are equally good.
@@ -28,16 +28,16 @@ impl Model {
     /// Images as unit vectors, float32 `[n, D]` on the model's device: the latents `z`, `D = C·h·w`.
     ///
     /// # Errors
-    /// As [`Model::encode_images`]; `Config` if a vector is not finite.
+    /// As [`Model::encode_images`].
     pub fn embed_images(&self, images: &[Image], config: &ScoreConfig) -> Result<Tensor> {
-        unit(&self.encode_images(images, config)?)
+        Ok(unit(&self.encode_images(images, config)?))
     }
 
     /// Texts as unit vectors, float32 `[n, D]` on the model's device, for the cosine with [`Model::embed_images`]
     /// under the same `config`; eight evaluations of the network a text.
     ///
     /// # Errors
-    /// As [`Model::encode_texts`]; `Config` if a vector is not finite.
+    /// As [`Model::encode_texts`]; `Numerical` if a vector is not finite.
     pub fn embed_texts(
         &self,
         texts: &[&str],
@@ -77,7 +77,8 @@ impl Model {
             let _ = sums.index_add_(0, &rows, &latents);
             Ok(())
         })?;
-        unit(&sums)
+        self.finite("the UNet, asked what a text looks like,", &sums)?;
+        Ok(unit(&sums))
     }
 }
 
@@ -106,13 +107,7 @@ impl Scene<'_> {
 }
 
 /// Each entry `[n, …]` as a vector of length 1, `[n, D]`.
-fn unit(x: &Tensor) -> Result<Tensor> {
+fn unit(x: &Tensor) -> Tensor {
     let flat = x.to_kind(Kind::Float).flatten(1, -1);
-    let length = flat.norm_scalaropt_dim(2, [1].as_slice(), true);
-    if length.isfinite().all().int64_value(&[]) == 0 {
-        return Err(Error::Config(
-            "an embedding is not a finite number; use dtype=\"float32\" or \"bfloat16\"".to_owned(),
-        ));
-    }
-    Ok(flat / length.clamp_min(f64::from(f32::MIN_POSITIVE)))
+    &flat / flat.norm_scalaropt_dim(2, [1].as_slice(), true).clamp_min(f64::from(f32::MIN_POSITIVE))
 }

@@ -165,7 +165,7 @@ impl Model {
                 noise.size()
             )));
         }
-        if noise.isfinite().all().int64_value(&[]) == 0 {
+        if !finite::is_finite(noise) {
             return Err(Error::Config("noise holds values that are not finite".into()));
         }
         Ok(upload(noise, self.device()))

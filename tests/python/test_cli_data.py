@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from discffusion import Deltas, Scorer
 from discffusion.cli import build_app
 from discffusion.cli.data import pairs
-from discffusion.data.lazy import Dataset
 
 # The pocket model at one timestep.
 QUICK = ["--config", "attention", "--noise-levels", "0.5", "--device", "cpu"]
@@ -186,7 +185,6 @@ def test_the_first_are_left_out(folder: Path) -> None:
     assert (told["n_scored"], told["settings"]["items"]["slice"]) == (2, [1, None, None])
 
 
-@pytest.mark.skipif(not hasattr(Dataset, "sample"), reason="datasets cannot be sampled yet")
 def test_one_half_to_choose_on_and_one_to_report(tmp_path: Path) -> None:
     common = ["eval", "shapes", "--data", "n=8", "--sample", "5", "--sample-seed", "3", *QUICK]
     keys = []

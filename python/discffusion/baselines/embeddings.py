@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._arguments import checked_texts
+from discffusion.baselines.kept import Kept
 from discffusion.images import is_single
 from discffusion.scorer import Scorer
 
 __all__ = ["Embeddings"]
-
-#: texts whose vectors are kept, 64 KB each with Stable Diffusion
-_KEPT = 4096
 
 
 class Embeddings:
@@ -25,7 +23,7 @@ class Embeddings:
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
-        self._texts: dict[str, NDArray[np.float32]] = {}
+        self._texts = Kept()
 
     def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
         """Cosines, float64 ``[n_images, n_texts]``."""
@@ -33,13 +31,12 @@ class Embeddings:
         found = checked_texts(texts)
         if not images or not found:
             return np.zeros((len(images), len(found)))
-        new = [text for text in dict.fromkeys(found) if text not in self._texts]
-        if len(self._texts) + len(new) > _KEPT:
-            self._texts.clear()
-            new = list(dict.fromkeys(found))
-        if new:
-            self._texts.update(zip(new, self.scorer.embed_texts(new, progress=False), strict=True))
-        read = np.stack([self._texts[text] for text in found]).astype(np.float64)
+
+        def make(places: list[int]) -> list[NDArray[np.float32]]:
+            vectors = self.scorer.embed_texts([found[place] for place in places], progress=False)
+            return [row.copy() for row in vectors]  # none holds its whole batch
+
+        read = np.stack(self._texts.rows(found, make)).astype(np.float64)
         cosines: NDArray[np.float64] = self.scorer.embed_images(images).astype(np.float64) @ read.T
         return cosines
 

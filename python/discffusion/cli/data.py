@@ -9,7 +9,18 @@ import typer
 
 from discffusion.errors import DatasetOptionError
 
-__all__ = ["Data", "Rest", "Sample", "SampleSeed", "Skip", "chosen", "open_dataset", "pairs", "training_data"]
+__all__ = [
+    "AllowMissing",
+    "Data",
+    "Rest",
+    "Sample",
+    "SampleSeed",
+    "Skip",
+    "chosen",
+    "open_dataset",
+    "pairs",
+    "training_data",
+]
 
 _PANEL = "Data"
 #: these read files of the user's own, which need not be split
@@ -23,6 +34,14 @@ Data = Annotated[
         metavar="NAME=VALUE",
         help="Another option of the dataset (DATASET --list names all), such as image=file; give it again for more, "
         "or for several columns.",
+        rich_help_panel=_PANEL,
+    ),
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="Leave out items whose images are missing, and say so.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -9,7 +9,17 @@ import typer
 
 from discffusion._workers import rank
 from discffusion.cli import words
-from discffusion.cli.data import Data, Rest, Sample, SampleSeed, Skip, chosen, open_dataset, pairs
+from discffusion.cli.data import (
+    AllowMissing,
+    Data,
+    Rest,
+    Sample,
+    SampleSeed,
+    Skip,
+    chosen,
+    open_dataset,
+    pairs,
+)
 from discffusion.cli.options import Deltas, Setup
 from discffusion.cli.results import as_json, warn
 from discffusion.cli.stages import Keep, Stages, staging
@@ -45,14 +55,7 @@ def evaluate(
     rest: Rest = False,
     skip: Skip = 0,
     data: Data = None,
-    allow_missing: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missing",
-            help="Leave out items whose images are missing, and say so.",
-            rich_help_panel=_DATA,
-        ),
-    ] = False,
+    allow_missing: AllowMissing = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File for the rows, .jsonl or .parquet.", rich_help_panel=_RUN),

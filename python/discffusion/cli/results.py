@@ -53,18 +53,10 @@ def about(scorer: Any, revision: str | None, images: Mapping[str, str] | None = 
         revision: what was asked for; the scorer's own word counts where it has one.
         images: sha256 by name.
     """
-    from discffusion import __version__
+    from discffusion.evaluation.describe import header
 
-    described = dict(scorer.describe())
-    versions = described.get("versions") or {}
-    return {
-        "format": FORMAT,
-        "version": __version__,
-        "torch": versions.get("torch"),
-        "revision": revision,
-        **described,
-        **({} if images is None else {"images": dict(images)}),
-    }
+    more = {} if images is None else {"images": dict(images)}
+    return {**header(FORMAT, scorer.describe(), revision), **more}
 
 
 def image_digests(images: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:

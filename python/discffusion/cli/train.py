@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from discffusion._workers import rank
-from discffusion.cli.data import Data, Rest, Sample, SampleSeed, Skip, chosen, open_dataset, training_data
+from discffusion.cli.data import (
+    AllowMissing,
+    Data,
+    Rest,
+    Sample,
+    SampleSeed,
+    Skip,
+    chosen,
+    open_dataset,
+    training_data,
+)
 from discffusion.cli.options import Setup
 from discffusion.cli.results import about, as_json
 
@@ -53,14 +63,7 @@ def train(
     rest: Rest = False,
     skip: Skip = 0,
     data: Data = None,
-    allow_missing: Annotated[
-        bool,
-        typer.Option(
-            "--allow-missing",
-            help="Leave out items whose images are missing, and say so.",
-            rich_help_panel=_DATA,
-        ),
-    ] = False,
+    allow_missing: AllowMissing = False,
     validation_split: Annotated[
         str | None,
         typer.Option(help="Split to validate with; the deltas best there are kept.", rich_help_panel=_DATA),

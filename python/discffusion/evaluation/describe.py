@@ -9,7 +9,7 @@ from typing import Any
 
 from discffusion.errors import ConfigError, InstallationError
 
-__all__ = ["anonymous", "columns", "described", "identity", "images_digest", "in_words", "plain"]
+__all__ = ["anonymous", "columns", "described", "header", "identity", "images_digest", "in_words", "plain"]
 
 # Where and with what a score is computed.
 _PLACE = ("device", "versions", "revision")
@@ -43,6 +43,21 @@ def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config, dict):
         kept["config"] = {name: value for name, value in config.items() if name not in _NO_EFFECT}
     return kept
+
+
+def header(number: int, facts: Mapping[str, Any], revision: str | None = None) -> dict[str, Any]:
+    """What a result begins with so that it can be repeated: its format, what it was made with, what was scored.
+
+    Args:
+        number: of the format.
+        facts: what a scorer says of itself.
+        revision: of the model, where `facts` holds none.
+    """
+    from discffusion import __version__
+
+    versions = facts.get("versions")
+    torch = versions.get("torch") if isinstance(versions, Mapping) else None
+    return {"format": number, "version": __version__, "torch": torch, "revision": revision, **facts}
 
 
 def anonymous(told: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from discffusion._extras import need
 from discffusion.errors import ConfigError
 from discffusion.evaluation import tables
+from discffusion.evaluation.describe import header
 from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.metrics import metric_named
 from discffusion.evaluation.record import Record, ordered
@@ -200,15 +201,8 @@ class Report:
         ``values`` has one entry per value and group, in fractions; ``format`` is raised when a name goes away or means
         something else.
         """
-        from discffusion import __version__
-
-        versions = self.made_by.get("versions")
         return {
-            "format": FORMAT,
-            "version": __version__,
-            "torch": versions.get("torch") if isinstance(versions, Mapping) else None,
-            "revision": None,
-            **self.made_by,
+            **header(FORMAT, self.made_by),
             **self._facts(),
             "rows_path": None if self.rows_path is None else str(self.rows_path),
         }
