@@ -4,10 +4,8 @@ use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for file in
-        ["shim.cpp", "graph.cpp", "errors.h", "state.cpp", "state.h", "teams.cpp", "teams.h", "attend.cpp", "attend.h"]
-    {
-        println!("cargo:rerun-if-changed=src/torch/{file}");
+    for folder in ["src/kernels", "src/runtime"] {
+        println!("cargo:rerun-if-changed={folder}");
     }
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     if linux {
@@ -32,9 +30,16 @@ fn main() {
         .flag_if_supported("-Wno-deprecated-declarations")
         .warnings(false);
     let mut kernels = shim.clone();
-    shim.files(["shim", "graph", "state", "teams"].map(|file| format!("src/torch/{file}.cpp")))
-        .compile("discffusion_shim");
+    // Headers of one are used by the other.
+    for folder in ["src/kernels", "src/runtime"] {
+        shim.include(folder);
+    }
+    kernels.include("src/runtime");
+    shim.files(
+        ["kernels/shim", "kernels/graph", "runtime/state", "runtime/teams"].map(|file| format!("src/{file}.cpp")),
+    )
+    .compile("discffusion_shim");
     // Loops over numbers, which are to be fast in every profile; vectors alone, no threads of OpenMP.
     kernels.opt_level(3).flag_if_supported("-fopenmp-simd");
-    kernels.file("src/torch/attend.cpp").compile("discffusion_kernels");
+    kernels.file("src/kernels/attend.cpp").compile("discffusion_kernels");
 }

@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use tch::Tensor;
 
 // Arrays are also copied where the GIL is held, outside of the door.
-use crate::torch::{Visit, to_vec, to_vec64};
+use crate::device::{to_vec, to_vec64};
+use crate::runtime::Visit;
 
 /// A float32 array on its way to Python.
 pub struct Floats(ArrayD<f32>);

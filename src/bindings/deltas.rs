@@ -6,12 +6,12 @@ use pyo3::prelude::*;
 use serde_json::{Value, json};
 
 use super::arrays::{Floats, to_tensor};
-use super::door::enter;
+use super::enter::enter;
 use super::scorer::Scorer;
 use crate::Error;
 use crate::checkpoint::TensorFile;
 use crate::deltas::{self, lora};
-use crate::torch::Shared;
+use crate::runtime::Shared;
 
 /// Deltas of one model, read only.
 #[pyclass(frozen, module = "discffusion._core")]
@@ -34,8 +34,7 @@ impl Deltas {
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf, scorer: &Scorer, strict: bool) -> PyResult<Self> {
         let model = scorer.model();
-        enter(py, |_| deltas::Deltas::read(&path, &model.architecture(), &|| model.fingerprint(), strict))
-            .map(Self::new)
+        enter(py, |_| deltas::Deltas::read(&path, model.architecture(), &|| model.fingerprint(), strict)).map(Self::new)
     }
 
     /// The same from named arrays, as a file would hold them.
@@ -93,17 +92,17 @@ impl Deltas {
             let mut layers: Vec<String> = vec![];
             let mut entries = vec![];
             for (&target, delta) in &deltas.entries {
-                let site = deltas.architecture.sites[target.site].name();
-                if !layers.contains(&site) {
-                    layers.push(site.clone());
+                let layer = deltas.architecture.layers[target.layer].name.clone();
+                if !layers.contains(&layer) {
+                    layers.push(layer.clone());
                 }
                 let dense = delta.dense();
                 let norm = dense.norm().double_value(&[]);
-                let base = scorer.map(|scorer| scorer.model().backbone().weight(target).norm().double_value(&[]));
+                let base = scorer.map(|scorer| scorer.model().denoiser().weight(target).norm().double_value(&[]));
                 let zeros = dense.eq(0.0).to_kind(tch::Kind::Float).mean(None).double_value(&[]);
                 entries.push(json!({
                     "name": deltas.architecture.path(target),
-                    "site": site,
+                    "site": layer,
                     "attention": target.attention.name(),
                     "projection": target.projection.name(),
                     "kind": if delta.rank().is_some() { "low_rank" } else { "dense" },

@@ -4,19 +4,19 @@ use pyo3::types::PyDict;
 use tch::Tensor;
 
 use super::arrays::{Doubles, Floats, to_tensor};
-use super::door::enter;
+use super::enter::enter;
 use super::images::Image;
 use super::pairs::tell;
 use super::scorer::Scorer;
-use super::tools::tokens_dict;
+use super::tools::{times_list, tokens_dict};
 use crate::Error;
 use crate::config::{MapKind, ScoreConfig};
+use crate::runtime::Visit;
 use crate::score::{Maps, Request};
-use crate::torch::Visit;
 
-/// The score of an image and a text, taken apart; maps of `map` at `sites` (a JSON value of the option `layers`).
+/// The score of an image and a text, taken apart; maps of `map` at `layers` (a JSON value of the option `layers`).
 #[pyfunction]
-#[pyo3(signature = (scorer, image, text, map, sites, config, noise, progress))]
+#[pyo3(signature = (scorer, image, text, map, layers, config, noise, progress))]
 #[allow(clippy::too_many_arguments)]
 pub fn explain<'py>(
     py: Python<'py>,
@@ -24,18 +24,17 @@ pub fn explain<'py>(
     image: Image,
     text: String,
     map: &str,
-    sites: &str,
+    layers: &str,
     config: &str,
     noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    scorer.warn(py, std::slice::from_ref(&text), config)?;
     let noise = noise.as_ref().map(to_tensor);
     let found = enter(py, |raised| {
         let config = ScoreConfig::from_json(config)?;
         let kind = MapKind::from_name(map)
             .ok_or_else(|| Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", "))))?;
-        let layers = ScoreConfig::from_json(&format!("{{\"layers\": {sites}}}"))?.layers;
+        let layers = ScoreConfig::from_json(&format!("{{\"layers\": {layers}}}"))?.layers;
         let image = image.rgb()?.into_owned().into();
         let request = Request { images: &[image], texts: &[&text], pairs: &[(0, 0)], noise };
         scorer
@@ -46,15 +45,15 @@ pub fn explain<'py>(
     let floats = |tensor: &Tensor| Floats::new(tensor).into_py(py);
     let doubles = |tensor: &Tensor| Doubles::new(tensor).into_py(py);
     let (contributions, maps) = (PyDict::new(py), PyDict::new(py));
-    for (site, of_site) in &found.contributions {
-        contributions.set_item(site, doubles(of_site))?;
+    for (layer, of_layer) in &found.contributions {
+        contributions.set_item(layer, doubles(of_layer))?;
     }
-    for (site, map) in &found.maps {
-        maps.set_item(site, floats(map))?;
+    for (layer, map) in &found.maps {
+        maps.set_item(layer, floats(map))?;
     }
     let dict = PyDict::new(py);
     dict.set_item("tokens", tokens_dict(py, &found.tokens)?)?;
-    dict.set_item("timesteps", &found.timesteps)?;
+    dict.set_item("timesteps", times_list(py, &found.times)?)?;
     dict.set_item("view", found.view)?;
     dict.set_item("scores", doubles(&Tensor::from_slice(&found.scores)))?;
     dict.set_item("denoising", doubles(&Tensor::from_slice(&found.denoising)))?;

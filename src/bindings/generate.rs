@@ -4,12 +4,12 @@ use pyo3::prelude::*;
 use serde_json::Value;
 
 use super::arrays::to_tensor;
-use super::door::enter;
+use super::enter::enter;
 use super::pairs::tell;
 use super::scorer::{Scorer, strs};
 use crate::Error;
-use crate::config::GenerateConfig;
-use crate::generate::{Order, Resolved, Sampler};
+use crate::config::{GenerateConfig, plain_number};
+use crate::generate::{GenerateRequest, Resolved};
 
 /// Options of generation, checked and completed with the model's own values, and the timesteps they lead to; a JSON
 /// object.
@@ -26,14 +26,14 @@ pub fn generate_check(py: Python<'_>, scorer: &Scorer, options: &str) -> PyResul
             ..config
         };
         let model = scorer.model();
-        let sampler = Sampler::new(&model.checkpoint().scheduler, model.schedule(), found.steps, config.eta)?;
+        let sampler = model.process().sampler(found.steps, config.eta)?;
         let mut json: Value = serde_json::from_str(&whole.to_json()).map_err(|why| Error::Internal(why.into()))?;
-        json["timesteps"] = sampler.timesteps().into();
+        json["timesteps"] = sampler.times().iter().map(|time| plain_number(time.0)).collect();
         Ok(json.to_string())
     })
 }
 
-/// Pictures uint8 [H, W, 3] of each prompt, those of one prompt together.
+/// Images uint8 [H, W, 3] of each prompt, those of one prompt together.
 #[pyfunction]
 #[pyo3(signature = (scorer, prompts, negatives, seeds, options, latents, noise, progress))]
 #[allow(clippy::too_many_arguments)]
@@ -48,20 +48,18 @@ pub fn generate<'py>(
     noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Vec<Bound<'py, PyArray3<u8>>>> {
-    let texts: Vec<String> = prompts.iter().chain(&negatives).cloned().collect();
-    let config = enter(py, |_| GenerateConfig::from_json(options))?;
-    scorer.warn_of(py, &texts, config.truncate)?;
     let (latents, noise) = (latents.as_ref().map(to_tensor), noise.as_ref().map(to_tensor));
-    let pictures = enter(py, |raised| {
+    let images = enter(py, |raised| {
+        let config = GenerateConfig::from_json(options)?;
         let (prompts, negatives) = (strs(&prompts), strs(&negatives));
-        let order = Order { prompts: &prompts, negatives: &negatives, seeds: &seeds, latents, noise };
-        scorer.model().generate(&order, &config, |event| tell(event, progress.as_ref(), raised))
+        let request = GenerateRequest { prompts: &prompts, negatives: &negatives, seeds: &seeds, latents, noise };
+        scorer.model().generate(&request, &config, |event| tell(event, progress.as_ref(), raised))
     })?;
-    let array = |picture: crate::encode::image::Rgb| {
-        let shape = (picture.height, picture.width, 3);
-        Array3::from_shape_vec(shape, picture.data).expect("the data is as long as its shape says").into_pyarray(py)
+    let array = |image: crate::encode::image::Rgb| {
+        let shape = (image.height, image.width, 3);
+        Array3::from_shape_vec(shape, image.data).expect("the data is as long as its shape says").into_pyarray(py)
     };
-    Ok(pictures.into_iter().map(array).collect())
+    Ok(images.into_iter().map(array).collect())
 }
 
 /// Latents float32 [n, C, h, w] to images in [−1, 1], float32 [n, 3, H, W].
@@ -74,7 +72,7 @@ pub fn decode_latents<'py>(
     let latents = to_tensor(&latents);
     let images = enter(py, move |_| {
         let model = scorer.model();
-        let channels = model.checkpoint().vae.latent_channels;
+        let channels = model.vae().latent_channels;
         match latents.size()[..] {
             [n, c, h, w] if c == channels && n.min(h).min(w) > 0 => (),
             ref size => {

@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::door::enter;
+use super::enter::enter;
 pub use crate::encode::image::Image;
 use crate::encode::image::{Preprocess, Resize, Rgb, preprocess};
 use crate::{Error, Result};

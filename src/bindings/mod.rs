@@ -2,7 +2,7 @@
 
 mod arrays;
 mod deltas;
-mod door;
+mod enter;
 mod errors;
 mod explain;
 mod generate;
@@ -43,6 +43,6 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("TORCH_VERSION", crate::torch::TORCH_VERSION)
+        module.add("TORCH_VERSION", crate::device::TORCH_VERSION)
     }
 }

@@ -1,13 +1,10 @@
-use std::ffi::CString;
-
 use ndarray::{Array2, ArrayView1};
 use numpy::{PyArray2, PyReadonlyArray2};
-use pyo3::exceptions::PyUserWarning;
 use pyo3::prelude::*;
 
-use super::door::{Raised, enter};
+use super::enter::{Raised, enter, warn};
+use crate::runtime::outside;
 use crate::score::{self, Event};
-use crate::torch::outside;
 use crate::{Error, Result};
 
 /// Encoded images and texts of a request. May be used from several threads.
@@ -66,9 +63,4 @@ pub fn tell(event: Event, progress: Option<&Py<PyAny>>, raised: &Raised) -> Resu
     };
     let said = outside(|| Python::attach(say));
     said.map_err(|error| raised.stop(error))
-}
-
-/// A warning at the caller's line.
-pub fn warn(py: Python<'_>, message: String) -> PyResult<()> {
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message).expect("no zero byte"), 2)
 }

@@ -3,19 +3,21 @@ use std::path::PathBuf;
 use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray2, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::arrays::{Floats, to_tensor};
 use super::deltas::Deltas;
-use super::door::enter;
+use super::enter::{enter, warn_truncated};
 use super::images::Image;
-use super::pairs::{Prepared, indices, tell, warn};
-use super::tools::{tokens_dict, truncation};
-use crate::checkpoint::{Checkpoint, Prediction};
-use crate::config::{MapKind, ScoreConfig};
-use crate::encode::tokenizer::Truncate;
-use crate::score::{Look, Model, Request};
-use crate::torch::{device_name, dtype_name, parse_device, parse_dtype};
+use super::pairs::{Prepared, indices, tell};
+use super::tools::{times_list, tokens_dict, truncation};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Layers, MapKind, ScoreConfig};
+use crate::device::{device_name, dtype_name, parse_device, parse_dtype};
+use crate::families::Options;
+use crate::noise::Prediction;
+use crate::runtime::warnings::Truncation;
+use crate::score::{Model, ObserveRequest, Request};
 use crate::{Error, Result};
 
 /// A loaded model. Arrays go in and out; every call may run beside others on other threads.
@@ -44,38 +46,37 @@ impl Scorer {
     ) -> PyResult<Self> {
         enter(py, |_| {
             let device = parse_device(device)?;
-            let mut checkpoint = Checkpoint::open(&path, variant.as_deref())?.lazy(lazy);
-            if let Some(name) = prediction_type {
-                checkpoint.scheduler.prediction = prediction(name)?;
-            }
-            Model::new(checkpoint, device, parse_dtype(dtype, device)?)
+            let prediction = prediction_type.map(prediction).transpose()?;
+            let options = Options { device, kind: parse_dtype(dtype, device)?, prediction };
+            Model::new(Checkpoint::open(&path, variant.as_deref())?.lazy(lazy), options)
         })
         .map(Scorer)
     }
 
     /// What the model is, as a JSON object.
     fn info(&self) -> String {
-        let (model, parameters) = (&self.0, self.0.parameters());
-        let (checkpoint, scheduler) = (model.checkpoint(), &model.checkpoint().scheduler);
-        let sites = model.sites().iter().map(|s| json!({"name": s.name(), "heads": s.heads, "channels": s.channels}));
+        let (model, facts) = (&self.0, self.0.family());
+        let parameters = model.parameters();
+        let mut by_part: Map<String, Value> =
+            parameters.iter().map(|&(part, count)| (part.to_owned(), count.into())).collect();
+        by_part.insert("total".to_owned(), parameters.iter().map(|(_, count)| count).sum::<usize>().into());
+        let layers = model.layers().iter().map(
+            |layer| json!({"name": layer.name, "group": layer.group, "heads": layer.heads, "channels": layer.channels}),
+        );
         json!({
-            "path": checkpoint.dir(),
+            "path": model.checkpoint().dir(),
+            "family": facts.name,
             "device": device_name(model.device()),
             "dtype": dtype_name(model.kind()),
-            "num_parameters": {
-                "unet": parameters.unet,
-                "vae_encoder": parameters.vae_encoder,
-                "text_encoder": parameters.text_encoder,
-                "total": parameters.unet + parameters.vae_encoder + parameters.text_encoder,
-            },
-            "prediction_type": scheduler.prediction.name(),
-            "num_train_timesteps": scheduler.train_timesteps,
-            "latent_channels": checkpoint.vae.latent_channels,
-            "sample_size": checkpoint.unet.sample_size,
-            "vae_scale_factor": checkpoint.vae.scale_factor(),
+            "num_parameters": by_part,
+            "prediction_type": model.prediction().name(),
+            "num_train_timesteps": model.process().train_timesteps(),
+            "latent_channels": model.vae().latent_channels,
+            "sample_size": model.sample_size(),
+            "vae_scale_factor": model.vae().scale_factor(),
             "resolution": model.resolution(),
-            "max_tokens": checkpoint.text.max_tokens,
-            "sites": sites.collect::<Vec<_>>(),
+            "max_tokens": model.columns(),
+            "sites": layers.collect::<Vec<_>>(),
         })
         .to_string()
     }
@@ -99,7 +100,7 @@ impl Scorer {
         enter(py, |_| Ok(self.0.deltas().map(|deltas| Deltas::new(deltas.copy()))))
     }
 
-    /// Head weights of a pair by the configuration's attribution, float32 [steps, H] by site.
+    /// Head weights of a pair by the configuration's attribution, float32 [steps, H] by layer.
     #[pyo3(signature = (image, text, config, noise))]
     fn head_weights<'py>(
         &self,
@@ -114,11 +115,11 @@ impl Scorer {
             let config = ScoreConfig::from_json(config)?;
             let request = Request { images: &[image], texts: &[&text], pairs: &[(0, 0)], noise };
             let weights = self.0.head_weights(&request, &config)?;
-            Ok(weights.into_iter().map(|(site, weights)| (site, Floats::new(&weights))).collect())
+            Ok(weights.into_iter().map(|(layer, weights)| (layer, Floats::new(&weights))).collect())
         })?;
         let dict = PyDict::new(py);
-        for (site, weights) in weights {
-            dict.set_item(site, weights.into_py(py))?;
+        for (layer, weights) in weights {
+            dict.set_item(layer, weights.into_py(py))?;
         }
         Ok(dict)
     }
@@ -126,8 +127,8 @@ impl Scorer {
     /// Token ids and what they stand for.
     fn tokenize<'py>(&self, py: Python<'py>, text: &str, truncate: &str) -> PyResult<Bound<'py, PyDict>> {
         let tokens = enter(py, |_| self.0.tokenize(text, truncation(truncate)?))?;
-        if truncate == "warn" {
-            warn_truncated(py, usize::from(tokens.truncated), tokens.ids.len())?;
+        if truncate == "warn" && tokens.truncated() {
+            warn_truncated(py, Truncation { count: 1, limit: self.0.columns() })?;
         }
         tokens_dict(py, &tokens)
     }
@@ -153,10 +154,9 @@ impl Scorer {
         texts: Vec<String>,
         config: &str,
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-        self.warn(py, &texts, config)?;
         let vectors = enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
-            Ok(Floats::new(&self.0.encode_texts(&strs(&texts), config.truncate)?.vectors))
+            Ok(Floats::new(&self.0.encode_texts(&strs(&texts), config.truncate)?.conditioning.context))
         })?;
         Ok(vectors.into_py(py))
     }
@@ -184,11 +184,10 @@ impl Scorer {
         config: &str,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-        self.warn(py, &texts, config)?;
         let vectors = enter(py, |raised| {
             let config = ScoreConfig::from_json(config)?;
-            let told = |event| tell(event, progress.as_ref(), raised);
-            Ok(Floats::new(&self.0.embed_texts(&strs(&texts), &config, told)?))
+            let on_progress = |event| tell(event, progress.as_ref(), raised);
+            Ok(Floats::new(&self.0.embed_texts(&strs(&texts), &config, on_progress)?))
         })?;
         Ok(vectors.into_py(py))
     }
@@ -198,14 +197,30 @@ impl Scorer {
         enter(py, |_| self.0.check_config(&ScoreConfig::from_json(config)?).map(drop))
     }
 
-    /// The timesteps of a configuration.
-    fn timesteps(&self, py: Python<'_>, config: &str) -> PyResult<Vec<i64>> {
-        enter(py, |_| self.0.timesteps(&ScoreConfig::from_json(config)?))
+    /// Pooled vectors of texts, float32 [n, p], of models that take one.
+    fn encode_pooled<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        config: &str,
+    ) -> PyResult<Option<Bound<'py, PyArrayDyn<f32>>>> {
+        let vectors = enter(py, |_| {
+            let config = ScoreConfig::from_json(config)?;
+            let conditioning = self.0.encode_texts(&strs(&texts), config.truncate)?.conditioning;
+            Ok(conditioning.pooled.as_ref().map(Floats::new))
+        })?;
+        Ok(vectors.map(|vectors| vectors.into_py(py)))
     }
 
-    /// ᾱ_t, float32 [T].
-    fn alphas_cumprod<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
-        PyArray1::from_slice(py, self.0.schedule().alphas_cumprod())
+    /// The times of a configuration.
+    fn timesteps<'py>(&self, py: Python<'py>, config: &str) -> PyResult<Bound<'py, PyAny>> {
+        let times = enter(py, |_| self.0.times(&ScoreConfig::from_json(config)?))?;
+        times_list(py, &times)
+    }
+
+    /// ᾱ_t, float32 [T], of diffusion models.
+    fn alphas_cumprod<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<f32>>> {
+        self.0.process().alphas_cumprod().map(|alphas| PyArray1::from_slice(py, alphas))
     }
 
     /// The seeded noise of a configuration, float32 [steps, C, h, w].
@@ -227,7 +242,6 @@ impl Scorer {
         noise: Option<PyReadonlyArrayDyn<'py, f32>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        self.warn(py, &texts, config)?;
         let pairs = pairs.as_array().to_owned();
         let noise = noise.as_ref().map(to_tensor);
         let rows = enter(py, |raised| {
@@ -249,7 +263,6 @@ impl Scorer {
         config: &str,
         noise: Option<PyReadonlyArrayDyn<'_, f32>>,
     ) -> PyResult<Prepared> {
-        self.warn(py, &texts, config)?;
         let noise = noise.as_ref().map(to_tensor);
         enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
@@ -258,85 +271,57 @@ impl Scorer {
         .map(Prepared::new)
     }
 
-    /// One evaluation in full: maps, prediction, latents, noise, tokens.
-    #[pyo3(signature = (image, text, timestep, sites, map, want_prediction, config, noise))]
+    /// One evaluation in full: maps, prediction, latents, noise, tokens. `layers` are names; all if None, and none if empty.
+    #[pyo3(signature = (image, text, timestep, layers, map, want_prediction, config, noise))]
     #[allow(clippy::too_many_arguments)]
     fn observe<'py>(
         &self,
         py: Python<'py>,
         image: Image,
         text: String,
-        timestep: i64,
-        sites: Option<Vec<String>>,
+        timestep: f64,
+        layers: Option<Vec<String>>,
         map: &str,
         want_prediction: bool,
         config: &str,
         noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let texts = [text];
-        self.warn(py, &texts, config)?;
         let noise = noise.as_ref().map(to_tensor);
-        let sight = enter(py, |_| {
+        let seen = enter(py, |_| {
             let config = ScoreConfig::from_json(config)?;
             let map = MapKind::from_name(map).ok_or_else(|| {
                 Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", ")))
             })?;
-            let look = Look {
+            let layers = match layers {
+                None => Some(Layers::All),
+                Some(names) if names.is_empty() => None,
+                Some(names) => Some(Layers::Named(names)),
+            };
+            let request = ObserveRequest {
                 image: &image,
-                text: &texts[0],
-                timestep,
-                sites: sites.as_deref(),
+                text: &text,
+                time: timestep,
+                layers: layers.as_ref(),
                 map,
                 prediction: want_prediction,
                 noise,
             };
-            self.0.look(&look, &config)
+            self.0.observe(&request, &config)
         })?;
         let array = |tensor| Floats::new(tensor).into_py(py);
         let maps = PyDict::new(py);
-        for (site, map) in &sight.maps {
-            maps.set_item(site, array(map))?;
+        for (layer, map) in &seen.maps {
+            maps.set_item(layer, array(map))?;
         }
         let dict = PyDict::new(py);
         dict.set_item("maps", maps)?;
-        dict.set_item("prediction", sight.prediction.as_ref().map(array))?;
-        dict.set_item("latent", array(&sight.noised))?;
-        dict.set_item("clean", array(&sight.clean))?;
-        dict.set_item("noise", array(&sight.noise))?;
-        dict.set_item("tokens", tokens_dict(py, &sight.tokens)?)?;
+        dict.set_item("prediction", seen.prediction.as_ref().map(array))?;
+        dict.set_item("latent", array(&seen.noised))?;
+        dict.set_item("clean", array(&seen.clean))?;
+        dict.set_item("noise", array(&seen.noise))?;
+        dict.set_item("tokens", tokens_dict(py, &seen.tokens)?)?;
         Ok(dict)
     }
-}
-
-impl Scorer {
-    /// Warns once about texts that are longer than the model reads, if the configuration says so.
-    pub fn warn(&self, py: Python<'_>, texts: &[String], config: &str) -> PyResult<()> {
-        let truncate = enter(py, |_| Ok(ScoreConfig::from_json(config)?.truncate))?;
-        self.warn_of(py, texts, truncate)
-    }
-
-    /// The same where it is known what becomes of them.
-    pub fn warn_of(&self, py: Python<'_>, texts: &[String], truncate: Truncate) -> PyResult<()> {
-        let (count, max) = enter(py, |_| {
-            if truncate != Truncate::Warn {
-                return Ok((0, 0));
-            }
-            let tokens = texts.iter().map(|text| self.0.tokenize(text, Truncate::Silent));
-            let tokens = tokens.collect::<Result<Vec<_>>>()?;
-            Ok((tokens.iter().filter(|tokens| tokens.truncated).count(), tokens.first().map_or(0, |t| t.ids.len())))
-        })?;
-        warn_truncated(py, count, max)
-    }
-}
-
-fn warn_truncated(py: Python<'_>, count: usize, max: usize) -> PyResult<()> {
-    if count == 0 {
-        return Ok(());
-    }
-    let message = format!(
-        "{count} text(s) are longer than the {max} tokens this model reads and were cut; the end token is kept"
-    );
-    warn(py, message)
 }
 
 fn prediction(name: &str) -> Result<Prediction> {

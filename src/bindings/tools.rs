@@ -1,14 +1,17 @@
 use std::path::PathBuf;
 
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Map, Value};
 
-use super::door::enter;
+use super::enter::enter;
 use crate::Error;
 use crate::config::{ScoreConfig, options};
-use crate::encode::tokenizer::{self, Tokens, Truncate};
-use crate::torch::teams;
+use crate::encode::text::Tokens;
+use crate::encode::tokenizer::{self, Encoding, Truncate};
+use crate::noise::Time;
+use crate::runtime::teams;
 
 /// The options of a score as a JSON list, in order, with their defaults.
 #[pyfunction]
@@ -82,8 +85,8 @@ impl Tokenizer {
 
     /// Token ids and what they stand for.
     fn encode<'py>(&self, py: Python<'py>, text: &str, truncate: &str) -> PyResult<Bound<'py, PyDict>> {
-        let tokens = enter(py, |_| self.0.encode(text, truncation(truncate)?))?;
-        tokens_dict(py, &tokens)
+        let encoding = enter(py, |_| self.0.encode(text, truncation(truncate)?))?;
+        encoding_dict(py, &encoding)
     }
 }
 
@@ -93,14 +96,33 @@ pub fn truncation(name: &str) -> crate::Result<Truncate> {
     Ok(ScoreConfig::from_json(&json)?.truncate)
 }
 
-/// Tokens as a dictionary of plain data and one int64 array.
+/// Tokens as a dictionary of plain data and int64 arrays: those of the first segment, and by encoder the ids.
 pub fn tokens_dict<'py>(py: Python<'py>, tokens: &Tokens) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("ids", numpy::PyArray1::from_slice(py, &tokens.ids))?;
-    dict.set_item("strings", &tokens.strings)?;
-    dict.set_item("offsets", &tokens.offsets)?;
-    dict.set_item("content", (tokens.content.start, tokens.content.end))?;
-    dict.set_item("needed", tokens.needed)?;
-    dict.set_item("truncated", tokens.truncated)?;
+    let (encoding, _) = tokens.by_segment().next().expect("a context has a segment");
+    let dict = encoding_dict(py, encoding)?;
+    let ids = tokens.encodings.iter().map(|encoding| numpy::PyArray1::from_slice(py, &encoding.ids));
+    dict.set_item("ids_by_encoder", ids.collect::<Vec<_>>())?;
+    dict.set_item("needed", tokens.needed())?;
+    dict.set_item("truncated", tokens.truncated())?;
     Ok(dict)
+}
+
+fn encoding_dict<'py>(py: Python<'py>, encoding: &Encoding) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("ids", numpy::PyArray1::from_slice(py, &encoding.ids))?;
+    dict.set_item("strings", &encoding.strings)?;
+    dict.set_item("offsets", &encoding.offsets)?;
+    dict.set_item("content", (encoding.content.start, encoding.content.end))?;
+    dict.set_item("needed", encoding.needed)?;
+    dict.set_item("truncated", encoding.truncated)?;
+    Ok(dict)
+}
+
+/// Times as a list of numbers, whole ones where all are.
+pub fn times_list<'py>(py: Python<'py>, times: &[Time]) -> PyResult<Bound<'py, PyAny>> {
+    let whole: Option<Vec<i64>> = times.iter().map(|time| time.whole()).collect();
+    match whole {
+        Some(whole) => whole.into_bound_py_any(py),
+        None => times.iter().map(|time| time.0).collect::<Vec<f64>>().into_bound_py_any(py),
+    }
 }

@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use super::arrays::Floats;
 use super::deltas::Deltas;
-use super::door::enter;
+use super::enter::enter;
 use super::images::Image;
 use super::scorer::{Scorer, strs};
 use crate::config::{ScoreConfig, TrainConfig, train_options as options};
 use crate::encode::tokenizer::Truncate;
-use crate::score::Model;
-use crate::torch::{Lock, caught};
+use crate::model::Model;
+use crate::runtime::{Lock, caught};
 use crate::train::{Gradient, Session, Share, View, order};
 use crate::{Error, Result};
 
 /// A gradient, `[parameters]`, and what is added up beside it.
-type Shared<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
+type GradientPair<'py> = (Bound<'py, PyArray1<f64>>, Bound<'py, PyArray1<f64>>);
 
 /// Training under way. What it has come to can be asked for at any time; of what takes it further, one at a time.
 ///
@@ -63,9 +63,9 @@ impl Trainer {
         let model = scorer.model().clone();
         enter(py, |_| {
             let (config, options) = (ScoreConfig::from_json(config)?, TrainConfig::from_json(options)?);
-            let told = [json_of(&options.to_json())?, json_of(&config.to_json())?];
+            let on_progress = [json_of(&options.to_json())?, json_of(&config.to_json())?];
             let session = Session::new(model.clone(), config, options)?;
-            let [options, config] = told;
+            let [options, config] = on_progress;
             let info = json!({
                 "layers": session.layers(),
                 "parameters": session.parameters(),
@@ -140,7 +140,7 @@ impl Trainer {
 
     /// The first half of a step that workers share: the gradient of these items, which stand from `first` on in a
     /// batch of `of`, float64 `[parameters]`; and float64 numbers to be added up beside.
-    fn share<'py>(&self, py: Python<'py>, indices: Vec<usize>, first: usize, of: usize) -> PyResult<Shared<'py>> {
+    fn share<'py>(&self, py: Python<'py>, indices: Vec<usize>, first: usize, of: usize) -> PyResult<GradientPair<'py>> {
         let found = enter(py, |_| self.work(|session| session.share(&indices, Share { first, of })))?;
         Ok((found.values.into_pyarray(py), found.statistics.into_pyarray(py)))
     }
@@ -177,7 +177,8 @@ impl Trainer {
             named.set_item(name, gradient.into_py(py))?;
         }
         dict.set_item("gradients", named)?;
-        dict.set_item("timesteps", PyArray2::from_vec2(py, &found.timesteps)?)?;
+        let times: Vec<Vec<f64>> = found.times.iter().map(|times| times.iter().map(|time| time.0).collect()).collect();
+        dict.set_item("timesteps", PyArray2::from_vec2(py, &times)?)?;
         dict.set_item("noise", noise.into_py(py))?;
         dict.set_item("scores", found.scores.clone())?;
         Ok(dict)

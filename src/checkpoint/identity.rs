@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::part::{Entry, Part, kind_of};
 use super::tensors::write_atomically;
-use crate::torch::check_interrupt;
+use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
 /// Bytes to a checksum. One of 32 bits notices every change within 32 bits for certain, and others but for one in 2^32.

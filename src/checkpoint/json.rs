@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::torch::notes;
+use crate::runtime::warnings;
 use crate::{Error, Result};
 
 /// No published configuration comes near this; a larger file is not a configuration.
@@ -73,9 +73,9 @@ impl Json {
         }
     }
 
-    /// Leaves a note for the user that names the file.
-    pub fn note(&self, what: &str) {
-        notes::leave(format!("{}: {what}", self.path.display()));
+    /// Warns the user once, naming the file.
+    pub fn warn(&self, what: &str) {
+        warnings::push(format!("{}: {what}", self.path.display()));
     }
 
     /// A positive whole number, or a positive default.

@@ -84,7 +84,7 @@ impl Part {
             self.files[entry.file].read(entry.start + place * size as u64, buffer)?;
         }
         let numbers = Tensor::f_from_data_size(&bytes, &[places.len() as i64], kind);
-        Ok(crate::torch::to_vec(&numbers.map_err(|why| crate::torch::from_tch(&why))?))
+        Ok(crate::device::to_vec(&numbers.map_err(|why| crate::runtime::from_tch(&why))?))
     }
 }
 

@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
 use super::part::kind_of;
-use crate::torch::to_vec;
+use crate::device::to_vec;
 
 /// The metadata key of the checksum over all tensors.
 const CHECKSUM: &str = "discffusion.crc32";

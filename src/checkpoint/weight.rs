@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::source::Source;
 use crate::Result;
-use crate::torch::{check_interrupt, fail, fast_paths, from_tch};
+use crate::kernels::fast_paths;
+use crate::runtime::{check_interrupt, fail, from_tch};
 
 /// A weight that may be held in another layout than the file's. As long as nobody asks for the plain one, it takes no
 /// memory of its own on the CPU, unless all is read at once.

@@ -97,7 +97,8 @@ impl Scope<'_> {
         self.weights.part.entries.contains_key(&self.key(name))
     }
 
-    fn key(&self, name: &str) -> String {
+    /// The whole name of `name` below this place.
+    pub fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
 }

@@ -1,7 +1,7 @@
 use serde_json::{Map, Value, json};
 
-use super::read::{bad, batch_size, choice, number, side, truncate_from, truncate_name, whole};
-use crate::encode::tokenizer::Truncate;
+use super::Truncate;
+use super::read::{bad, batch_size, choice, number, side, whole};
 use crate::{Error, Result};
 
 /// How images are generated. Build one with [`GenerateConfig::from_json`] or change [`GenerateConfig::default`].
@@ -82,13 +82,7 @@ impl GenerateConfig {
                 Some(value) => whole("num_images", value, 1, 1 << 20)? as usize,
             },
             batch_size: get("batch_size").map_or(Ok(default.batch_size), batch_size)?,
-            truncate: choice(
-                get("truncate"),
-                "truncate",
-                default.truncate,
-                truncate_from,
-                &["error", "warn", "silent"],
-            )?,
+            truncate: choice(get("truncate"), "truncate", default.truncate, Truncate::from_name, Truncate::NAMES)?,
         })
     }
 
@@ -103,7 +97,7 @@ impl GenerateConfig {
             "width": self.width,
             "num_images": self.num_images,
             "batch_size": self.batch_size.map_or(json!("auto"), |size| json!(size)),
-            "truncate": truncate_name(self.truncate),
+            "truncate": self.truncate.name(),
         })
         .to_string()
     }

@@ -9,10 +9,9 @@ use serde_json::{Map, Value, json};
 
 pub use generate::GenerateConfig;
 pub use options::{OptionSpec, options};
+pub use read::plain_number;
 pub use train::{Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes, train_options};
 
-use crate::encode::image::Resize;
-use crate::encode::tokenizer::Truncate;
 use crate::{Error, Result};
 
 /// Makes an option of named choices: the enum, its names in order, and the way back and forth.
@@ -113,19 +112,44 @@ choices! {
     }
 }
 
-/// Which cross-attention sites count.
+choices! {
+    /// How an image whose sides have another ratio is made square.
+    Resize {
+        /// Each side is scaled on its own: everything stays in view, shapes are distorted.
+        Squash = "squash",
+        /// Scaled until it covers the square, the ratio kept; what sticks out on both sides is cut off.
+        ///
+        /// The side that fits exactly gets its size, the other one the exact multiple rounded down; of the difference,
+        /// half (rounded to even) is cut at the top or left. This is what torchvision's `Resize(n)` and `CenterCrop(n)`
+        /// do.
+        Crop = "crop",
+    }
+}
+
+choices! {
+    /// What to do with a text that needs more tokens than the model takes.
+    Truncate {
+        /// Refuse it.
+        Error = "error",
+        /// Cut it; the caller is to warn when [`crate::encode::tokenizer::Encoding::truncated`] is set.
+        Warn = "warn",
+        /// Cut it without a warning.
+        Silent = "silent",
+    }
+}
+
+/// Which cross-attention layers count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layers {
     All,
-    Down,
-    Mid,
-    Up,
+    /// A part of the network, such as `down`, `mid` and `up` of a UNet.
+    Group(String),
     /// The last attention block of each stage: what the authors' released code pools.
     LastBlocks,
     /// The last `n` in forward order.
     Last(usize),
     /// By name.
-    Sites(Vec<String>),
+    Named(Vec<String>),
 }
 
 impl Layers {
@@ -133,12 +157,10 @@ impl Layers {
     pub(crate) fn to_value(&self) -> Value {
         match self {
             Layers::All => json!("all"),
-            Layers::Down => json!("down"),
-            Layers::Mid => json!("mid"),
-            Layers::Up => json!("up"),
+            Layers::Group(group) => json!(group),
             Layers::LastBlocks => json!("last_blocks"),
             Layers::Last(n) => json!(format!("last({n})")),
-            Layers::Sites(names) => json!(names),
+            Layers::Named(names) => json!(names),
         }
     }
 }
@@ -160,8 +182,8 @@ pub enum Times {
     Steps(i64),
     /// Noise levels from `high` down to `low`, evenly spaced, both included; one step is the middle.
     Range { low: f64, high: f64, steps: i64 },
-    /// Training timesteps, as given.
-    Timesteps(Vec<i64>),
+    /// Times of the model's process as given: training timesteps of a diffusion model.
+    Timesteps(Vec<f64>),
     /// `t = round(level · T)`.
     NoiseLevels(Vec<f64>),
 }
@@ -229,11 +251,6 @@ impl Default for ScoreConfig {
 }
 
 impl ScoreConfig {
-    /// Whether scores are compared with the prediction for the empty text.
-    pub fn compares_to_empty(&self) -> bool {
-        self.method != Method::Attention && self.unconditional
-    }
-
     /// The names of the presets (method, section 8).
     pub const PRESETS: &'static [&'static str] = &["default", "attention", "paper", "release"];
 
@@ -301,7 +318,9 @@ impl ScoreConfig {
             Times::Range { low, high, steps } => {
                 (times["steps"], times["noise_range"]) = (json!(steps), json!([low, high]));
             }
-            Times::Timesteps(timesteps) => times["timesteps"] = json!(timesteps),
+            Times::Timesteps(timesteps) => {
+                times["timesteps"] = timesteps.iter().map(|&t| read::plain_number(t)).collect();
+            }
             Times::NoiseLevels(levels) => times["noise_levels"] = json!(levels),
         }
         let heads = match &self.heads {
@@ -329,9 +348,9 @@ impl ScoreConfig {
             "noise_levels": times["noise_levels"],
             "resolution": self.resolution,
             "via": self.via,
-            "resize": read::resize_name(self.resize),
+            "resize": self.resize.name(),
             "batch_size": self.batch_size.map_or(json!("auto"), |size| json!(size)),
-            "truncate": read::truncate_name(self.truncate),
+            "truncate": self.truncate.name(),
             "seed": self.seed,
         })
         .to_string()

@@ -1,4 +1,4 @@
-use super::{Attribution, DenoisingError, MapKind, Method, Pooling, TokenSet};
+use super::{Attribution, DenoisingError, MapKind, Method, Pooling, Resize, TokenSet, Truncate};
 
 /// One option as users see it.
 #[derive(Debug, serde::Serialize)]
@@ -27,7 +27,7 @@ pub fn options() -> Vec<OptionSpec> {
             "layers",
             "choice_or_list",
             &["all", "down", "mid", "up", "last_blocks", "last(n)"],
-            "Which cross-attention sites count; or a list of sites such as down.0.1, mid.0, up.3.2.",
+            "Which cross-attention layers count; or a list of layers such as down.0.1, mid.0, up.3.2.",
         ),
         option(
             "heads",
@@ -58,14 +58,9 @@ pub fn options() -> Vec<OptionSpec> {
             "Side of the square that images are brought to, pixels; default: the model's own.",
         ),
         option("via", "int", &[], "Side that images are brought to first, pixels (Table 1 of the paper)."),
-        option("resize", "choice", &["squash", "crop"], "How images become square."),
+        option("resize", "choice", Resize::NAMES, "How images become square."),
         option("batch_size", "int_or_auto", &["auto"], "Evaluations of the network at a time; never changes a score."),
-        option(
-            "truncate",
-            "choice",
-            &["error", "warn", "silent"],
-            "What to do with texts longer than the model reads.",
-        ),
+        option("truncate", "choice", Truncate::NAMES, "What to do with texts longer than the model reads."),
         option("seed", "int", &[], "Seed of the noise; 0 or more."),
     ]
 }

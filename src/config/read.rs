@@ -3,11 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Attribution, DEFAULT_RANGE, DEFAULT_STEPS, DenoisingError, Heads, Layers, MapKind, Method, Pooling, ScoreConfig,
-    Times, TokenSet, options,
+    Attribution, DEFAULT_RANGE, DEFAULT_STEPS, DenoisingError, Heads, Layers, MapKind, Method, Pooling, Resize,
+    ScoreConfig, Times, TokenSet, Truncate, options,
 };
-use crate::encode::image::Resize;
-use crate::encode::tokenizer::Truncate;
 use crate::{Error, Result};
 
 /// No image model is near this; more would only fill the memory.
@@ -67,9 +65,9 @@ pub fn read(fields: &Map<String, Value>) -> Result<ScoreConfig> {
         times: times(fields)?,
         resolution: get("resolution").map(|value| side("resolution", value)).transpose()?,
         via: get("via").map(|value| side("via", value)).transpose()?,
-        resize: choice(get("resize"), "resize", default.resize, resize_from, &["squash", "crop"])?,
+        resize: choice(get("resize"), "resize", default.resize, Resize::from_name, Resize::NAMES)?,
         batch_size: get("batch_size").map_or(Ok(default.batch_size), batch_size)?,
-        truncate: choice(get("truncate"), "truncate", default.truncate, truncate_from, &["error", "warn", "silent"])?,
+        truncate: choice(get("truncate"), "truncate", default.truncate, Truncate::from_name, Truncate::NAMES)?,
         seed: match get("seed") {
             None => default.seed,
             Some(value) => value
@@ -122,8 +120,7 @@ pub(super) fn batch_size(value: &Value) -> Result<Option<usize>> {
 }
 
 pub(super) fn layers(value: &Value) -> Result<Layers> {
-    const EXPECTED: &str =
-        "all, down, mid, up, last_blocks, last(n), or a list of sites such as [\"down.0.1\", \"mid.0\"]";
+    const EXPECTED: &str = "all, last_blocks, last(n), a group of layers such as down, mid or up, or a list of layers such as [\"down.0.1\", \"mid.0\"]";
     let wrong = || bad("layers", value, EXPECTED);
     if let Some(list) = value.as_array() {
         let names: Option<Vec<String>> = list.iter().map(|name| name.as_str().map(str::to_owned)).collect();
@@ -131,14 +128,15 @@ pub(super) fn layers(value: &Value) -> Result<Layers> {
         if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
             return Err(Error::Config(format!("layers names {:?} twice", names[twice])));
         }
-        return Ok(Layers::Sites(names));
+        return Ok(Layers::Named(names));
     }
     match value.as_str().ok_or_else(wrong)? {
         "all" => Ok(Layers::All),
-        "down" => Ok(Layers::Down),
-        "mid" => Ok(Layers::Mid),
-        "up" => Ok(Layers::Up),
         "last_blocks" => Ok(Layers::LastBlocks),
+        // Whether there is such a group is for the model to say.
+        name if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
+            Ok(Layers::Group(name.to_owned()))
+        }
         name => {
             let count = name.strip_prefix("last(").and_then(|rest| rest.strip_suffix(')')).and_then(|n| n.parse().ok());
             count.filter(|&n: &usize| n > 0).map(Layers::Last).ok_or_else(wrong)
@@ -183,12 +181,12 @@ fn times(fields: &Map<String, Value>) -> Result<Times> {
         )));
     }
     if let Some(value) = get("timesteps") {
-        let list: Option<Vec<i64>> =
-            value.as_array().and_then(|list| list.iter().map(|t| t.as_i64().filter(|t| *t >= 0)).collect());
+        let list: Option<Vec<f64>> =
+            value.as_array().and_then(|list| list.iter().map(|t| number(t).filter(|t| *t >= 0.0)).collect());
         return list
             .filter(|list| !list.is_empty())
             .map(Times::Timesteps)
-            .ok_or_else(|| bad("timesteps", value, "a list of whole numbers, 0 or more"));
+            .ok_or_else(|| bad("timesteps", value, "a list of numbers, 0 or more"));
     }
     if let Some(value) = get("noise_levels") {
         let list: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(level).collect());
@@ -224,34 +222,7 @@ fn range(value: &Value) -> Result<(f64, f64)> {
     }
 }
 
-fn resize_from(name: &str) -> Option<Resize> {
-    match name {
-        "squash" => Some(Resize::Squash),
-        "crop" => Some(Resize::Crop),
-        _ => None,
-    }
-}
-
-pub fn resize_name(resize: Resize) -> &'static str {
-    match resize {
-        Resize::Squash => "squash",
-        Resize::Crop => "crop",
-    }
-}
-
-pub(super) fn truncate_from(name: &str) -> Option<Truncate> {
-    match name {
-        "error" => Some(Truncate::Error),
-        "warn" => Some(Truncate::Warn),
-        "silent" => Some(Truncate::Silent),
-        _ => None,
-    }
-}
-
-pub fn truncate_name(truncate: Truncate) -> &'static str {
-    match truncate {
-        Truncate::Error => "error",
-        Truncate::Warn => "warn",
-        Truncate::Silent => "silent",
-    }
+/// A number as JSON, without a fraction where it has none.
+pub fn plain_number(x: f64) -> Value {
+    if x.fract() == 0.0 && x.abs() < 1e15 { Value::from(x as i64) } else { Value::from(x) }
 }

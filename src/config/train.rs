@@ -279,7 +279,7 @@ pub fn train_options() -> Vec<OptionSpec> {
             "layers",
             "choice_or_list",
             &["all", "down", "mid", "up", "last_blocks", "last(n)"],
-            "Which cross-attention sites get deltas; or a list of sites such as down.0.1, mid.0, up.3.2.",
+            "Which cross-attention layers get deltas; or a list of layers such as down.0.1, mid.0, up.3.2.",
         ),
         option("projections", "choice", Projections::NAMES, "Which projections get deltas."),
         option("learning_rate", "float", &[], "Largest learning rate of AdamW; 0 or more."),

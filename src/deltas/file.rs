@@ -11,7 +11,7 @@ use tch::Tensor;
 
 use super::{Architecture, Delta, Deltas, Fingerprint, Target, lora};
 use crate::checkpoint::{TensorFile, write_atomically};
-use crate::torch::check_interrupt;
+use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
 /// Tells the fingerprint of the model that deltas are read for.
@@ -118,7 +118,7 @@ impl Deltas {
             };
             lost += (error * norm).powi(2);
             all += norm * norm;
-            pairs.insert(self.architecture.path(target), pair);
+            pairs.insert(self.architecture.path(target).to_owned(), pair);
         }
         let config = match format {
             lora::Format::Diffusers => None,
@@ -138,8 +138,8 @@ impl Deltas {
 
     fn check_head_weights(&self) -> Result<()> {
         for (name, weights) in self.head_weights.iter().flatten() {
-            let site = self.architecture.sites.iter().find(|site| site.name() == *name);
-            let fits = site.is_some_and(|site| site.heads as usize == weights.len());
+            let layer = self.architecture.layers.iter().find(|layer| layer.name == *name);
+            let fits = layer.is_some_and(|layer| layer.heads as usize == weights.len());
             if !fits || weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
                 return Err(Error::Deltas(format!("has head weights for {name} that do not fit this model's layer")));
             }

@@ -2,10 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Attention, Projection, Target};
+use super::{Architecture, AttentionKind, Projection, Target};
 use crate::Result;
-use crate::checkpoint::{Checkpoint, Sampled, together};
-use crate::noise::Schedule;
+use crate::checkpoint::{Checkpoint, Sampled};
 
 /// Numbers taken of each layer's `W_k`, by which files of the first release know a model.
 const PER_LAYER: u64 = 8;
@@ -35,31 +34,30 @@ pub struct Base {
 }
 
 impl Fingerprint {
-    /// Of a model's files.
+    /// Of a model's files. `denoiser` is the folder of the network that deltas are for, and `settings` say, by name, what else
+    /// they depend on.
     ///
     /// # Errors
-    /// `Checkpoint` if one was written to since it was opened.
-    pub fn new(architecture: &Architecture, checkpoint: &Checkpoint) -> Result<Self> {
-        let unet = checkpoint.part("unet")?;
+    /// `Checkpoint` if a file was written to since it was opened.
+    pub fn new(
+        architecture: &Architecture,
+        checkpoint: &Checkpoint,
+        denoiser: &str,
+        settings: BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let part = checkpoint.part(denoiser)?;
         let mut sample = vec![];
-        for site in 0..architecture.sites.len() {
-            let target = Target { site, attention: Attention::Cross, projection: Projection::Key };
+        for layer in 0..architecture.layers.len() {
+            let target = Target { layer, attention: AttentionKind::Cross, projection: Projection::Key };
             let [outputs, inputs] = architecture.shape(target);
             let places: Vec<u64> = (0..PER_LAYER.min((outputs * inputs) as u64)).collect();
-            sample.extend(unet.numbers(&format!("{}.weight", architecture.path(target)), &places)?);
+            sample.extend(part.numbers(&format!("{}.weight", architecture.path(target)), &places)?);
         }
-        let betas = Schedule::new(&checkpoint.scheduler);
-        let betas: Vec<String> = betas.alphas_cumprod().iter().map(|x| format!("{:08x}", x.to_bits())).collect();
-        let settings = [
-            ("prediction_type", format!("{:?}", checkpoint.scheduler.prediction)),
-            ("noise schedule", together(betas.iter().map(String::as_str))),
-            ("scaling_factor", checkpoint.vae.scaling_factor.to_string()),
-        ];
         let mut parts = BTreeMap::new();
-        for part in ["text_encoder", "unet", "vae"] {
-            parts.insert(part.to_owned(), checkpoint.part(part)?.sampled()?);
+        for network in checkpoint.networks() {
+            let sampled = checkpoint.part(&network)?.sampled()?;
+            parts.insert(network, sampled);
         }
-        let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
         Ok(Fingerprint { architecture: architecture.describe(), sample, base: Some(Base { settings, parts }) })
     }
 

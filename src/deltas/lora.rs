@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 pub use keys::{Half, parse};
 
-use crate::torch::check_interrupt;
+use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
 /// Where diffusers keeps rank and alpha in a file's metadata, as JSON.

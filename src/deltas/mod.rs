@@ -12,10 +12,10 @@ use tch::{Device, Kind, Tensor};
 
 pub use fingerprint::{Base, Fingerprint};
 pub use patch::{Change, Changes, Patch};
-pub use target::{Architecture, Attention, Projection, Target};
+pub use target::{Architecture, AttentionKind, AttentionLayer, Projection, Target, TargetWeight};
 
 use crate::Result;
-use crate::torch::check_interrupt;
+use crate::runtime::check_interrupt;
 
 /// The delta of one weight, float32.
 pub enum Delta {
@@ -80,7 +80,7 @@ impl Delta {
 pub struct Deltas {
     pub architecture: Architecture,
     pub entries: BTreeMap<Target, Delta>,
-    /// Site name → weight of each head, mean 1; learned in training (appendix J).
+    /// AttentionLayer name → weight of each head, mean 1; learned in training (appendix J).
     pub head_weights: Option<BTreeMap<String, Vec<f64>>>,
     /// What a file says beside the numbers: base model, options, data. Keys are free but for the `discffusion.` ones.
     pub metadata: HashMap<String, String>,

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::target::{Attention, Projection, Target};
+use super::target::{AttentionKind, Projection, Target};
 
 /// How one projection differs from the checkpoint's; tensors are on the model's device and in its data type.
 pub enum Change {
@@ -29,27 +29,27 @@ pub type Changes = [Option<Change>; 4];
 /// The changes of a whole network.
 #[derive(Default)]
 pub struct Patch {
-    sites: Vec<[Changes; 2]>,
+    layers: Vec<[Changes; 2]>,
 }
 
 impl Patch {
     /// Sets the change of one target.
     pub fn set(&mut self, target: Target, change: Change) {
-        while self.sites.len() <= target.site {
-            self.sites.push(Default::default());
+        while self.layers.len() <= target.layer {
+            self.layers.push(Default::default());
         }
-        self.sites[target.site][target.attention as usize][target.projection as usize] = Some(change);
+        self.layers[target.layer][target.attention as usize][target.projection as usize] = Some(change);
     }
 
-    /// The first site at which something is trained.
+    /// The first layer at which something is trained.
     pub fn first_trained(&self) -> Option<usize> {
         let trained = |change: &Option<Change>| change.as_ref().is_some_and(Change::requires_grad);
-        self.sites.iter().position(|attentions| attentions.iter().flatten().any(trained))
+        self.layers.iter().position(|attentions| attentions.iter().flatten().any(trained))
     }
 
     /// The changes of one attention.
-    pub fn of(&self, site: usize, attention: Attention) -> Option<&Changes> {
-        self.sites.get(site).map(|changes| &changes[attention as usize])
+    pub fn of(&self, layer: usize, attention: AttentionKind) -> Option<&Changes> {
+        self.layers.get(layer).map(|changes| &changes[attention as usize])
     }
 }
 

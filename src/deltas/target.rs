@@ -1,11 +1,25 @@
-use crate::checkpoint::Site;
+use std::collections::BTreeMap;
+
+/// One cross-attention layer of a denoiser, or the part of a joint attention that is one: image tokens attend to text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttentionLayer {
+    /// As users write it: `down.0.1`, `mid.0`, `up.3.2`.
+    pub name: String,
+    /// The part of the network that it belongs to, which `layers` may name: `down`, `mid`, `up`.
+    pub group: String,
+    /// Index of its block within the group; `layers="last_blocks"` takes the last block of every group.
+    pub block: usize,
+    pub heads: i64,
+    /// Width of the image tokens, all heads together.
+    pub channels: i64,
+}
 
 /// Which attention of a transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Attention {
-    /// `attn1`, of image tokens to each other.
+pub enum AttentionKind {
+    /// Of image tokens to each other.
     Itself,
-    /// `attn2`, of image tokens to the text.
+    /// Of image tokens to the text.
     Cross,
 }
 
@@ -21,27 +35,20 @@ pub enum Projection {
 /// One weight matrix that a delta can be added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
-    /// Index of the site in forward order.
-    pub site: usize,
-    pub attention: Attention,
+    /// Index of the layer in forward order.
+    pub layer: usize,
+    pub attention: AttentionKind,
     pub projection: Projection,
 }
 
-impl Attention {
-    pub const ALL: [Attention; 2] = [Attention::Itself, Attention::Cross];
+impl AttentionKind {
+    pub const ALL: [AttentionKind; 2] = [AttentionKind::Itself, AttentionKind::Cross];
 
     /// The name that users see.
     pub fn name(self) -> &'static str {
         match self {
-            Attention::Itself => "self",
-            Attention::Cross => "cross",
-        }
-    }
-
-    fn key(self) -> &'static str {
-        match self {
-            Attention::Itself => "attn1",
-            Attention::Cross => "attn2",
+            AttentionKind::Itself => "self",
+            AttentionKind::Cross => "cross",
         }
     }
 }
@@ -58,58 +65,52 @@ impl Projection {
             Projection::Out => "out",
         }
     }
-
-    fn key(self) -> &'static str {
-        match self {
-            Projection::Query => "to_q",
-            Projection::Key => "to_k",
-            Projection::Value => "to_v",
-            Projection::Out => "to_out.0",
-        }
-    }
 }
 
-/// What deltas have to fit: the attention layers of a UNet.
+/// Where the weight of a target lies in a checkpoint, and its shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetWeight {
+    /// The module, as `down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`.
+    pub path: String,
+    /// `[out, in]`
+    pub shape: [i64; 2],
+}
+
+/// What deltas have to fit: the attention layers of a denoiser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Architecture {
-    pub sites: Vec<Site>,
+    /// In forward order.
+    pub layers: Vec<AttentionLayer>,
+    /// In forward order.
+    pub targets: BTreeMap<Target, TargetWeight>,
     /// `D`, width of the text vectors.
     pub text_width: i64,
 }
 
 impl Architecture {
-    /// The module path of a target, as `down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`.
-    pub fn path(&self, target: Target) -> String {
-        format!("{}.{}.{}", self.sites[target.site].path(), target.attention.key(), target.projection.key())
+    /// The module path of a target.
+    pub fn path(&self, target: Target) -> &str {
+        &self.weight(target).path
     }
 
     /// `[out, in]` of the weight.
     pub fn shape(&self, target: Target) -> [i64; 2] {
-        let channels = self.sites[target.site].channels;
-        let reads_text = matches!(target.projection, Projection::Key | Projection::Value);
-        let inputs = if target.attention == Attention::Cross && reads_text { self.text_width } else { channels };
-        [channels, inputs]
+        self.weight(target).shape
     }
 
     /// The target of a module path.
     pub fn find(&self, path: &str) -> Option<Target> {
-        self.targets().find(|&target| self.path(target) == path)
-    }
-
-    /// Every target, in forward order.
-    pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
-        let of_site = |site| {
-            let of_attention =
-                move |attention| Projection::ALL.map(|projection| Target { site, attention, projection });
-            Attention::ALL.into_iter().flat_map(of_attention)
-        };
-        (0..self.sites.len()).flat_map(of_site)
+        self.targets.iter().find(|(_, weight)| weight.path == path).map(|(&target, _)| target)
     }
 
     /// One line that two architectures share exactly if deltas of one fit the other.
     pub fn describe(&self) -> String {
-        let site = |site: &Site| format!("{}={}", site.name(), site.channels);
-        let sites: Vec<String> = self.sites.iter().map(site).collect();
-        format!("text={};{}", self.text_width, sites.join(";"))
+        let layers: Vec<String> =
+            self.layers.iter().map(|layer| format!("{}={}", layer.name, layer.channels)).collect();
+        format!("text={};{}", self.text_width, layers.join(";"))
+    }
+
+    fn weight(&self, target: Target) -> &TargetWeight {
+        self.targets.get(&target).expect("a target is one of the architecture's")
     }
 }

@@ -1,9 +1,9 @@
-//! Stage 2: an image becomes a latent `z = s·E(x)` (and back), a text becomes the vectors `τ(y)`.
+//! Stage 2: an image becomes a latent `z = s·E(x)` (and back), a text becomes a conditioning `τ(y)`.
 
 pub mod image;
-mod text;
+pub mod text;
 pub mod tokenizer;
 mod vae;
 
-pub use text::TextEncoder;
-pub use vae::{VaeDecoder, VaeEncoder};
+pub use text::{Conditioner, Conditioning};
+pub use vae::{VaeConfig, VaeDecoder, VaeEncoder};

@@ -1,30 +1,27 @@
 //! Stage 9: a text to an image, by the sampler that the checkpoint was made for. Nothing here scores or trains; it is a
 //! second user of the stages before.
 
-mod clean;
-mod ddim;
-mod lcm;
-mod picture;
 mod plan;
-mod sampler;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
 
-pub use plan::{Plan, Resolved};
-pub use sampler::Sampler;
+pub use plan::{GeneratePlan, Resolved};
 
-use crate::backbone::{Batch, MapKind, TextCache, Wanted};
 use crate::config::GenerateConfig;
+use crate::denoiser::{Batch, Capture, TextCache};
+use crate::encode::Conditioning;
 use crate::encode::image::Rgb;
-use crate::score::{Event, Model};
-use crate::torch::{caught, check_interrupt};
+use crate::model::{Event, Model};
+use crate::noise::Time;
+use crate::runtime::{caught, check_interrupt};
+use crate::score::text_cache;
 use crate::{Error, Result};
 
 /// What to generate.
-pub struct Order<'a> {
+pub struct GenerateRequest<'a> {
     pub prompts: &'a [&'a str],
     /// What images are to keep away from, one a prompt; none at all for the empty text.
     pub negatives: &'a [&'a str],
@@ -37,29 +34,28 @@ pub struct Order<'a> {
 }
 
 /// The texts of a batch.
-struct Texts {
-    /// `[T, m, D]`
-    vectors: Tensor,
+struct BatchTexts {
+    conditioning: Conditioning,
     cache: Option<Arc<TextCache>>,
 }
 
 impl Model {
     /// Images of every prompt, those of one prompt together. An image depends on its prompt, its negative prompt, its
-    /// seed and the options, and on nothing else in the order beyond floating-point rounding.
+    /// seed and the options, and on nothing else in the request beyond floating-point rounding.
     ///
-    /// Where memory runs out, the number of images at a time is halved. `told` hears how far the work is.
+    /// Where memory runs out, the number of images at a time is halved. `on_progress` is called with the number of evaluations that are done.
     pub fn generate(
         &self,
-        order: &Order,
+        request: &GenerateRequest,
         config: &GenerateConfig,
-        mut told: impl FnMut(Event) -> Result<()>,
+        mut on_progress: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Rgb>> {
-        let plan = Plan::new(self, order, config)?;
+        let plan = GeneratePlan::new(self, request, config)?;
         if plan.images() == 0 {
             return Ok(vec![]);
         }
-        let texts = self.encode_texts(&plan.texts, config.truncate)?.vectors;
-        let (images, steps) = (plan.images(), plan.sampler.timesteps().len());
+        let texts = self.encode_texts_and_none(&plan.texts, config.truncate)?.conditioning;
+        let (images, steps) = (plan.images(), plan.sampler.times().len());
         let mut batch = config.batch_size.unwrap_or_else(|| plan.auto_batch(self));
         let mut made = vec![];
         while made.len() < images {
@@ -67,13 +63,13 @@ impl Model {
             let count = rows.len();
             let before = made.len() * steps;
             let step_done =
-                |step: usize| told(Event::Progress { done: before + (step + 1) * count, total: images * steps });
+                |step: usize| on_progress(Event::Progress { done: before + (step + 1) * count, total: images * steps });
             match caught(|| self.sample(&plan, &texts, rows, step_done)) {
-                Ok(pictures) => made.extend(pictures),
+                Ok(images) => made.extend(images),
                 Err(Error::OutOfMemory(_)) if count > 1 => {
                     batch = count / 2;
                     self.make_room();
-                    told(Event::SmallerBatch(batch))?;
+                    on_progress(Event::SmallerBatch(batch))?;
                 }
                 Err(error) => return Err(error),
             }
@@ -84,46 +80,46 @@ impl Model {
     /// Some of the images, step by step together.
     fn sample(
         &self,
-        plan: &Plan,
-        texts: &Tensor,
+        plan: &GeneratePlan,
+        texts: &Conditioning,
         rows: Range<usize>,
         mut step_done: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Rgb>> {
         let inputs = plan.inputs(rows.clone());
         let index = Tensor::from_slice(&inputs.texts).to_device(self.device());
-        let vectors = texts.index_select(0, &index);
+        let conditioning = texts.select(&index);
         // The same texts at every step.
-        let texts = Texts { cache: self.text_cache(&vectors), vectors };
+        let texts = BatchTexts { cache: text_cache(self, &conditioning), conditioning };
         let mut x = plan.initial(rows.clone()).to_device(self.device());
-        for (step, &timestep) in plan.sampler.timesteps().iter().enumerate() {
+        for (step, &time) in plan.sampler.times().iter().enumerate() {
             check_interrupt()?;
-            let prediction = self.predict(&x, self.schedule().clamp(timestep), &texts, &inputs, plan)?;
+            let prediction = self.predict(&x, time, &texts, &inputs, plan)?;
             let noise = || plan.noise(rows.clone(), step).to_device(self.device());
-            x = plan.sampler.step(step, &prediction, &x, noise);
+            x = plan.sampler.step(step, &prediction, &x, &noise);
             step_done(step)?;
         }
-        self.pictures(&x)
+        self.decoded(&x)
     }
 
     /// What the network predicts for `x` `[I, C, h, w]`, guided; float32.
-    fn predict(&self, x: &Tensor, timestep: i64, texts: &Texts, inputs: &plan::Inputs, plan: &Plan) -> Result<Tensor> {
+    fn predict(
+        &self,
+        x: &Tensor,
+        time: Time,
+        texts: &BatchTexts,
+        inputs: &plan::Inputs,
+        plan: &GeneratePlan,
+    ) -> Result<Tensor> {
         let noised = x.to_kind(self.kind());
         let count = x.size()[0];
-        let timesteps = Tensor::full([count], timestep, (Kind::Int64, self.device()));
+        let times = Tensor::full([count], self.process().model_time(time), (Kind::Double, self.device()));
         let (latent_of, text_of) = (&inputs.latent_of, &inputs.text_of);
-        let mut batch = Batch::new(&noised, &timesteps, &texts.vectors, latent_of, text_of).guided(plan.scale);
+        let mut batch = Batch::new(&noised, &times, &texts.conditioning, latent_of, text_of, plan.conditions);
         if let Some(cache) = &texts.cache {
             batch = batch.with_cache(cache, text_of);
         }
-        let wanted = Wanted {
-            sites: &vec![false; self.sites().len()],
-            map: MapKind::Probs,
-            keep: &|_, map| map.shallow_clone(),
-            digest: None,
-            alter: None,
-            prediction: true,
-        };
-        let seen = self.backbone().observe(&batch, self.patch(), &wanted)?;
+        let none = vec![false; self.layers().len()];
+        let seen = self.denoiser().observe(&batch, self.patch(), &Capture::prediction(&none))?;
         let prediction = seen.prediction.expect("it was wanted").to_kind(Kind::Float);
         if !plan.guided {
             return Ok(prediction);
@@ -133,6 +129,23 @@ impl Model {
         pairs.insert(1, 2);
         let pairs = prediction.view(pairs.as_slice());
         Ok(guide(&pairs.select(1, 0), &pairs.select(1, 1), plan.scale, plan.rescale))
+    }
+
+    /// Latents `[n, C, h, w]` to images.
+    fn decoded(&self, latents: &Tensor) -> Result<Vec<Rgb>> {
+        self.finite("generation, perhaps by its guidance_scale,", latents)?;
+        let images = self.decode_latents(latents)?;
+        let bytes = ((images / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round().to_kind(Kind::Uint8);
+        let bytes = bytes.permute([0, 2, 3, 1]).contiguous().to_device(tch::Device::Cpu);
+        let size = bytes.size();
+        let (height, width) = (size[1] as usize, size[2] as usize);
+        let image = |i: i64| {
+            let one = bytes.get(i);
+            let mut data = vec![0u8; one.numel()];
+            one.copy_data_u8(&mut data, one.numel());
+            Rgb { width, height, data }
+        };
+        Ok((0..size[0]).map(image).collect())
     }
 }
 

@@ -1,16 +1,15 @@
-//! Whatever can be wrong with an order, and what it comes to on a model.
+//! Whatever can be wrong with a request for images, and what it comes to on a model.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use tch::Tensor;
 
-use super::{Order, Sampler};
-use crate::backbone::CONSISTENCY_GUIDANCE;
-use crate::checkpoint::SamplerKind;
+use super::GenerateRequest;
 use crate::config::GenerateConfig;
-use crate::noise;
-use crate::score::Model;
+use crate::denoiser::{CONSISTENCY_GUIDANCE, MicroConditions};
+use crate::model::Model;
+use crate::noise::{self, Sampler, Time};
 use crate::{Error, Result};
 
 /// What options come to on a model.
@@ -28,15 +27,14 @@ impl Resolved {
     /// # Errors
     /// `Config` if a side is no multiple of the VAE's factor, or `eta` is given to a sampler that has none.
     pub fn new(model: &Model, config: &GenerateConfig) -> Result<Self> {
-        let consistency = model.checkpoint().scheduler.sampling.sampler == SamplerKind::LatentConsistency;
-        let embedded = model.checkpoint().unet.guidance_dim.is_some();
-        if consistency && config.eta > 0.0 {
+        let process = model.process();
+        if !process.takes_eta() && config.eta > 0.0 {
             return Err(Error::Config(format!(
                 "eta is {}; a latent consistency model's sampler has none, use eta=0",
                 config.eta
             )));
         }
-        let factor = model.checkpoint().vae.scale_factor() as usize;
+        let factor = model.vae().scale_factor() as usize;
         let side = |name: &str, given: Option<usize>| match given {
             None => Ok(model.resolution()),
             Some(side) if side.is_multiple_of(factor) => Ok(side),
@@ -46,45 +44,50 @@ impl Resolved {
             ))),
         };
         Ok(Resolved {
-            steps: config.steps.unwrap_or(if consistency { 4 } else { 50 }),
-            guidance_scale: config.guidance_scale.unwrap_or(if embedded { CONSISTENCY_GUIDANCE } else { 7.5 }),
+            steps: config.steps.unwrap_or_else(|| process.default_steps()),
+            guidance_scale: config.guidance_scale.unwrap_or(match model.denoiser().reads_guidance() {
+                true => CONSISTENCY_GUIDANCE,
+                false => model.family().guidance_scale,
+            }),
             height: side("height", config.height)?,
             width: side("width", config.width)?,
         })
     }
 }
 
-/// An order, checked.
-pub struct Plan<'a> {
-    pub sampler: Sampler<'a>,
+/// An request, checked.
+pub struct GeneratePlan<'a> {
+    pub sampler: Box<dyn Sampler + 'a>,
     /// The distinct texts.
     pub texts: Vec<&'a str>,
     pub scale: f64,
     pub rescale: f64,
     /// Whether every latent is predicted with and without its text.
     pub guided: bool,
-    order: &'a Order<'a>,
+    request: &'a GenerateRequest<'a>,
     images_per_prompt: usize,
     shape: [i64; 3],
-    /// By prompt, the index of its text and of that to keep away from.
+    /// By prompt, the index of its text and of its negative prompt; that behind all texts stands for no text.
     texts_of: Vec<(usize, usize)>,
-    train_timesteps: i64,
+    /// What the network is told of the images.
+    pub conditions: MicroConditions,
+    initial_time: Time,
 }
 
 /// How some images make a batch.
 pub struct Inputs {
-    /// Indices of the distinct texts, in order of first use.
+    /// Indices of the distinct texts, in request of first use.
     pub texts: Vec<i64>,
     pub latent_of: Vec<usize>,
     pub text_of: Vec<usize>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> GeneratePlan<'a> {
     /// # Errors
     /// `Config`, naming what does not fit.
-    pub fn new(model: &'a Model, order: &'a Order<'a>, config: &GenerateConfig) -> Result<Self> {
+    pub fn new(model: &'a Model, request: &'a GenerateRequest<'a>, config: &GenerateConfig) -> Result<Self> {
         let fail = |what: String| Err(Error::Config(what));
-        let Order { prompts, negatives, seeds, latents, noise } = order;
+        let GenerateRequest { prompts, negatives, seeds, latents, noise } = request;
         if seeds.len() != prompts.len() || !(negatives.is_empty() || negatives.len() == prompts.len()) {
             return fail(format!(
                 "{} prompts, {} negative prompts and {} seeds were given; expected as many of each, or no negative ones",
@@ -94,20 +97,19 @@ impl<'a> Plan<'a> {
             ));
         }
         let found = Resolved::new(model, config)?;
-        let embedded = model.checkpoint().unet.guidance_dim.is_some();
+        let embedded = model.denoiser().reads_guidance();
         if embedded && !negatives.is_empty() {
             return fail("a latent consistency model takes no negative prompt: it was distilled without".into());
         }
-        let factor = model.checkpoint().vae.scale_factor();
-        let mut shape =
-            [model.checkpoint().vae.latent_channels, found.height as i64 / factor, found.width as i64 / factor];
+        let factor = model.vae().scale_factor();
+        let mut shape = [model.vae().latent_channels, found.height as i64 / factor, found.width as i64 / factor];
         // Given latents say the size, unless the caller does.
         if let Some([_, _, height, width]) = latents.as_ref().map(Tensor::size).as_deref()
             && (config.height, config.width) == (None, None)
         {
             (shape[1], shape[2]) = (*height, *width);
         }
-        let sampler = Sampler::new(&model.checkpoint().scheduler, model.schedule(), found.steps, config.eta)?;
+        let sampler = model.process().sampler(found.steps, config.eta)?;
         let [c, h, w] = shape;
         if h < 1 || w < 1 {
             return fail(format!(
@@ -125,20 +127,23 @@ impl<'a> Plan<'a> {
                 texts.len() - 1
             })
         };
-        let texts_of = (0..prompts.len())
-            .map(|i| (index(prompts[i]), index(negatives.get(i).copied().unwrap_or_default())))
-            .collect();
-        Ok(Plan {
+        let texts_of: Vec<(usize, Option<usize>)> =
+            (0..prompts.len()).map(|i| (index(prompts[i]), negatives.get(i).map(|text| index(text)))).collect();
+        let texts_of =
+            texts_of.into_iter().map(|(prompt, negative)| (prompt, negative.unwrap_or(texts.len()))).collect();
+        let size = [h * factor, w * factor];
+        Ok(GeneratePlan {
             sampler,
             texts,
             scale: found.guidance_scale,
             rescale: config.guidance_rescale,
             guided: found.guidance_scale > 1.0 && !embedded,
-            order,
+            request,
             images_per_prompt: config.num_images,
             shape,
             texts_of,
-            train_timesteps: model.schedule().train_timesteps(),
+            conditions: MicroConditions { guidance: found.guidance_scale, ..MicroConditions::of_size(size) },
+            initial_time: Time(model.process().train_timesteps() as f64),
         })
     }
 
@@ -174,25 +179,25 @@ impl<'a> Plan<'a> {
 
     /// The initial noise of some images, `[I, C, h, w]` float32.
     pub fn initial(&self, images: Range<usize>) -> Tensor {
-        match &self.order.latents {
+        match &self.request.latents {
             Some(latents) => part(latents, &images),
-            // A stream of its own: scores draw theirs for the timesteps of training alone.
-            None => self.drawn(images, self.train_timesteps, 0),
+            // A stream of its own: scores draw theirs for the times of training alone.
+            None => self.drawn(images, self.initial_time, 0),
         }
     }
 
     /// The noise that a step adds to some images, `[I, C, h, w]` float32.
     pub fn noise(&self, images: Range<usize>, step: usize) -> Tensor {
-        match &self.order.noise {
+        match &self.request.noise {
             Some(noise) => part(&noise.select(1, step as i64), &images),
-            None => self.drawn(images, self.sampler.timesteps()[step], 1),
+            None => self.drawn(images, self.sampler.times()[step], 1),
         }
     }
 
-    fn drawn(&self, images: Range<usize>, timestep: i64, repeat: u32) -> Tensor {
+    fn drawn(&self, images: Range<usize>, time: Time, repeat: u32) -> Tensor {
         let one = |image: usize| {
             let (prompt, number) = (image / self.images_per_prompt, image % self.images_per_prompt);
-            noise::draw(self.order.seeds[prompt].wrapping_add(number as u64), timestep, repeat, self.shape)
+            noise::draw(self.request.seeds[prompt].wrapping_add(number as u64), time, repeat, self.shape)
         };
         Tensor::stack(&images.map(one).collect::<Vec<_>>(), 0)
     }

@@ -4,16 +4,16 @@
 use tch::{Kind, Tensor};
 
 use super::gate::made;
-use super::{fused, trial};
-use crate::torch::cuda::programs;
+use crate::kernels::cuda::programs;
+use crate::kernels::{self, self_check};
 
 /// `[B, C, h, w]`, to which perhaps a bias `[C]` is still to be added.
-pub struct Biased<'a> {
+pub struct DeferredBias<'a> {
     pub y: Tensor,
     pub bias: Option<&'a Tensor>,
 }
 
-impl Biased<'_> {
+impl DeferredBias<'_> {
     /// With the bias added.
     pub fn whole(self) -> Tensor {
         match self.bias {
@@ -23,7 +23,7 @@ impl Biased<'_> {
     }
 
     /// The sum of both, with their biases.
-    pub fn plus(self, other: Biased) -> Tensor {
+    pub fn plus(self, other: DeferredBias) -> Tensor {
         match (self.bias, other.bias) {
             (None, None) => self.y + other.y,
             (Some(bias), None) | (None, Some(bias)) => sum(Some(&self.y), &other.y, bias),
@@ -32,27 +32,27 @@ impl Biased<'_> {
     }
 }
 
-impl From<&Tensor> for Biased<'_> {
+impl From<&Tensor> for DeferredBias<'_> {
     fn from(x: &Tensor) -> Self {
-        Biased { y: x.shallow_clone(), bias: None }
+        DeferredBias { y: x.shallow_clone(), bias: None }
     }
 }
 
 /// Whether a convolution of `x` may leave its bias `[C]` to somebody else.
-pub fn can_wait(x: &Tensor, bias: &Tensor) -> bool {
-    if !fused::on_cuda_in_half(x) {
+pub fn can_defer(x: &Tensor, bias: &Tensor) -> bool {
+    if !kernels::on_cuda_in_half(x) {
         return false;
     }
     let (device, kind) = (x.device(), x.kind());
     let channels = bias.size()[0];
     let compare = || {
-        let numbers = |salt| trial::numbers(&[2, channels, 9, 7], kind, device, salt);
+        let numbers = |salt| self_check::numbers(&[2, channels, 9, 7], kind, device, salt);
         let (a, b) = (numbers(0.2), numbers(1.1));
         let float = |x: &Tensor| x.to_kind(Kind::Float);
         let ours = made(programs::add(Some(&a), &b, bias))?;
         Ok(vec![(ours, float(&a) + float(&b) + float(bias).view([-1, 1, 1]))])
     };
-    trial::passed(("add", device, kind, vec![channels]), compare)
+    self_check::passed(("add", device, kind, vec![channels]), compare)
 }
 
 fn sum(a: Option<&Tensor>, b: &Tensor, bias: &Tensor) -> Tensor {

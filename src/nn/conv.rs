@@ -2,11 +2,11 @@ use std::sync::OnceLock;
 
 use tch::{Kind, Tensor};
 
-use super::bias::{Biased, can_wait};
+use super::bias::{DeferredBias, can_defer};
 use super::packs;
 use crate::Result;
 use crate::checkpoint::{Scope, Weight};
-use crate::torch::shim;
+use crate::kernels::shim;
 
 /// A square 2-d convolution with bias over `[B, C, h, w]`.
 pub struct Conv2d {
@@ -46,11 +46,11 @@ impl Conv2d {
     }
 
     /// The same, perhaps without its bias yet.
-    pub fn forward_biased(&self, x: &Tensor) -> Biased<'_> {
-        if packs(&self.weight) { Biased::from(&self.forward(x)) } else { self.plain(x) }
+    pub fn forward_deferring_bias(&self, x: &Tensor) -> DeferredBias<'_> {
+        if packs(&self.weight) { DeferredBias::from(&self.forward(x)) } else { self.plain(x) }
     }
 
-    fn plain(&self, x: &Tensor) -> Biased<'_> {
+    fn plain(&self, x: &Tensor) -> DeferredBias<'_> {
         let (stride, padding, one) = ([self.stride; 2], [self.padding; 2], [1, 1]);
         let conv = |bias: Option<&Tensor>| {
             let weight = self.weight.plain();
@@ -73,9 +73,9 @@ impl Conv2d {
             }
             x.conv2d(weight, bias, stride, padding, one, 1)
         };
-        if can_wait(x, &self.bias) {
-            return Biased { y: conv(None), bias: Some(&self.bias) };
+        if can_defer(x, &self.bias) {
+            return DeferredBias { y: conv(None), bias: Some(&self.bias) };
         }
-        Biased { y: conv(Some(&self.bias)), bias: None }
+        DeferredBias { y: conv(Some(&self.bias)), bias: None }
     }
 }

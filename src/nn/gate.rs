@@ -1,17 +1,17 @@
 use tch::Tensor;
 
-use super::{fused, trial};
-use crate::torch::cuda::programs;
+use crate::kernels::cuda::programs;
+use crate::kernels::{self, self_check};
 
 /// GEGLU (Shazeer 2020): half of the wide layer `[…, 2d]` gates the other half, `[…, d]`.
 pub fn geglu(wide: &Tensor) -> Tensor {
     let (device, kind) = (wide.device(), wide.kind());
-    if fused::allowed() && programs::takes(device, kind) {
+    if kernels::allowed() && programs::takes(device, kind) {
         let compare = || {
-            let numbers = trial::numbers(&[3, 70, 34], kind, device, 0.3) * 2.0;
+            let numbers = self_check::numbers(&[3, 70, 34], kind, device, 0.3) * 2.0;
             Ok(vec![(made(programs::geglu(&numbers))?, plain(&numbers))])
         };
-        if trial::passed(("geglu", device, kind, vec![]), compare)
+        if self_check::passed(("geglu", device, kind, vec![]), compare)
             && let Ok(gated) = programs::geglu(wide)
         {
             return gated;

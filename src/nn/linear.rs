@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::packs;
 use crate::Result;
 use crate::checkpoint::{Scope, Weight};
-use crate::torch::shim;
+use crate::kernels::shim;
 
 /// `y = x Wᵀ + b`, with `W` of shape `[out, in]`.
 pub struct Linear {

@@ -4,33 +4,31 @@
 mod activation;
 mod bias;
 mod conv;
-mod digest;
-mod fused;
 mod gate;
 mod linear;
 mod norm;
-pub mod trial;
+mod products;
 mod upsample;
 
 pub use activation::Activation;
-pub use bias::Biased;
+pub use bias::DeferredBias;
 pub use conv::Conv2d;
-pub use digest::{Digest, Digesting, Heads, Of, attend, ranges, scores, unit};
-pub use fused::{free, on_cuda_in_half, to_repeat};
+
 pub use gate::geglu;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
+pub use products::{inverse_length, scores, unit};
 pub use upsample::upsample;
 
 use tch::{Device, Kind};
 
 use crate::checkpoint::Weight;
-use crate::torch::shim;
+use crate::kernels::{self, shim};
 
 /// Whether a layer computes with its weight packed for oneDNN: on the CPU in float32, where nothing is to be
 /// differentiated. Its kernels are up to three times as fast as with the plain layout, most of all for small maps
 /// of many channels, where reordering the weight costs as much as the convolution.
 fn packs(weight: &Weight) -> bool {
     let layout = weight.device() == Device::Cpu && weight.kind() == Kind::Float;
-    layout && fused::free() && shim::has_onednn()
+    layout && kernels::free() && shim::has_onednn()
 }

@@ -1,11 +1,11 @@
 use tch::{Kind, Tensor};
 
-use super::bias::Biased;
+use super::bias::DeferredBias;
 use super::gate::made;
-use super::{fused, trial};
 use crate::Result;
 use crate::checkpoint::Scope;
-use crate::torch::cuda::programs::{self, Groups};
+use crate::kernels::cuda::programs::{self, Groups};
+use crate::kernels::{self, self_check};
 
 /// Normalisation over groups of channels of `[B, C, …]`; libtorch accumulates in float32 for half types.
 pub struct GroupNorm {
@@ -37,7 +37,7 @@ impl GroupNorm {
     }
 
     /// With SiLU behind it, of `x` `[B, C, h, w]` plus `added` `[B, C]`.
-    pub fn forward_silu_of_sum(&self, x: Biased, added: Option<&Tensor>) -> Tensor {
+    pub fn forward_silu_of_sum(&self, x: DeferredBias, added: Option<&Tensor>) -> Tensor {
         // A bias that waited is added with what is added anyway.
         let both = x.bias.map(|bias| match added {
             Some(added) => added + bias,
@@ -58,20 +58,20 @@ impl GroupNorm {
     /// By a kernel of this crate, where there is one: on CUDA in half precision, where convolutions have the channels side
     /// by side and libtorch's own normalisation does not keep them so.
     fn fused(&self, x: &Tensor, added: Option<&Tensor>, silu: bool) -> Option<Tensor> {
-        if x.dim() != 4 || !fused::on_cuda_in_half(x) {
+        if x.dim() != 4 || !kernels::on_cuda_in_half(x) {
             return None;
         }
         let (device, kind) = (x.device(), x.kind());
         let channels = x.size()[1];
         let compare = || {
-            let numbers = |shape: &[i64], salt| trial::numbers(shape, kind, device, salt);
+            let numbers = |shape: &[i64], salt| self_check::numbers(shape, kind, device, salt);
             let (x, added) = (numbers(&[2, channels, 9, 7], 0.2) + 3.0, numbers(&[2, channels], 1.1));
             let ours = made(programs::group_norm(&x, Some(&added), &self.how(), true))?;
             let sum = x.to_kind(Kind::Float) + added.to_kind(Kind::Float).unsqueeze(-1).unsqueeze(-1);
             let [weight, bias] = [&self.weight, &self.bias].map(|x| x.to_kind(Kind::Float));
             Ok(vec![(ours, sum.group_norm(self.groups, Some(&weight), Some(&bias), self.eps, true).silu())])
         };
-        if !trial::passed(("group_norm", device, kind, vec![channels, self.groups]), compare) {
+        if !self_check::passed(("group_norm", device, kind, vec![channels, self.groups]), compare) {
             return None;
         }
         programs::group_norm(x, added, &self.how(), silu).ok()
@@ -117,13 +117,13 @@ impl LayerNorm {
 
     /// By a kernel of this crate, on CUDA in half precision: libtorch's is a third as fast for rows as short as these.
     fn fused(&self, x: &Tensor, added: Option<&Tensor>) -> Option<(Option<Tensor>, Tensor)> {
-        if !fused::on_cuda_in_half(x) {
+        if !kernels::on_cuda_in_half(x) {
             return None;
         }
         let (device, kind) = (x.device(), x.kind());
         let how = (&self.weight, &self.bias, self.eps);
         let compare = || {
-            let numbers = |salt| trial::numbers(&[7, self.width], kind, device, salt);
+            let numbers = |salt| self_check::numbers(&[7, self.width], kind, device, salt);
             let (x, added) = (numbers(0.2) + 3.0, numbers(1.1));
             let (sum, ours) = made(programs::layer_norm(&x, Some(&added), how))?;
             let [exact, weight, bias] = [&(&x + &added), &self.weight, &self.bias].map(|x| x.to_kind(Kind::Float));
@@ -131,7 +131,7 @@ impl LayerNorm {
             Ok(vec![(sum.expect("two were added"), exact), (ours, plain)])
         };
         if programs::packs_rows(self.width, kind)
-            && trial::passed(("layer_norm", device, kind, vec![self.width]), compare)
+            && self_check::passed(("layer_norm", device, kind, vec![self.width]), compare)
         {
             return programs::layer_norm(x, added, how).ok();
         }

@@ -1,8 +1,147 @@
-//! Stage 3: Eq. 3, `z_t = √ᾱ_t z + √(1−ᾱ_t) ε`, with the timesteps of a DDIM schedule and one seeded noise tensor a
-//! timestep, shared by every pair of a request.
+//! Stage 3: noise is added to a latent (Eq. 3) and taken away again. A [`Process`] is what a model was trained to reverse,
+//! as its scheduler's configuration says; [`Schedule`] is that of diffusion models.
 
+mod clean;
+mod config;
+mod ddim;
+mod diffusion;
 mod draw;
-mod schedule;
+mod lcm;
+mod sampler;
 
+use tch::{Device, Tensor};
+
+pub use config::{
+    BetaSchedule, Clip, PIPELINE_OFFSET, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing,
+};
+pub use diffusion::Schedule;
 pub use draw::draw;
-pub use schedule::Schedule;
+pub use sampler::DiffusionSampler;
+
+use crate::Result;
+use crate::device::upload;
+
+/// A time of a process: a training timestep of a diffusion model, where 0 is clean, or 1000 σ of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Time(pub f64);
+
+impl Time {
+    /// As a whole number, if it is one.
+    pub fn whole(self) -> Option<i64> {
+        (self.0.fract() == 0.0 && self.0.abs() < 1e15).then_some(self.0 as i64)
+    }
+
+    /// Whole numbers as times.
+    pub fn of(timesteps: impl IntoIterator<Item = i64>) -> Vec<Time> {
+        timesteps.into_iter().map(|t| Time(t as f64)).collect()
+    }
+}
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a clean latent `z` and noise `ε` make a noised one, `z_t = signal · z + sigma · ε`, and what is predicted of it.
+pub trait Process: Send {
+    /// What the network predicts.
+    fn prediction(&self) -> Prediction;
+
+    /// `T`, the number of timesteps of training.
+    fn train_timesteps(&self) -> i64;
+
+    /// The times of a run of `steps` steps over the whole schedule, the noisiest first.
+    ///
+    /// # Errors
+    /// `Config` if the schedule has no such number of steps.
+    fn steps(&self, steps: i64) -> Result<Vec<Time>>;
+
+    /// `steps` times whose noise levels are evenly spaced from `high` down to `low`, both included; one is the middle.
+    ///
+    /// # Errors
+    /// `Config` where the range holds fewer times than that.
+    fn between(&self, low: f64, high: f64, steps: i64) -> Result<Vec<Time>>;
+
+    /// The time of a noise level from 0 to 1.
+    fn at_level(&self, level: f64) -> Time;
+
+    /// The times that training draws from.
+    fn all(&self) -> Vec<Time>;
+
+    /// The times of these training timesteps; `name` is the option that lists them.
+    ///
+    /// # Errors
+    /// `Config` if there is no such time.
+    fn at(&self, timesteps: &[f64], name: &str) -> Result<Vec<Time>>;
+
+    /// `(signal, sigma)`.
+    fn factors(&self, time: Time) -> (f64, f64);
+
+    /// What the network is given for a time.
+    fn model_time(&self, time: Time) -> f64;
+
+    /// Steps of a sampler where the caller does not say.
+    fn default_steps(&self) -> i64;
+
+    /// Whether the sampler adds noise by a factor `eta`.
+    fn takes_eta(&self) -> bool;
+
+    /// The way from noise to a clean latent in so many steps.
+    ///
+    /// # Errors
+    /// `Config` if the schedule has no such number of steps, `Checkpoint` if it starts where nothing can be predicted from.
+    fn sampler(&self, steps: i64, eta: f64) -> Result<Box<dyn Sampler + '_>>;
+
+    /// By name, what of it deltas depend on: their fingerprint has it.
+    fn settings(&self) -> Vec<(&'static str, String)>;
+
+    /// `ᾱ_t` of each training timestep, where there are such.
+    fn alphas_cumprod(&self) -> Option<&[f32]>;
+}
+
+/// The way from noise to a clean latent.
+pub trait Sampler {
+    /// The noisiest first.
+    fn times(&self) -> &[Time];
+
+    /// From the latents `x` `[I, C, h, w]` of one step to those of the next, given what the network predicts; float32.
+    /// `noise` gives noise of that shape and is asked only where some is added.
+    fn step(&self, step: usize, predicted: &Tensor, x: &Tensor, noise: &dyn Fn() -> Tensor) -> Tensor;
+}
+
+impl dyn Process + '_ {
+    /// Eq. 3: `z_t` `[I, C, h, w]` from `z` and `ε`, of the same shape, and as many times.
+    pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, times: &[Time]) -> Tensor {
+        let (signal, sigma) = self.factors_of(times, clean.device());
+        clean * signal + noise * sigma
+    }
+
+    /// What the network should predict, of `z` and `ε` `[I, C, h, w]` and as many times.
+    pub fn target(&self, clean: &Tensor, noise: &Tensor, times: &[Time]) -> Tensor {
+        match self.prediction() {
+            Prediction::Epsilon => noise.shallow_clone(),
+            Prediction::Velocity => {
+                let (signal, sigma) = self.factors_of(times, clean.device());
+                noise * signal - clean * sigma
+            }
+        }
+    }
+
+    /// The clean latent that a prediction for noise alone implies, `x = sigma · ε`; shapes `[B, C, h, w]`.
+    pub fn clean_of_noise(&self, noise: &Tensor, predicted: &Tensor, time: Time) -> Tensor {
+        let (signal, sigma) = self.factors(time);
+        match self.prediction() {
+            Prediction::Epsilon => (noise - predicted) * (sigma / signal),
+            Prediction::Velocity => (noise * signal - predicted) * sigma,
+        }
+    }
+
+    /// The factors of some times, both `[I, 1, 1, 1]`.
+    fn factors_of(&self, times: &[Time], device: Device) -> (Tensor, Tensor) {
+        let factors = times.iter().map(|&time| self.factors(time));
+        let factors: Vec<f32> = factors.flat_map(|(signal, sigma)| [signal as f32, sigma as f32]).collect();
+        let factors = upload(&Tensor::from_slice(&factors).view([-1, 2, 1, 1, 1]), device);
+        (factors.select(1, 0), factors.select(1, 1))
+    }
+}

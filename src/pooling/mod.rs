@@ -1,11 +1,15 @@
-//! Stage 6: a map `[…, n, m]` becomes a number, Eq. 4 and the ablations of Table 3, each with its gradient in closed
-//! form. Maps come in float32; numbers are float64, since candidates may differ by less than float32 tells apart.
+//! A map `[…, n, m]` becomes a number, Eq. 4 and the ablations of Table 3, each with its gradient in closed form. Maps come
+//! in float32; numbers are float64, since candidates may differ by less than float32 tells apart. Where no more of a map is
+//! used than Eq. 4 of its rows, [`attend`] computes that without forming the map.
 
+mod fused;
 mod lse;
 mod max;
 mod mean;
 
 use tch::Tensor;
+
+pub use fused::{FusedPooling, PooledAttention, Qkv, attend, ranges};
 
 use crate::config::Pooling;
 

@@ -4,83 +4,81 @@ use std::cell::RefCell;
 
 use tch::{Kind, Tensor};
 
+use super::ScoringContext;
 use super::attribution::weights_of;
+use super::inputs::Inputs;
 use super::layer::score_as_given;
-use super::{Inputs, Scene};
 use crate::Result;
-use crate::backbone::Wanted;
 use crate::config::{Heads, ScoreConfig};
-use crate::torch::gradients;
+use crate::denoiser::Capture;
+use crate::runtime::gradients;
 
-/// Head weights `[B, H]` by site, from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the chosen layers of the plain mean
+/// Head weights `[B, H]` by layer, from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the chosen layers of the plain mean
 /// over heads.
-pub fn full(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
+pub fn full(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
     let maps = RefCell::new(vec![]);
     // The first map starts the graph; the later ones depend on it already.
-    let alter = |site: usize, map: Tensor| {
+    let alter = |layer: usize, map: Tensor| {
         let map = if map.requires_grad() { map } else { map.detach().set_requires_grad(true) };
-        maps.borrow_mut().push((site, map.shallow_clone()));
+        maps.borrow_mut().push((layer, map.shallow_clone()));
         map
     };
-    let score = run(scene, inputs, &alter)?;
+    let score = run(context, inputs, &alter)?;
     let maps = maps.into_inner();
     let leaves: Vec<&Tensor> = maps.iter().map(|(_, map)| map).collect();
     let gradients = gradients(&score, &leaves)?;
-    let mut weights = none(scene);
-    for ((site, map), gradient) in maps.iter().zip(gradients) {
-        weights[*site] = Some(weights_of(&(map.detach() * gradient)));
+    let mut weights = none(context);
+    for ((layer, map), gradient) in maps.iter().zip(gradients) {
+        weights[*layer] = Some(weights_of(&(map.detach() * gradient)));
     }
     Ok(weights)
 }
 
 /// The same with the gradient averaged over `α A` for `α = 1/k, 2/k … 1`, layer by layer (Hao et al. 2021, Eq. 2): the
 /// map of one layer is scaled, those behind it follow.
-pub fn integrated(scene: &Scene, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
-    let steps = scene.config.attribution_steps;
-    let mut weights = none(scene);
-    for site in (0..inputs.sites.len()).filter(|&site| inputs.sites[site]) {
+pub fn integrated(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
+    let steps = context.config.attribution_steps;
+    let mut weights = none(context);
+    for layer in (0..inputs.layers.len()).filter(|&layer| inputs.layers[layer]) {
         let mut sum: Option<Tensor> = None;
         for step in 1..=steps {
             let alpha = step as f64 / steps as f64;
             let at = RefCell::new(None);
             let alter = |other: usize, map: Tensor| {
-                if other != site {
+                if other != layer {
                     return map;
                 }
                 let scaled = (map.detach() * alpha).set_requires_grad(true);
                 *at.borrow_mut() = Some((map, scaled.shallow_clone()));
                 scaled
             };
-            let score = run(scene, inputs, &alter)?;
-            let (map, scaled) = at.into_inner().expect("a wanted site's map is formed");
+            let score = run(context, inputs, &alter)?;
+            let (map, scaled) = at.into_inner().expect("a wanted layer's map is formed");
             let gradient = gradients(&score, &[&scaled])?;
             let attributed = map.detach() * &gradient[0] / steps as f64;
             sum = Some(sum.map_or_else(|| attributed.shallow_clone(), |sum| sum + &attributed));
         }
-        weights[site] = sum.as_ref().map(weights_of);
+        weights[layer] = sum.as_ref().map(weights_of);
     }
     Ok(weights)
 }
 
 /// `Σ_rows f`, with a graph from the maps that `alter` makes leaves on.
-fn run(scene: &Scene, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
-    let plain = ScoreConfig { heads: Heads::Mean, ..scene.config.clone() };
-    let keep = |_: usize, map: &Tensor| score_as_given(map, inputs.content(), &plain, None);
-    let wanted = Wanted {
-        sites: &inputs.sites,
-        map: plain.map,
-        keep: &keep,
-        digest: None,
-        alter: Some(alter),
-        prediction: false,
-    };
+fn run(context: &ScoringContext, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
+    let plain = ScoreConfig { heads: Heads::Mean, ..context.config.clone() };
+    let keep = |_: usize, map: &Tensor| score_as_given(map, inputs.columns(), &plain, None);
+    let capture = Capture { alter: Some(alter), ..Capture::maps(&inputs.layers, plain.map, &keep) };
     tch::with_grad(|| {
-        let seen = scene.model.backbone().observe(&inputs.batch(scene.cache.as_deref()), scene.patch, &wanted)?;
+        let seen = context.model.denoiser().observe(
+            &inputs.batch(context.encoded.cache.as_deref()),
+            context.patch,
+            &capture,
+        )?;
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();
         Ok(Tensor::stack(&layers, 0).mean_dim(0, false, None).sum(Kind::Double))
     })
 }
 
-fn none(scene: &Scene) -> Vec<Option<Tensor>> {
-    scene.chosen.iter().map(|_| None).collect()
+fn none(context: &ScoringContext) -> Vec<Option<Tensor>> {
+    context.encoded.chosen.iter().map(|_| None).collect()
 }

@@ -1,13 +1,12 @@
 //! One layer's map becomes the layer's score.
 
-use std::ops::Range;
-
 use tch::{Kind, Tensor};
 
-use super::{Inputs, attribution};
+use super::attribution;
+use super::inputs::Inputs;
 use crate::config::{Attribution, Heads, MapKind, Pooling, ScoreConfig, TokenSet};
-use crate::nn::{Digest, Digesting};
-use crate::pooling::{constant, excess, shares_beside};
+use crate::encode::text::Columns;
+use crate::pooling::{FusedPooling, PooledAttention, constant, excess, shares_beside};
 
 /// Where `log(m)/λ`, the constant of Eq. 4, is left out of scores that all have the same one: of its size float64 would
 /// hold no differences between them.
@@ -19,16 +18,16 @@ fn offset(config: &ScoreConfig, m: usize) -> f64 {
     if shared && config.lambda < LEAST_LAMBDA { 0.0 } else { constant(config.pooling, config.lambda, m) }
 }
 
-/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `content[b]` are the prompt's own tokens of sample `b`.
+/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `columns[b]` are those of the prompt's own tokens of sample `b`.
 ///
 /// `given` are head weights `[H]` or `[B, H]` found elsewhere (learned, or by backpropagation).
-pub fn layer_score(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
-    score_as_given(&exact(map, config), content, config, given)
+pub fn layer_score(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    score_as_given(&exact(map, config), columns, config, given)
 }
 
 /// The same of maps that were altered, and are no longer probabilities where those of the network are.
-pub fn score_as_given(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
-    of_tokens(map, content, config, |map, b| match (given, b) {
+pub fn score_as_given(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+    of_tokens(map, columns, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => score(map, config, Some(&weights.get(b))),
         _ => score(map, config, given),
     })
@@ -41,27 +40,32 @@ fn exact(map: &Tensor, config: &ScoreConfig) -> Tensor {
     if config.map == MapKind::Probs { &map / map.detach().sum_dim_intlist(-1, true, None) } else { map }
 }
 
-/// How a map is digested for [`digest_score`], where that gives the score of [`layer_score`].
-pub fn digesting<'a>(inputs: &'a Inputs, config: &ScoreConfig, given: bool) -> Option<Digesting<'a>> {
+/// How the rows of a map are pooled for [`pooled_score`], where that gives the score of [`layer_score`].
+pub fn fused_pooling<'a>(inputs: &'a Inputs, config: &ScoreConfig, given: bool) -> Option<FusedPooling<'a>> {
     let attributed = config.heads == Heads::Attributed;
     let elementwise = attributed && config.attribution == Attribution::Elementwise;
-    (config.pooling == Pooling::Lse && !elementwise).then_some(Digesting {
+    let tokens = match config.tokens {
+        TokenSet::All => None,
+        // Only where they lie side by side.
+        TokenSet::Content => Some(inputs.own_ranges()?),
+    };
+    (config.pooling == Pooling::Lse && !elementwise).then_some(FusedPooling {
         lambda: config.lambda,
-        tokens: (config.tokens == TokenSet::Content).then_some(inputs.content()),
+        tokens,
         ranges: inputs.ranges.as_ref(),
         strength: attributed && !given,
     })
 }
 
-/// The same scores `[B]` from the digest of the maps, which have `m` tokens.
-pub fn digest_score(
-    digest: &Digest,
+/// The same scores `[B]` from the pooled rows of the maps, which have `m` tokens.
+pub fn pooled_score(
+    pooled: &PooledAttention,
     inputs: &Inputs,
     m: usize,
     config: &ScoreConfig,
     given: Option<&Tensor>,
 ) -> Tensor {
-    let attributed = || attribution::shares(digest.strength.as_ref().expect("it was asked for"));
+    let attributed = || attribution::shares(pooled.strength.as_ref().expect("it was asked for"));
     let offset = match (config.tokens, &inputs.ranges) {
         (TokenSet::All, _) => Tensor::from(offset(config, m)),
         // Where records are made, nothing may come from the CPU.
@@ -69,43 +73,40 @@ pub fn digest_score(
             (ranges.select(1, 1).to_kind(Kind::Double).log() / config.lambda).unsqueeze(1)
         }
         (TokenSet::Content, None) => {
-            let own: Vec<f64> = inputs.content().iter().map(|own| offset(config, own.len())).collect();
+            let own: Vec<f64> = inputs.columns().iter().map(|own| offset(config, own.len())).collect();
             Tensor::from_slice(&own).unsqueeze(1)
         }
     };
-    of_heads(&digest.pooled, &offset, config, given, attributed)
+    of_heads(&pooled.pooled, &offset, config, given, attributed)
 }
 
 /// What each head, image token and counted text token adds to the layer's score, float64 `[B, H, n, m']`: its sum over
 /// all but the rows is [`layer_score`]. `m'` are the tokens that count, of which all samples have the same number.
-pub fn layer_shares(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
+pub fn layer_shares(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let map = &exact(map, config);
-    of_tokens(map, content, config, |map, b| match (given, b) {
+    of_tokens(map, columns, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => split(map, config, Some(&weights.get(b))),
         _ => split(map, config, given),
     })
 }
 
 /// Head weights `[B, H]` by the local gradient, of maps `[B, H, n, m]`.
-pub fn local_weights(map: &Tensor, content: &[Range<usize>], config: &ScoreConfig) -> Tensor {
-    of_tokens(map, content, config, |map, _| attribution::head_weights(map, config.pooling, config.lambda))
+pub fn local_weights(map: &Tensor, columns: &[Columns], config: &ScoreConfig) -> Tensor {
+    of_tokens(map, columns, config, |map, _| attribution::head_weights(map, config.pooling, config.lambda))
 }
 
 /// `f` of the maps of the tokens that count: of all samples at once, or one by one where each has its own.
 fn of_tokens(
     map: &Tensor,
-    content: &[Range<usize>],
+    columns: &[Columns],
     config: &ScoreConfig,
     f: impl Fn(&Tensor, Option<i64>) -> Tensor,
 ) -> Tensor {
     if config.tokens == TokenSet::All {
         return f(map, None);
     }
-    let one = |(b, own): (usize, &Range<usize>)| {
-        let map = map.narrow(0, b as i64, 1).narrow(-1, own.start as i64, own.len() as i64);
-        f(&map, Some(b as i64))
-    };
-    Tensor::cat(&content.iter().enumerate().map(one).collect::<Vec<_>>(), 0)
+    let one = |(b, own): (usize, &Columns)| f(&own.of(&map.narrow(0, b as i64, 1)), Some(b as i64));
+    Tensor::cat(&columns.iter().enumerate().map(one).collect::<Vec<_>>(), 0)
 }
 
 fn score(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {

@@ -1,24 +1,21 @@
-//! Stage 7: per head, layer and timestep to a score. Algorithm 2 is [`Model::score_pairs`]; [`Model::explain`] takes a
-//! score apart again, [`Model::embed_images`] and [`Model::embed_texts`] are appendix E.
+//! Stage 7: per head, layer and time to a score. Algorithm 2 is [`Model::score_pairs`]; [`Model::explain`] takes a score
+//! apart again, [`Model::embed_images`] and [`Model::embed_texts`] are appendix E.
 
 mod attribution;
 mod backprop;
-mod batches;
-mod contradiction;
+mod context;
 mod embed;
 mod explain;
 mod finite;
-pub mod graphs;
 mod grid;
 mod inputs;
 mod layer;
-mod model;
+mod method;
 mod observe;
 mod pairs;
 mod plan;
 mod prepared;
 mod recorded;
-mod scene;
 mod select;
 mod weights;
 
@@ -26,22 +23,25 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
-pub use batches::Event;
+pub use context::{Encoded, EvaluationOutput, SavedEvaluation, ScoringContext, learned_weights};
 pub use explain::{Explained, Maps};
-pub use inputs::Inputs;
 pub use layer::{layer_score, layer_shares};
-pub use model::{Model, Parameters, Texts};
-pub use observe::{Look, Sight};
-pub use plan::Unit;
+pub use method::Coefficients;
+pub use observe::{Observation, ObserveRequest};
+pub use plan::Evaluation;
 pub use prepared::Prepared;
-pub use scene::{Kept, Rows, Scene, learned_weights};
-pub use select::sites as select_sites;
+pub use select::layers as select_layers;
 
-use crate::backbone::TextCache;
-use crate::config::{Method, ScoreConfig, TokenSet};
+use crate::config::{ScoreConfig, TokenSet};
+use crate::denoiser::TextCache;
+use crate::device::upload;
+use crate::encode::Conditioning;
 use crate::encode::image::Image;
-use crate::encode::tokenizer::{Tokens, Truncate};
-use crate::torch::upload;
+use crate::encode::text::Tokens;
+use crate::encode::tokenizer::Truncate;
+pub use crate::model::{Event, Model};
+use crate::noise::Time;
+use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
 /// What to score: images, texts, and which of them belong together.
@@ -55,78 +55,114 @@ pub struct Request<'a> {
 }
 
 impl Model {
-    /// Algorithm 2: the score of every pair at every timestep, `[pairs][steps]`; a pair's score is their mean.
+    /// The score of every pair: the mean of [`Self::score_pairs`] over the times.
     ///
-    /// Images and texts are encoded once, the noise of a timestep is shared by all pairs, and a score does not depend
-    /// on the batch size, the order of the pairs or what else is in the request, beyond floating-point rounding.
-    /// Where memory runs out, a batch is halved and tried again. `told` hears how far the work is.
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn score(&self, request: &Request, config: &ScoreConfig) -> Result<Vec<f64>> {
+        let by_time = self.score_pairs(request, config, |_| Ok(()))?;
+        Ok(by_time.iter().map(|scores| scores.iter().sum::<f64>() / scores.len() as f64).collect())
+    }
+
+    /// Algorithm 2: the score of every pair at every time, `[pairs][steps]`; a pair's score is their mean.
+    ///
+    /// Images and texts are encoded once, the noise of a time is shared by all pairs, and a score does not depend on the
+    /// batch size, the order of the pairs or what else is in the request, beyond floating-point rounding. Where memory runs
+    /// out, a batch is halved and tried again. `on_progress` is called with the number of evaluations that are done.
+    ///
+    /// # Errors
+    /// `Config` if the configuration does not fit the model or the texts; `Image`; `Numerical` if a score is not finite;
+    /// `OutOfMemory`; `Interrupted`.
     pub fn score_pairs(
         &self,
         request: &Request,
         config: &ScoreConfig,
-        told: impl FnMut(Event) -> Result<()>,
+        on_progress: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
         if request.pairs.is_empty() {
-            self.check(request, config)?;
-            return self.check_images(request.images).map(|()| vec![]);
+            check(self, request, config)?;
+            return check_images(request.images).map(|()| vec![]);
         }
-        let scene = self.scene(request, config)?;
-        let steps: Vec<usize> = (0..scene.timesteps.len()).collect();
-        scene.score(request.pairs, &steps, told)
+        let encoded = encode(self, request, config)?;
+        let steps: Vec<usize> = (0..encoded.times.len()).collect();
+        ScoringContext::new(self, config, &encoded).score(request.pairs, &steps, on_progress)
     }
 
-    /// Images and texts encoded once, with everything else that the request's evaluations share.
-    fn scene<'a>(&'a self, request: &Request, config: &'a ScoreConfig) -> Result<Scene<'a>> {
-        let Checked { timesteps, noise, chosen, learned } = self.check(request, config)?;
-        let latents = self.encode_images(request.images, config)?;
-        let texts = self.texts_of(request, config)?;
-        Ok(Scene {
-            model: self,
-            config,
-            patch: self.patch(),
-            latents,
-            noise,
-            timesteps,
-            content: texts.tokens.into_iter().map(|tokens| tokens.content).collect(),
-            cache: self.text_cache(&texts.vectors),
-            texts: texts.vectors,
-            chosen,
-            empty_text: request.texts.len(),
-            learned,
-            watch: None,
-        })
+    /// Encodes the images and texts of a request; its pairs do not matter.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn prepare(&self, request: &Request, config: &ScoreConfig) -> Result<Prepared> {
+        Ok(Prepared::new(self.clone(), config.clone(), encode(self, request, config)?))
     }
 
-    /// Room for the keys and values of all texts `[T, m, D]`, unless they would be too many.
-    pub fn text_cache(&self, texts: &Tensor) -> Option<Arc<TextCache>> {
-        let channels: i64 = self.sites().iter().map(|site| site.channels).sum();
-        let size = texts.size();
-        let bytes = (2 * size[0] * size[1] * channels) as usize * texts.kind().elt_size_in_bytes();
-        (bytes <= CACHE_BYTES).then(|| Arc::new(TextCache::new(texts)))
+    /// Takes the score of a request's only pair apart. It costs one more evaluation a time where the maps to show are of
+    /// another kind than those that are scored.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn explain(
+        &self,
+        request: &Request,
+        maps: &Maps,
+        config: &ScoreConfig,
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<Explained> {
+        explain::explain(self, request, maps, config, on_progress)
+    }
+
+    /// `w_h` by `config.attribution` for the request's first image and text: layer names and `[steps, H]`.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn head_weights(&self, request: &Request, config: &ScoreConfig) -> Result<Vec<(String, Tensor)>> {
+        weights::head_weights(self, request, config)
+    }
+
+    /// Eq. 3 and one evaluation of the denoiser, with the maps of the layers asked for.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn observe(&self, request: &ObserveRequest, config: &ScoreConfig) -> Result<Observation> {
+        observe::observe(self, request, config)
+    }
+
+    /// Images as unit vectors, float32 `[n, D]` on the model's device: the latents `z`, `D = C·h·w`.
+    ///
+    /// # Errors
+    /// As [`Self::encode_images`].
+    pub fn embed_images(&self, images: &[Image], config: &ScoreConfig) -> Result<Tensor> {
+        Ok(embed::normalized(&self.encode_images(images, config)?))
+    }
+
+    /// Texts as unit vectors, float32 `[n, D]` on the model's device, for the cosine with [`Self::embed_images`] under the
+    /// same `config`; eight evaluations of the network a text.
+    ///
+    /// # Errors
+    /// As [`Self::encode_texts`]; `Numerical` if a vector is not finite.
+    pub fn embed_texts(
+        &self,
+        texts: &[&str],
+        config: &ScoreConfig,
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<Tensor> {
+        embed::texts(self, texts, config, on_progress)
     }
 
     /// Whatever can be wrong with a configuration on this model but for learned head weights, which may still be to
-    /// come; gives by site whether it counts.
+    /// come; gives by layer whether it counts.
     ///
     /// # Errors
     /// `Config`, naming the option.
     pub fn check_config(&self, config: &ScoreConfig) -> Result<Vec<bool>> {
-        self.timesteps(config)?;
+        self.times(config)?;
         self.latent_shape(config)?;
-        let chosen = select::sites(self.sites(), &config.layers)?;
-        select::check_heads(self.sites(), &chosen, &config.heads)?;
+        let chosen = select::layers(self.layers(), &config.layers)?;
+        select::check_heads(self.layers(), &chosen, &config.heads)?;
         Ok(chosen)
     }
 
-    /// Whatever can be wrong with a request before anything is encoded.
-    fn check(&self, request: &Request, config: &ScoreConfig) -> Result<Checked> {
-        let timesteps = self.timesteps(config)?;
-        let noise = self.noise_or_given(config, request.noise.as_ref())?;
-        let (chosen, learned) = self.chosen_and_learned(config)?;
-        Ok(Checked { timesteps, noise, chosen, learned })
-    }
-
-    /// By site whether it counts, and its learned head weights; errors as of [`Self::check_config`].
+    /// By layer whether it counts, and its learned head weights; errors as of [`Self::check_config`].
     pub fn chosen_and_learned(&self, config: &ScoreConfig) -> Result<(Vec<bool>, Vec<Option<Tensor>>)> {
         let chosen = self.check_config(config)?;
         let learned = learned_weights(self, config, &chosen)?;
@@ -134,48 +170,87 @@ impl Model {
     }
 
     /// Refuses texts that `config` cannot score; gives the number of those that are cut.
+    ///
+    /// # Errors
+    /// `Config`, naming the text.
     pub fn check_texts(&self, texts: &[&str], config: &ScoreConfig) -> Result<usize> {
         let truncate = if config.truncate == Truncate::Error { Truncate::Error } else { Truncate::Silent };
         let tokens = texts.iter().map(|text| self.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
         check_words(texts, &tokens, config)?;
-        Ok(tokens.iter().filter(|tokens| tokens.truncated).count())
+        Ok(tokens.iter().filter(|tokens| tokens.truncated()).count())
     }
+}
 
-    /// Text vectors of the request, and of the empty text at the end where the method needs it.
-    fn texts_of(&self, request: &Request, config: &ScoreConfig) -> Result<Texts> {
-        let mut all = request.texts.to_vec();
-        if config.compares_to_empty() {
-            all.push("");
-        }
-        let texts = self.encode_texts(&all, config.truncate)?;
-        check_words(request.texts, &texts.tokens, config)?;
-        Ok(texts)
-    }
+/// Images and texts encoded once, with everything else that the request's evaluations share.
+fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Encoded> {
+    let Checked { times, noise, chosen, learned } = check(model, request, config)?;
+    let latents = model.encode_images(request.images, config)?;
+    let texts = match Coefficients::new(config).needs_empty() {
+        true => model.encode_texts_and_none(request.texts, config.truncate)?,
+        false => model.encode_texts(request.texts, config.truncate)?,
+    };
+    check_words(request.texts, &texts.tokens, config)?;
+    Ok(Encoded {
+        latents,
+        noise,
+        times,
+        columns: texts.tokens.iter().map(Tokens::own_columns).collect(),
+        cache: text_cache(model, &texts.conditioning),
+        texts: texts.conditioning,
+        chosen,
+        no_text: request.texts.len(),
+        learned,
+        conditions: model.conditions(),
+    })
+}
 
-    /// The noise of a request on the model's device: the given one, checked, or the seeded one.
-    fn noise_or_given(&self, config: &ScoreConfig, given: Option<&Tensor>) -> Result<Tensor> {
-        let Some(noise) = given else {
-            return Ok(upload(&self.noise(config)?, self.device()));
-        };
-        let [c, h, w] = self.latent_shape(config)?;
-        let expected = [self.timesteps(config)?.len() as i64, c, h, w];
-        if noise.size() != expected {
-            return Err(Error::Config(format!(
-                "noise has the shape {:?}; expected [steps, C, h, w] = {expected:?}",
-                noise.size()
-            )));
-        }
-        if !finite::is_finite(noise) {
-            return Err(Error::Config("noise holds values that are not finite".into()));
-        }
-        Ok(upload(noise, self.device()))
+/// Room for the keys and values of all texts, unless they would be too many.
+pub fn text_cache(model: &Model, texts: &Conditioning) -> Option<Arc<TextCache>> {
+    let channels: i64 = model.layers().iter().map(|layer| layer.channels).sum();
+    let size = texts.context.size();
+    let bytes = (2 * size[0] * size[1] * channels) as usize * texts.context.kind().elt_size_in_bytes();
+    (bytes <= CACHE_BYTES).then(|| Arc::new(TextCache::new(&texts.context)))
+}
+
+/// Whatever can be wrong with a request before anything is encoded.
+fn check(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Checked> {
+    let times = model.times(config)?;
+    let noise = noise_or_given(model, config, request.noise.as_ref())?;
+    let (chosen, learned) = model.chosen_and_learned(config)?;
+    Ok(Checked { times, noise, chosen, learned })
+}
+
+/// Refuses images that cannot be decoded.
+fn check_images(images: &[Image]) -> Result<()> {
+    images.iter().try_for_each(|image| {
+        check_interrupt()?;
+        image.rgb().map(drop)
+    })
+}
+
+/// The noise of a request on the model's device: the given one, checked, or the seeded one.
+fn noise_or_given(model: &Model, config: &ScoreConfig, given: Option<&Tensor>) -> Result<Tensor> {
+    let Some(noise) = given else {
+        return Ok(upload(&model.noise(config)?, model.device()));
+    };
+    let [c, h, w] = model.latent_shape(config)?;
+    let expected = [model.times(config)?.len() as i64, c, h, w];
+    if noise.size() != expected {
+        return Err(Error::Config(format!(
+            "noise has the shape {:?}; expected [steps, C, h, w] = {expected:?}",
+            noise.size()
+        )));
     }
+    if !finite::is_finite(noise) {
+        return Err(Error::Config("noise holds values that are not finite".into()));
+    }
+    Ok(upload(noise, model.device()))
 }
 
 /// Refuses a text without a token of its own where those alone count.
 fn check_words(texts: &[&str], tokens: &[Tokens], config: &ScoreConfig) -> Result<()> {
-    let own_tokens_count = config.tokens == TokenSet::Content && config.method != Method::Denoising;
-    match texts.iter().zip(tokens).find(|(_, tokens)| own_tokens_count && tokens.content.is_empty()) {
+    let own_tokens_count = config.tokens == TokenSet::Content && Coefficients::new(config).needs_maps();
+    match texts.iter().zip(tokens).find(|(_, tokens)| own_tokens_count && tokens.is_empty()) {
         Some((text, _)) => Err(Error::Config(format!(
             "text {text:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words"
         ))),
@@ -188,7 +263,7 @@ const CACHE_BYTES: usize = 512 << 20;
 
 /// What a configuration comes to on this model.
 struct Checked {
-    timesteps: Vec<i64>,
+    times: Vec<Time>,
     noise: Tensor,
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,

@@ -2,20 +2,22 @@
 
 use tch::{Kind, Tensor};
 
-use super::Model;
-use crate::backbone::{Batch, MapKind, Wanted};
-use crate::config::ScoreConfig;
+use super::{noise_or_given, select};
+use crate::Result;
+use crate::config::{Layers, ScoreConfig, Times};
+use crate::denoiser::{Batch, Capture, MapKind};
 use crate::encode::image::Image;
-use crate::encode::tokenizer::Tokens;
-use crate::{Error, Result};
+use crate::encode::text::Tokens;
+use crate::model::Model;
 
 /// What to look at.
-pub struct Look<'a> {
+pub struct ObserveRequest<'a> {
     pub image: &'a Image,
     pub text: &'a str,
-    pub timestep: i64,
-    /// Names of sites; all if `None`.
-    pub sites: Option<&'a [String]>,
+    /// A time of the model's process.
+    pub time: f64,
+    /// The layers whose maps are wanted; none if `None`.
+    pub layers: Option<&'a Layers>,
     pub map: MapKind,
     pub prediction: bool,
     /// float32 `[C, h, w]` in place of the seeded noise.
@@ -23,8 +25,8 @@ pub struct Look<'a> {
 }
 
 /// What was seen; tensors are float32.
-pub struct Sight {
-    /// Site names and maps `[H, n, m]`, in forward order.
+pub struct Observation {
+    /// Layer names and maps `[H, n, m]`, in forward order.
     pub maps: Vec<(String, Tensor)>,
     /// `[C, h, w]`, if it was wanted.
     pub prediction: Option<Tensor>,
@@ -37,51 +39,39 @@ pub struct Sight {
     pub tokens: Tokens,
 }
 
-impl Model {
-    /// Eq. 3 and one evaluation of the UNet, with the maps of the sites asked for.
-    pub fn look(&self, look: &Look, config: &ScoreConfig) -> Result<Sight> {
-        let train = self.schedule().train_timesteps();
-        if !(0..train).contains(&look.timestep) {
-            return Err(Error::Config(format!("timestep is {}; this model's are 0 to {}", look.timestep, train - 1)));
-        }
-        let layers = match look.sites {
-            None => crate::config::Layers::All,
-            Some(names) => crate::config::Layers::Sites(names.to_vec()),
-        };
-        let sites = match look.sites {
-            Some([]) => vec![false; self.sites().len()],
-            _ => super::select::sites(self.sites(), &layers)?,
-        };
-        let config = ScoreConfig { times: crate::config::Times::Timesteps(vec![look.timestep]), ..config.clone() };
-        let noise = self.noise_or_given(&config, look.noise.as_ref().map(|noise| noise.unsqueeze(0)).as_ref())?;
-        let clean = self.encode_images(std::slice::from_ref(look.image), &config)?;
-        let texts = self.encode_texts(&[look.text], config.truncate)?;
-        let noised = self.schedule().add_noise(&clean, &noise, &[look.timestep]);
-        let wanted = Wanted {
-            sites: &sites,
-            map: look.map,
-            keep: &|_, map| map.shallow_clone(),
-            digest: None,
-            alter: None,
-            prediction: look.prediction,
-        };
-        let input = noised.to_kind(self.kind());
-        let timestep = Tensor::from_slice(&[look.timestep]).to_device(self.device());
-        let batch = Batch::new(&input, &timestep, &texts.vectors, &[0], &[0]);
-        let seen = self.backbone().observe(&batch, self.patch(), &wanted)?;
-        for (site, map) in &seen.maps {
-            self.finite(&format!("the attention of layer {}", self.sites()[*site].name()), map)?;
-        }
-        if let Some(prediction) = &seen.prediction {
-            self.finite("the UNet's last layers", prediction)?;
-        }
-        Ok(Sight {
-            maps: seen.maps.iter().map(|(site, map)| (self.sites()[*site].name(), map.squeeze_dim(0))).collect(),
-            prediction: seen.prediction.map(|prediction| prediction.squeeze_dim(0).to_kind(Kind::Float)),
-            noised: noised.squeeze_dim(0),
-            clean: clean.squeeze_dim(0),
-            noise: noise.squeeze_dim(0),
-            tokens: texts.tokens.into_iter().next().expect("one text gives one row of tokens"),
-        })
+/// See [`Model::observe`].
+pub fn observe(model: &Model, request: &ObserveRequest, config: &ScoreConfig) -> Result<Observation> {
+    let process = model.process();
+    let times = process.at(&[request.time], "timestep")?;
+    let layers = match request.layers {
+        None => vec![false; model.layers().len()],
+        Some(layers) => select::layers(model.layers(), layers)?,
+    };
+    // Whatever the configuration's own times are, the noise is that of this one.
+    let config = ScoreConfig { times: Times::Timesteps(vec![request.time]), ..config.clone() };
+    let noise = noise_or_given(model, &config, request.noise.as_ref().map(|noise| noise.unsqueeze(0)).as_ref())?;
+    let clean = model.encode_images(std::slice::from_ref(request.image), &config)?;
+    let texts = model.encode_texts(&[request.text], config.truncate)?;
+    let noised = process.add_noise(&clean, &noise, &times);
+    let keep = |_: usize, map: &Tensor| map.shallow_clone();
+    let capture = Capture { prediction: request.prediction, ..Capture::maps(&layers, request.map, &keep) };
+    let input = noised.to_kind(model.kind());
+    let time = Tensor::from_slice(&[process.model_time(times[0])]).to_device(model.device());
+    let batch = Batch::new(&input, &time, &texts.conditioning, &[0], &[0], model.conditions());
+    let seen = model.denoiser().observe(&batch, model.patch(), &capture)?;
+    for (layer, map) in &seen.maps {
+        model.finite(&format!("the attention of layer {}", model.layers()[*layer].name), map)?;
     }
+    if let Some(prediction) = &seen.prediction {
+        model.finite("the denoiser's last layers", prediction)?;
+    }
+    let named = |(layer, map): &(usize, Tensor)| (model.layers()[*layer].name.clone(), map.squeeze_dim(0));
+    Ok(Observation {
+        maps: seen.maps.iter().map(named).collect(),
+        prediction: seen.prediction.map(|prediction| prediction.squeeze_dim(0).to_kind(Kind::Float)),
+        noised: noised.squeeze_dim(0),
+        clean: clean.squeeze_dim(0),
+        noise: noise.squeeze_dim(0),
+        tokens: texts.tokens.into_iter().next().expect("one text gives one row of tokens"),
+    })
 }

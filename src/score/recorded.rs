@@ -2,17 +2,17 @@
 
 use tch::Tensor;
 
-use super::graphs::{Evaluation, Graphs, Made, What};
-use super::scene::Rows;
-use super::{Inputs, Scene};
+use super::ScoringContext;
+use super::context::EvaluationOutput;
+use super::inputs::Inputs;
 use crate::Result;
 use crate::config::{Heads, ScoreConfig, Times, TokenSet};
-use crate::nn;
+use crate::kernels::graph_cache::{GraphCache, Made};
 
 /// Most rows that are recorded: with more of them a GPU is kept busy anyway.
 const MOST_ROWS: usize = 16;
 
-impl Scene<'_> {
+impl ScoringContext<'_> {
     /// Whether the evaluation of these inputs depends on nothing but them, the model and the configuration.
     pub(super) fn can_be_recorded(&self, inputs: &Inputs) -> bool {
         let own_patch = match (self.patch, self.model.patch()) {
@@ -21,20 +21,26 @@ impl Scene<'_> {
             _ => false,
         };
         // These bring numbers from the CPU while they run.
-        let from_outside =
-            matches!(self.config.heads, Heads::Subset(_)) || self.model.checkpoint().unet.guidance_dim.is_some();
-        inputs.rows() <= MOST_ROWS && nn::free() && own_patch && !from_outside && self.watch.is_none()
+        let from_outside = matches!(self.config.heads, Heads::Subset(_))
+            || self.model.denoiser().reads_guidance()
+            || self.model.denoiser().reads_sizes();
+        inputs.rows() <= MOST_ROWS && crate::kernels::free() && own_patch && !from_outside && self.observer.is_none()
     }
 
     /// [`Self::run`], by a record where there is one.
-    pub(super) fn recorded(&self, graphs: &Graphs, inputs: &Inputs, weights: &[Option<Tensor>]) -> Result<Rows> {
+    pub(super) fn recorded(
+        &self,
+        graphs: &GraphCache,
+        inputs: &Inputs,
+        weights: &[Option<Tensor>],
+    ) -> Result<EvaluationOutput> {
         let mut tensors = vec![];
         inputs.map(&mut |x| {
             tensors.push(x.shallow_clone());
             x.shallow_clone()
         });
         tensors.extend(weights.iter().flatten().map(Tensor::shallow_clone));
-        let (attention, prediction) = (inputs.sites.contains(&true), inputs.target.is_some());
+        let (attention, prediction) = (inputs.layers.contains(&true), inputs.target.is_some());
         let by_hand = attention && self.config.tokens == TokenSet::Content && inputs.ranges.is_none();
         let work = |own: &[Tensor]| {
             let mut own = own.iter();
@@ -48,17 +54,19 @@ impl Scene<'_> {
             let tensors = [rows.attention, rows.error, rows.squared].into_iter().flatten().collect();
             Ok(Made { tensors, repeatable: !cut })
         };
-        let what = Evaluation {
-            config: shared_part(self.config),
-            sites: inputs.sites.clone(),
-            latent_of: inputs.latent_of.clone(),
-            text_of: inputs.text_of.clone(),
-            given: weights.iter().map(Option::is_some).collect(),
-            content: by_hand.then(|| inputs.content().to_vec()),
-        };
-        let mut made = graphs.run(What::Evaluation(Box::new(what)), &tensors, &work)?.into_iter();
+        // Beside what it reads, all that the work depends on.
+        let given: Vec<bool> = weights.iter().map(Option::is_some).collect();
+        let columns = by_hand.then(|| inputs.columns());
+        let what = format!(
+            "evaluation {:?} {:?} {:?} {:?} {given:?} {columns:?}",
+            shared_part(self.config),
+            inputs.layers,
+            inputs.latent_of,
+            inputs.text_of
+        );
+        let mut made = graphs.run(&what, &tensors, &work)?.into_iter();
         let mut of = |wanted: bool| if wanted { made.next() } else { None };
-        Ok(Rows { attention: of(attention), error: of(prediction), squared: of(prediction) })
+        Ok(EvaluationOutput { attention: of(attention), error: of(prediction), squared: of(prediction) })
     }
 }
 

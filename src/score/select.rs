@@ -1,16 +1,26 @@
-use crate::backbone::{Site, Stage};
 use crate::config::{Heads, Layers};
+use crate::deltas::AttentionLayer;
 use crate::{Error, Result};
 
-/// By site index, whether the site counts.
-pub fn sites(all: &[Site], layers: &Layers) -> Result<Vec<bool>> {
-    let last = |stage: Stage| all.iter().filter(|site| site.stage == stage).map(|site| site.block).max();
+/// By layer index, whether the layer counts.
+pub fn layers(all: &[AttentionLayer], layers: &Layers) -> Result<Vec<bool>> {
+    let last = |group: &str| all.iter().filter(|layer| layer.group == group).map(|layer| layer.block).max();
+    let of_group = |group: &str| all.iter().map(|layer| layer.group == group).collect::<Vec<bool>>();
     let chosen: Vec<bool> = match layers {
         Layers::All => vec![true; all.len()],
-        Layers::Down => all.iter().map(|site| site.stage == Stage::Down).collect(),
-        Layers::Mid => all.iter().map(|site| site.stage == Stage::Mid).collect(),
-        Layers::Up => all.iter().map(|site| site.stage == Stage::Up).collect(),
-        Layers::LastBlocks => all.iter().map(|site| Some(site.block) == last(site.stage)).collect(),
+        Layers::Group(group) => {
+            let chosen = of_group(group);
+            if !chosen.contains(&true) {
+                let mut known: Vec<&str> = all.iter().map(|layer| layer.group.as_str()).collect();
+                known.dedup();
+                return Err(Error::Config(format!(
+                    "layers is {group:?}; this model's groups of layers are {}",
+                    known.join(", ")
+                )));
+            }
+            chosen
+        }
+        Layers::LastBlocks => all.iter().map(|layer| Some(layer.block) == last(&layer.group)).collect(),
         Layers::Last(n) if *n > all.len() => {
             return Err(Error::Config(format!(
                 "layers is last({n}); this model has {} cross-attention layers",
@@ -18,12 +28,12 @@ pub fn sites(all: &[Site], layers: &Layers) -> Result<Vec<bool>> {
             )));
         }
         Layers::Last(n) => (0..all.len()).map(|i| i + n >= all.len()).collect(),
-        Layers::Sites(names) => {
-            let known: Vec<String> = all.iter().map(Site::name).collect();
-            if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        Layers::Named(names) => {
+            let known: Vec<&str> = all.iter().map(|layer| layer.name.as_str()).collect();
+            if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
                 return Err(Error::Config(format!("layers names {unknown:?}; this model has {}", known.join(", "))));
             }
-            known.iter().map(|name| names.contains(name)).collect()
+            all.iter().map(|layer| names.contains(&layer.name)).collect()
         }
     };
     if !chosen.contains(&true) {
@@ -32,17 +42,17 @@ pub fn sites(all: &[Site], layers: &Layers) -> Result<Vec<bool>> {
     Ok(chosen)
 }
 
-/// Refuses a head index that one of the chosen sites lacks.
-pub fn check_heads(all: &[Site], chosen: &[bool], heads: &Heads) -> Result<()> {
+/// Refuses a head index that one of the chosen layers lacks.
+pub fn check_heads(all: &[AttentionLayer], chosen: &[bool], heads: &Heads) -> Result<()> {
     let Heads::Subset(heads) = heads else {
         return Ok(());
     };
-    for (site, _) in all.iter().zip(chosen).filter(|(_, chosen)| **chosen) {
-        if let Some(head) = heads.iter().find(|&&head| head as i64 >= site.heads) {
+    for (layer, _) in all.iter().zip(chosen).filter(|(_, chosen)| **chosen) {
+        if let Some(head) = heads.iter().find(|&&head| head as i64 >= layer.heads) {
             return Err(Error::Config(format!(
                 "heads lists {head}, but {} has the heads 0 to {}; choose other heads, or layers that have them",
-                site.name(),
-                site.heads - 1
+                layer.name,
+                layer.heads - 1
             )));
         }
     }

@@ -3,27 +3,28 @@
 use tch::Tensor;
 
 use super::finite::is_finite;
-use super::{Model, Request, Unit};
+use super::plan::Evaluation;
+use super::{Request, ScoringContext, encode};
 use crate::Result;
 use crate::config::{Heads, Method, ScoreConfig};
+use crate::model::Model;
 
-impl Model {
-    /// `w_h` by `config.attribution` for the request's first image and text: site names and `[steps, H]`.
-    pub fn head_weights(&self, request: &Request, config: &ScoreConfig) -> Result<Vec<(String, Tensor)>> {
-        let config = ScoreConfig { method: Method::Attention, heads: Heads::Attributed, ..config.clone() };
-        let scene = self.scene(request, &config)?;
-        let mut found: Vec<Vec<Tensor>> = self.sites().iter().map(|_| vec![]).collect();
-        for step in 0..scene.timesteps.len() {
-            let unit = Unit { image: 0, text: 0, step };
-            let weights = scene.attribute(&[unit])?;
-            if weights.iter().flatten().any(|weights| !is_finite(weights)) {
-                return Err(scene.diagnose(unit));
-            }
-            for (site, weights) in found.iter_mut().zip(weights) {
-                site.extend(weights);
-            }
+/// See [`Model::head_weights`].
+pub fn head_weights(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Vec<(String, Tensor)>> {
+    let config = &ScoreConfig { method: Method::Attention, heads: Heads::Attributed, ..config.clone() };
+    let encoded = &encode(model, request, config)?;
+    let context = ScoringContext::new(model, config, encoded);
+    let mut by_layer: Vec<Vec<Tensor>> = model.layers().iter().map(|_| vec![]).collect();
+    for step in 0..encoded.times.len() {
+        let evaluation = Evaluation { image: 0, text: 0, step };
+        let weights = context.attribute(&[evaluation])?;
+        if weights.iter().flatten().any(|weights| !is_finite(weights)) {
+            return Err(context.diagnose(evaluation));
         }
-        let named = self.sites().iter().zip(found).filter(|(_, weights)| !weights.is_empty());
-        Ok(named.map(|(site, weights)| (site.name(), Tensor::cat(&weights, 0))).collect())
+        for (layer, weights) in by_layer.iter_mut().zip(weights) {
+            layer.extend(weights);
+        }
     }
+    let named = model.layers().iter().zip(by_layer).filter(|(_, weights)| !weights.is_empty());
+    Ok(named.map(|(layer, weights)| (layer.name.clone(), Tensor::cat(&weights, 0))).collect())
 }

@@ -7,14 +7,18 @@ use tch::{Kind, Tensor};
 
 use super::Session;
 use super::draw;
-use super::group::Group;
+use super::group::ItemGroup;
 use super::heads::HeadStatistics;
 use super::item::Item;
-use super::pass::{Graph, Outcome, Pass};
+use super::pass::{GradientMode, Pass};
+use super::totals::Totals;
 use crate::config::{Loss, TrainTimes};
 use crate::deltas::Patch;
-use crate::score::{Scene, Unit};
-use crate::torch::{caught, notes};
+use crate::encode::Conditioning;
+use crate::encode::text::{Columns, Tokens};
+use crate::noise::Time;
+use crate::runtime::{caught, warnings};
+use crate::score::{Coefficients, Encoded, Evaluation, ScoringContext};
 use crate::{Error, Result};
 
 impl Session {
@@ -24,8 +28,8 @@ impl Session {
         indices: &[usize],
         share: Share,
         temperature: f64,
-        graph: Option<Graph>,
-    ) -> Result<Total> {
+        graph: Option<GradientMode>,
+    ) -> Result<Totals> {
         loop {
             let tried = Cell::new(0);
             let why = match caught(|| self.attempt(indices, share, temperature, graph, &tried)) {
@@ -34,7 +38,7 @@ impl Session {
             };
             self.model.make_room();
             self.memory = self.memory.less(tried.get()).ok_or_else(|| out_of_memory(&why))?;
-            notes::leave(format!(
+            warnings::push(format!(
                 "memory ran out in training; going on with {} evaluation(s) at a time, which changes no gradient but by \
                  rounding",
                 self.memory.batch(tried.get())
@@ -49,14 +53,14 @@ impl Session {
         indices: &[usize],
         share: Share,
         temperature: f64,
-        graph: Option<Graph>,
+        graph: Option<GradientMode>,
         tried: &Cell<usize>,
-    ) -> Result<Total> {
+    ) -> Result<Totals> {
         // Also where memory ran out in the middle of something that has one.
         let _no_grad = tch::no_grad_guard();
         self.trained.iter_mut().for_each(Tensor::zero_grad);
         let patch = tch::with_grad(|| {
-            let base = |target| self.model.backbone().weight(target).shallow_clone();
+            let base = |target| self.model.denoiser().weight(target).shallow_clone();
             self.deltas.patch(base, self.model.kind() == Kind::Float)
         })?;
         let (groups, scale) = {
@@ -64,7 +68,7 @@ impl Session {
             (groups, self.state.hold().scale.factor() / groups as f64)
         };
         let heads = RefCell::new(HeadStatistics::default());
-        let mut total = Total::default();
+        let mut total = Totals::default();
         let mut first = share.first;
         for part in self.parts(indices)? {
             let at = Position { first, temperature, scale, graph };
@@ -111,39 +115,42 @@ impl Session {
         patch: &Patch,
         heads: &RefCell<HeadStatistics>,
         tried: &Cell<usize>,
-        total: &mut Total,
+        total: &mut Totals,
     ) -> Result<()> {
         let mut gathered = self.gather(sets, at.first)?;
-        let config = &self.config;
-        let empty_text = gathered.content.len();
+        let no_text = gathered.columns.len();
         if self.compares_to_none() {
-            let empty = self.model.encode_texts(&[""], config.truncate)?;
-            gathered.vectors.push(empty.vectors);
-            gathered.content.push(empty.tokens[0].content.clone());
+            let none = self.model.encode_texts_and_none(&[], self.config.truncate)?;
+            gathered.columns.extend(none.tokens.iter().map(Tokens::own_columns));
+            gathered.texts.push(none.conditioning);
         }
-        let matching: HashSet<Unit> = gathered.groups.iter().flat_map(Group::matching).collect();
+        let matching: HashSet<Evaluation> = gathered.groups.iter().flat_map(ItemGroup::matching).collect();
         let under_way = RefCell::new(vec![]);
-        let watch = |site: usize, weights: &dyn Fn() -> Tensor| {
-            let units = under_way.borrow();
+        let observer = |layer: usize, weights: &dyn Fn() -> Tensor| {
+            let evaluations = under_way.borrow();
             // Empty while something is run a second time.
-            if !units.is_empty() {
-                heads.borrow_mut().see(site, &weights(), &units, &matching);
+            if !evaluations.is_empty() {
+                heads.borrow_mut().see(layer, &weights(), &evaluations, &matching);
             }
         };
-        let scene = Scene {
-            model: &self.model,
-            config,
-            patch: Some(patch),
+        let encoded = Encoded {
             latents: Tensor::cat(&gathered.latents, 0),
             noise: Tensor::cat(&gathered.noise, 0).to_device(self.model.device()),
-            timesteps: gathered.timesteps,
-            texts: Tensor::cat(&gathered.vectors, 0),
-            empty_text,
-            content: gathered.content,
+            times: gathered.times,
+            texts: Conditioning::cat(&gathered.texts),
+            no_text,
+            columns: gathered.columns,
             chosen: self.chosen.clone(),
             learned: self.learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect(),
             cache: None,
-            watch: Some(&watch),
+            conditions: self.model.conditions(),
+        };
+        let context = ScoringContext {
+            model: &self.model,
+            config: &self.config,
+            patch: Some(patch),
+            encoded: &encoded,
+            observer: Some(&observer),
         };
         let wanted = self.rows_at_a_time()?;
         let batch = self.memory.batch(wanted);
@@ -151,10 +158,11 @@ impl Session {
         let graph = at
             .graph
             .unwrap_or_else(|| self.memory.graph(rows, wanted, self.state.hold().needed, self.options.recompute));
-        let at_once = if matches!(graph, Graph::Kept | Graph::Blockwise) { rows } else { rows.min(batch) };
+        let at_once =
+            if matches!(graph, GradientMode::Kept | GradientMode::Blockwise) { rows } else { rows.min(batch) };
         tried.set(tried.get().max(at_once));
         let pass = Pass {
-            scene: &scene,
+            context: &context,
             options: &self.options,
             groups: &gathered.groups,
             first: at.first,
@@ -164,8 +172,7 @@ impl Session {
             recompute: self.memory.recompute(self.options.recompute),
             under_way: &under_way,
         };
-        let outcome = pass.run(graph)?;
-        total.add(outcome, &gathered.groups);
+        total.add(pass.run(graph)?);
         Ok(())
     }
 
@@ -181,25 +188,25 @@ impl Session {
                 images += item.matches.len();
                 texts += item.texts.len();
                 gathered.latents.push(item.latents.shallow_clone());
-                gathered.vectors.push(item.vectors.shallow_clone());
-                gathered.content.extend(item.tokens.iter().map(|tokens| tokens.content.clone()));
+                gathered.texts.push(item.conditioning.shallow_clone());
+                gathered.columns.extend(item.tokens.iter().map(Tokens::own_columns));
             }
-            let (timesteps, noise) = self.draw(first + number)?;
-            gathered.timesteps.extend(timesteps);
+            let (times, noise) = self.draw(first + number)?;
+            gathered.times.extend(times);
             gathered.noise.push(noise);
         }
         Ok(gathered)
     }
 
-    /// Timesteps and noise of the item at a position of the next step's batch.
-    pub(super) fn draw(&self, position: usize) -> Result<(Vec<i64>, Tensor)> {
+    /// Times and noise of the item at a position of the next step's batch.
+    pub(super) fn draw(&self, position: usize) -> Result<(Vec<Time>, Tensor)> {
         let choices = match self.options.timesteps {
-            TrainTimes::Config => self.model.timesteps(&self.config)?,
-            TrainTimes::Uniform => (0..self.model.schedule().train_timesteps()).collect(),
+            TrainTimes::Config => self.model.times(&self.config)?,
+            TrainTimes::Uniform => self.model.process().all(),
         };
         let shape = self.model.latent_shape(&self.config)?;
         let count = self.options.timesteps_per_step;
-        Ok(draw::timesteps(self.options.seed, self.steps(), position, &choices, count, shape))
+        Ok(draw::times(self.options.seed, self.steps(), position, &choices, count, shape))
     }
 
     fn items(&self, set: &[usize]) -> Result<Vec<&Item>> {
@@ -209,10 +216,10 @@ impl Session {
         set.iter().map(missing).collect()
     }
 
-    /// Some items as one question, whose images, texts and timesteps begin there among those of a scene.
-    fn group(&self, set: &[usize], at: [usize; 2], first_step: usize) -> Result<Group> {
+    /// Some items as one question, whose images, texts and timesteps begin there among those of a context.
+    fn group(&self, set: &[usize], at: [usize; 2], first_step: usize) -> Result<ItemGroup> {
         let steps = first_step..first_step + self.options.timesteps_per_step;
-        let group = Group::new(&self.items(set)?, &self.options, at, steps);
+        let group = ItemGroup::new(&self.items(set)?, &self.options, at, steps);
         if group.comparison.pairs.is_empty() {
             return Err(Error::Dataset(format!(
                 "item {} has nothing to compare: it needs a matching pair and, for this loss, a mismatch of the kind \
@@ -224,7 +231,7 @@ impl Session {
     }
 
     /// Evaluations that a question takes.
-    fn rows_of(&self, group: &Group) -> usize {
+    fn rows_of(&self, group: &ItemGroup) -> usize {
         let pairs = &group.comparison.pairs;
         let images: HashSet<usize> = pairs.iter().map(|&(image, _)| image).collect();
         let without_text = if self.compares_to_none() { images.len() } else { 0 };
@@ -233,7 +240,7 @@ impl Session {
 
     /// Whether predictions with a text are compared with those without.
     fn compares_to_none(&self) -> bool {
-        self.config.compares_to_empty() && self.options.loss != Loss::Diffusion
+        Coefficients::new(&self.config).needs_empty() && self.options.loss != Loss::Diffusion
     }
 
     /// Evaluations at a time: a graph takes about ten times the memory of an evaluation without.
@@ -268,45 +275,16 @@ struct Position {
     first: usize,
     temperature: f64,
     scale: f64,
-    graph: Option<Graph>,
+    graph: Option<GradientMode>,
 }
 
 /// Several items' numbers, side by side.
 #[derive(Default)]
 struct Gathered {
-    groups: Vec<Group>,
+    groups: Vec<ItemGroup>,
     latents: Vec<Tensor>,
-    vectors: Vec<Tensor>,
-    content: Vec<std::ops::Range<usize>>,
-    timesteps: Vec<i64>,
+    texts: Vec<Conditioning>,
+    columns: Vec<Columns>,
+    times: Vec<Time>,
     noise: Vec<Tensor>,
-}
-
-/// The parts of a batch together.
-#[derive(Default)]
-pub(super) struct Total {
-    pub loss: f64,
-    pub active: f64,
-    pub rows: usize,
-    pub needed_rows: usize,
-    pub backward_rows: usize,
-    pub differences: Vec<f64>,
-    pub scores: Vec<Vec<((usize, usize), f64)>>,
-    pub reached: bool,
-    pub heads: HeadStatistics,
-}
-
-impl Total {
-    fn add(&mut self, outcome: Outcome, groups: &[Group]) {
-        self.loss += outcome.loss;
-        self.active += outcome.active;
-        self.rows += outcome.rows;
-        self.needed_rows += outcome.needed_rows;
-        self.backward_rows += outcome.backward_rows;
-        self.differences.extend(outcome.differences);
-        self.reached |= outcome.reached;
-        for (group, scores) in groups.iter().zip(outcome.scores) {
-            self.scores.push(group.comparison.pairs.iter().copied().zip(scores).collect());
-        }
-    }
 }

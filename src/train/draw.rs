@@ -5,6 +5,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use tch::Tensor;
 
+use crate::noise::Time;
+
 /// What a stream of random numbers is for.
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -44,20 +46,20 @@ pub fn order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     order
 }
 
-/// Timesteps, `count` of `choices`, and their noise `[count, C, h, w]`, for the item at `position` of the batch of a
+/// Times, `count` of `choices`, and their noise `[count, C, h, w]`, for the item at `position` of the batch of a
 /// step.
-pub fn timesteps(
+pub fn times(
     seed: u64,
     step: u64,
     position: usize,
-    choices: &[i64],
+    choices: &[Time],
     count: usize,
     shape: [i64; 3],
-) -> (Vec<i64>, Tensor) {
+) -> (Vec<Time>, Tensor) {
     let mut generator = generator(seed, Purpose::Step, step << 20 | position as u64);
-    let timesteps = (0..count).map(|_| choices[below(&mut generator, choices.len())]).collect();
+    let times = (0..count).map(|_| choices[below(&mut generator, choices.len())]).collect();
     let [c, h, w] = shape;
-    (timesteps, normal(&mut generator, &[count as i64, c, h, w]))
+    (times, normal(&mut generator, &[count as i64, c, h, w]))
 }
 
 /// The starting value of the first factor of a low-rank delta, `[r, in]` of variance `1/r²`; the second starts at zero.

@@ -5,23 +5,23 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::checkpoint::Site;
-use crate::score::Unit;
-use crate::torch::to_vec64;
+use crate::deltas::AttentionLayer;
+use crate::device::to_vec64;
+use crate::score::Evaluation;
 
-/// Sums of head weights by site index.
+/// Sums of head weights by layer index.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HeadStatistics {
     sums: BTreeMap<usize, (Vec<f64>, u64)>,
 }
 
 impl HeadStatistics {
-    /// Takes the weights `[B, H]` of one site for the rows of `units` that are matching pairs.
-    pub fn see(&mut self, site: usize, weights: &Tensor, units: &[Unit], matching: &HashSet<Unit>) {
+    /// Takes the weights `[B, H]` of one layer for the rows of `evaluations` that are matching pairs.
+    pub fn see(&mut self, layer: usize, weights: &Tensor, evaluations: &[Evaluation], matching: &HashSet<Evaluation>) {
         let heads = weights.size()[1] as usize;
         let rows = to_vec64(weights);
-        for (row, _) in rows.chunks(heads).zip(units).filter(|(_, unit)| matching.contains(unit)) {
-            let (sum, count) = self.sums.entry(site).or_insert_with(|| (vec![0.0; heads], 0));
+        for (row, _) in rows.chunks(heads).zip(evaluations).filter(|(_, evaluation)| matching.contains(evaluation)) {
+            let (sum, count) = self.sums.entry(layer).or_insert_with(|| (vec![0.0; heads], 0));
             sum.iter_mut().zip(row).for_each(|(sum, weight)| *sum += weight);
             *count += 1;
         }
@@ -29,29 +29,29 @@ impl HeadStatistics {
 
     /// Takes what others have seen.
     pub fn add(&mut self, other: &HeadStatistics) {
-        for (&site, (more, seen)) in &other.sums {
-            let (sum, count) = self.sums.entry(site).or_insert_with(|| (vec![0.0; more.len()], 0));
+        for (&layer, (more, seen)) in &other.sums {
+            let (sum, count) = self.sums.entry(layer).or_insert_with(|| (vec![0.0; more.len()], 0));
             sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
             *count += seen;
         }
     }
 
     /// As numbers in an order that depends on the model alone, so that those of several workers can be added: of each
-    /// site how many were seen, and the sum of each head.
-    pub fn flat(&self, sites: &[Site]) -> Vec<f64> {
-        let of = |(index, site): (usize, &Site)| match self.sums.get(&index) {
+    /// layer how many were seen, and the sum of each head.
+    pub fn flat(&self, layers: &[AttentionLayer]) -> Vec<f64> {
+        let of = |(index, layer): (usize, &AttentionLayer)| match self.sums.get(&index) {
             Some((sum, count)) => std::iter::once(*count as f64).chain(sum.iter().copied()).collect(),
-            None => vec![0.0; site.heads as usize + 1],
+            None => vec![0.0; layer.heads as usize + 1],
         };
-        sites.iter().enumerate().flat_map(of).collect()
+        layers.iter().enumerate().flat_map(of).collect()
     }
 
     /// The reverse of [`Self::flat`]; `numbers` is as long as that.
-    pub fn from_flat(sites: &[Site], numbers: &[f64]) -> Self {
+    pub fn from_flat(layers: &[AttentionLayer], numbers: &[f64]) -> Self {
         let mut statistics = HeadStatistics::default();
         let mut left = numbers;
-        for (index, site) in sites.iter().enumerate() {
-            let (own, rest) = left.split_at(site.heads as usize + 1);
+        for (index, layer) in layers.iter().enumerate() {
+            let (own, rest) = left.split_at(layer.heads as usize + 1);
             left = rest;
             if own[0] > 0.0 {
                 statistics.sums.insert(index, (own[1..].to_vec(), own[0] as u64));
@@ -60,10 +60,10 @@ impl HeadStatistics {
         statistics
     }
 
-    /// Site name → weights of mean 1, if any were seen.
-    pub fn weights(&self, sites: &[Site]) -> Option<BTreeMap<String, Vec<f64>>> {
-        let mean = |(&site, (sum, count)): (&usize, &(Vec<f64>, u64))| {
-            (sites[site].name(), sum.iter().map(|sum| sum / *count as f64).collect())
+    /// AttentionLayer name → weights of mean 1, if any were seen.
+    pub fn weights(&self, layers: &[AttentionLayer]) -> Option<BTreeMap<String, Vec<f64>>> {
+        let mean = |(&layer, (sum, count)): (&usize, &(Vec<f64>, u64))| {
+            (layers[layer].name.clone(), sum.iter().map(|sum| sum / *count as f64).collect())
         };
         (!self.sums.is_empty()).then(|| self.sums.iter().map(mean).collect())
     }

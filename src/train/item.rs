@@ -7,8 +7,9 @@ use tch::Tensor;
 
 use super::loss::Question;
 use crate::config::NegativeKinds;
+use crate::encode::Conditioning;
 use crate::encode::image::Rgb;
-use crate::encode::tokenizer::Tokens;
+use crate::encode::text::Tokens;
 
 /// Bytes of encoded items that are kept; the oldest go first.
 const BUDGET: usize = 4 << 30;
@@ -19,8 +20,8 @@ pub struct Item {
     pub latents: Tensor,
     /// Of each image as it is encoded, by [`digest`].
     pub pictures: Vec<u64>,
-    /// `[n_texts, m, D]`
-    pub vectors: Tensor,
+    /// Of its texts.
+    pub conditioning: Conditioning,
     pub tokens: Vec<Tokens>,
     pub texts: Vec<String>,
     /// `[n_images][n_texts]`
@@ -33,7 +34,11 @@ impl Item {
     }
 
     fn bytes(&self) -> usize {
-        [&self.latents, &self.vectors].iter().map(|x| x.numel() * x.kind().elt_size_in_bytes()).sum()
+        [&self.latents]
+            .into_iter()
+            .chain(self.conditioning.tensors())
+            .map(|x| x.numel() * x.kind().elt_size_in_bytes())
+            .sum()
     }
 }
 

@@ -1,4 +1,4 @@
-use super::pass::Graph;
+use super::pass::GradientMode;
 
 /// How much of a batch is in memory at a time. Results depend on it by rounding alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,13 +35,17 @@ impl Memory {
     }
 
     /// How the graph of `rows` rows is come by; `needed` is the share of them that had a gradient so far.
-    pub fn graph(self, rows: usize, batch: usize, needed: f64, recompute: bool) -> Graph {
+    pub fn graph(self, rows: usize, batch: usize, needed: f64, recompute: bool) -> GradientMode {
         let limit = self.limit(batch);
         if self.recompute(recompute) {
-            return if rows <= BOUNDARIES * limit { Graph::Blockwise } else { Graph::OnlyNeeded };
+            return if rows <= BOUNDARIES * limit { GradientMode::Blockwise } else { GradientMode::OnlyNeeded };
         }
         // A row on its own is dropped with its graph if nothing needs it.
-        if rows > limit || needed < FEW && self.batch(batch) > 1 { Graph::OnlyNeeded } else { Graph::Kept }
+        if rows > limit || needed < FEW && self.batch(batch) > 1 {
+            GradientMode::OnlyNeeded
+        } else {
+            GradientMode::Kept
+        }
     }
 
     /// What to try after memory ran out with `tried` rows at a time; None if there is nothing left to try.

@@ -16,6 +16,7 @@ mod scale;
 mod shared;
 mod start;
 mod state;
+mod totals;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,17 +31,18 @@ pub use scale::LossScale;
 pub use shared::Gradient;
 pub use state::View;
 
-use self::batch::Total;
 use self::heads::HeadStatistics;
 use self::item::{Cache, Item};
 use self::optimizer::AdamW;
-use self::pass::Graph;
+use self::pass::GradientMode;
 use self::state::State;
+use self::totals::Totals;
 use crate::config::{Loss, Method, ScoreConfig, TrainConfig};
 use crate::deltas::Deltas;
 use crate::encode::image::{Image, Rgb};
-use crate::score::Model;
-use crate::torch::Lock;
+use crate::model::Model;
+use crate::noise::Time;
+use crate::runtime::Lock;
 use crate::{Error, Result};
 
 /// What a difference between a match and a mismatch comes to at the start, in scores divided by the temperature, where
@@ -57,7 +59,7 @@ pub struct Session {
     deltas: Deltas,
     trained: Vec<Tensor>,
     cache: Cache,
-    /// By site, whether the score pools it.
+    /// By layer, whether the score pools it.
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,
     memory: Memory,
@@ -66,7 +68,7 @@ pub struct Session {
 
 /// What one step did.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Report {
+pub struct StepReport {
     /// Steps done, this one included.
     pub step: u64,
     pub loss: f64,
@@ -89,7 +91,7 @@ pub struct Gradients {
     /// By name in a deltas file.
     pub gradients: Vec<(String, Tensor)>,
     /// `[items][k]`; one row for all items where negatives are drawn in the batch.
-    pub timesteps: Vec<Vec<i64>>,
+    pub times: Vec<Vec<Time>>,
     /// `[k, C, h, w]` by item.
     pub noise: Vec<Tensor>,
     /// By item (or for the batch), pairs and their scores.
@@ -157,12 +159,12 @@ impl Session {
         self.trained.iter().map(Tensor::numel).sum()
     }
 
-    /// Names of the trained sites, in forward order.
+    /// Names of the trained layers, in forward order.
     pub fn layers(&self) -> Vec<String> {
         let trained = self.deltas.entries.iter().filter(|(_, delta)| delta.tensors()[0].1.requires_grad());
-        let mut sites: Vec<usize> = trained.map(|(target, _)| target.site).collect();
-        sites.dedup();
-        sites.into_iter().map(|site| self.model.sites()[site].name()).collect()
+        let mut layers: Vec<usize> = trained.map(|(target, _)| target.layer).collect();
+        layers.dedup();
+        layers.into_iter().map(|layer| self.model.layers()[layer].name.clone()).collect()
     }
 
     /// A copy of the deltas as they are now, with the head weights learned so far.
@@ -206,7 +208,7 @@ impl Session {
         let item = Item {
             latents: self.model.encode_images_seeing(images, &self.config, see)?,
             pictures,
-            vectors: encoded.vectors,
+            conditioning: encoded.conditioning,
             tokens: encoded.tokens,
             texts: texts.iter().map(|&text| text.to_owned()).collect(),
             matches,
@@ -226,7 +228,7 @@ impl Session {
         if let Some(temperature) = known {
             return Ok(temperature);
         }
-        let differences = self.pass(indices, Share::whole(indices), 1.0, Some(Graph::None))?.differences;
+        let differences = self.pass(indices, Share::whole(indices), 1.0, Some(GradientMode::None))?.differences;
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
         // Where nothing differs at all, any unit will do.
         let temperature = if mean > 0.0 { mean / TYPICAL } else { 1.0 };
@@ -239,10 +241,10 @@ impl Session {
     ///
     /// # Errors
     /// `Training` if the loss or the gradient is no finite number; nothing has changed then.
-    pub fn step(&mut self, indices: &[usize], total: u64) -> Result<Report> {
+    pub fn step(&mut self, indices: &[usize], total: u64) -> Result<StepReport> {
         loop {
-            let outcome = self.backward(indices, Share::whole(indices))?;
-            if let Some(report) = self.finish(&outcome, total)? {
+            let totals = self.backpropagate(indices, Share::whole(indices))?;
+            if let Some(report) = self.finish(&totals, total)? {
                 return Ok(report);
             }
         }
@@ -251,7 +253,7 @@ impl Session {
     /// What the next step would do, without doing it, but for a temperature that is still open: it is found here, and
     /// stays.
     pub fn gradients(&mut self, indices: &[usize]) -> Result<Gradients> {
-        let outcome = self.backpropagate(indices, Share::whole(indices))?;
+        let totals = self.backpropagate(indices, Share::whole(indices))?;
         let (scale, names) = {
             let state = self.state.hold();
             (state.scale.factor(), state.trained_names())
@@ -263,12 +265,12 @@ impl Session {
         let gradients = names.into_iter().zip(&self.trained).map(gradient).collect();
         let groups = if self.options.in_batch { 1 } else { indices.len() };
         let drawn = (0..groups).map(|position| self.draw(position)).collect::<Result<Vec<_>>>()?;
-        let (timesteps, noise) = drawn.into_iter().unzip();
-        Ok(Gradients { loss: outcome.loss, gradients, timesteps, noise, scores: outcome.scores })
+        let (times, noise) = drawn.into_iter().unzip();
+        Ok(Gradients { loss: totals.loss, gradients, times, noise, scores: totals.scores })
     }
 
     /// Gradients of a share of one batch, on the leaves.
-    fn backpropagate(&mut self, indices: &[usize], share: Share) -> Result<Total> {
+    fn backpropagate(&mut self, indices: &[usize], share: Share) -> Result<Totals> {
         let temperature = self.calibrate(indices)?;
         let total = self.pass(indices, share, temperature, None)?;
         if !total.reached && total.backward_rows > 0 {

@@ -2,23 +2,13 @@
 
 use tch::{Kind, Tensor};
 
-use super::batch::{Share, Total};
+use super::batch::Share;
 use super::heads::HeadStatistics;
 use super::state::State;
-use super::{Report, Session};
-use crate::torch::to_vec64;
+use super::totals::Totals;
+use super::{Session, StepReport};
+use crate::device::to_vec64;
 use crate::{Error, Result};
-
-/// What a share of a batch gave beside the gradients on the leaves. Shares add up to the batch.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    loss: f64,
-    active: f64,
-    rows: usize,
-    needed_rows: usize,
-    backward_rows: usize,
-    heads: HeadStatistics,
-}
 
 /// The gradient of a share, and what else of it is to be added up.
 #[derive(Debug, Clone)]
@@ -54,9 +44,9 @@ impl Session {
         }
         let mut sums: Vec<Tensor> =
             self.trained.iter().map(|tensor| tensor.zeros_like().to_kind(Kind::Double)).collect();
-        let mut outcome = Outcome::default();
+        let mut totals = Totals::default();
         for (place, &index) in indices.iter().enumerate() {
-            outcome.add(&self.backward(&[index], Share { first: share.first + place, ..share })?);
+            totals.add(self.backpropagate(&[index], Share { first: share.first + place, ..share })?);
             for (sum, gradient) in sums.iter_mut().zip(self.trained.iter().map(Tensor::grad)) {
                 if gradient.defined() {
                     let _ = sum.g_add_(&gradient);
@@ -64,10 +54,10 @@ impl Session {
             }
         }
         let values = sums.iter().flat_map(to_vec64).collect();
-        let counts = [outcome.rows, outcome.needed_rows, outcome.backward_rows].map(|count| count as f64);
-        let mut statistics = vec![outcome.loss, outcome.active];
+        let counts = [totals.rows, totals.needed_rows, totals.backward_rows].map(|count| count as f64);
+        let mut statistics = vec![totals.loss, totals.active];
         statistics.extend(counts);
-        statistics.extend(outcome.heads.flat(self.model.sites()));
+        statistics.extend(totals.heads.flat(self.model.layers()));
         Ok(Gradient { values, statistics })
     }
 
@@ -76,20 +66,21 @@ impl Session {
     ///
     /// # Errors
     /// `Internal` if the numbers are of another model; `Training` as [`Session::step`].
-    pub fn apply(&mut self, gradient: &Gradient, total: u64) -> Result<Option<Report>> {
-        let sites = self.model.sites();
-        let heads = sites.iter().map(|site| site.heads as usize + 1).sum::<usize>();
+    pub fn apply(&mut self, gradient: &Gradient, total: u64) -> Result<Option<StepReport>> {
+        let layers = self.model.layers();
+        let heads = layers.iter().map(|layer| layer.heads as usize + 1).sum::<usize>();
         if gradient.values.len() != self.parameters() || gradient.statistics.len() != COUNTS + heads {
             return Err(Error::Internal(anyhow::anyhow!("a gradient of another model")));
         }
         let counts = &gradient.statistics;
-        let outcome = Outcome {
+        let totals = Totals {
             loss: counts[0],
             active: counts[1],
             rows: counts[2] as usize,
             needed_rows: counts[3] as usize,
             backward_rows: counts[4] as usize,
-            heads: HeadStatistics::from_flat(sites, &counts[COUNTS..]),
+            heads: HeadStatistics::from_flat(layers, &counts[COUNTS..]),
+            ..Totals::default()
         };
         let mut left = gradient.values.as_slice();
         for tensor in &self.trained {
@@ -99,24 +90,18 @@ impl Session {
             let own = own.to_kind(Kind::Float).to_device(tensor.device());
             write_gradient(tensor, &own);
         }
-        self.finish(&outcome, total)
-    }
-
-    /// Gradients of a share of a batch on the leaves, and what they come with.
-    pub(super) fn backward(&mut self, indices: &[usize], share: Share) -> Result<Outcome> {
-        let Total { loss, active, rows, needed_rows, backward_rows, heads, .. } = self.backpropagate(indices, share)?;
-        Ok(Outcome { loss, active, rows, needed_rows, backward_rows, heads })
+        self.finish(&totals, total)
     }
 
     /// The optimiser's step with the gradients on the leaves; None if they were too large for half precision.
-    pub(super) fn finish(&mut self, outcome: &Outcome, total: u64) -> Result<Option<Report>> {
-        self.state.hold().step(outcome, total)
+    pub(super) fn finish(&mut self, totals: &Totals, total: u64) -> Result<Option<StepReport>> {
+        self.state.hold().step(totals, total)
     }
 }
 
 impl State {
     /// One step with the gradients on the leaves; None if they were too large for half precision.
-    fn step(&mut self, outcome: &Outcome, total: u64) -> Result<Option<Report>> {
+    fn step(&mut self, totals: &Totals, total: u64) -> Result<Option<StepReport>> {
         let norm = self.gradient_norm();
         if !norm.is_finite() {
             if self.scale.overflowed() {
@@ -132,17 +117,17 @@ impl State {
         let limit = self.options.gradient_clip.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
         self.optimizer.step(&mut self.trained, rate, limit / self.scale.factor());
         self.scale.went_well();
-        self.heads.add(&outcome.heads);
-        self.needed = 0.9 * self.needed + 0.1 * outcome.needed_rows as f64 / outcome.rows.max(1) as f64;
-        Ok(Some(Report {
+        self.heads.add(&totals.heads);
+        self.needed = 0.9 * self.needed + 0.1 * totals.needed_rows as f64 / totals.rows.max(1) as f64;
+        Ok(Some(StepReport {
             step: self.optimizer.steps,
-            loss: outcome.loss,
+            loss: totals.loss,
             temperature: self.temperature.unwrap_or(1.0),
             learning_rate: rate,
             gradient_norm: norm,
-            active: outcome.active,
-            rows: outcome.rows,
-            backward_rows: outcome.backward_rows,
+            active: totals.active,
+            rows: totals.rows,
+            backward_rows: totals.backward_rows,
         }))
     }
 
@@ -152,17 +137,6 @@ impl State {
             norm * norm
         });
         squares.sum::<f64>().sqrt() / self.scale.factor()
-    }
-}
-
-impl Outcome {
-    fn add(&mut self, other: &Outcome) {
-        self.loss += other.loss;
-        self.active += other.active;
-        self.rows += other.rows;
-        self.needed_rows += other.needed_rows;
-        self.backward_rows += other.backward_rows;
-        self.heads.add(&other.heads);
     }
 }
 

@@ -6,8 +6,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::draw;
 use crate::config::{Method, Projections, ScoreConfig, TrainConfig};
-use crate::deltas::{Attention, Delta, Deltas, Projection, Target};
-use crate::score::{Model, select_sites};
+use crate::deltas::{AttentionKind, Delta, Deltas, Projection, Target};
+use crate::model::Model;
+use crate::score::select_layers;
 use crate::{Error, Result};
 
 /// What training begins with.
@@ -22,21 +23,21 @@ pub struct Start {
 
 /// Deltas on the model's device, and those of their tensors that are trained, as leaves.
 pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored: &[bool]) -> Result<Start> {
-    let layers = select_sites(model.sites(), &options.layers)?;
+    let layers = select_layers(model.layers(), &options.layers)?;
     let first = layers.iter().position(|&trained| trained).expect("a selection is never empty");
     let last_scored = scored.iter().rposition(|&scored| scored).expect("a selection is never empty");
     let maps_alone = config.method == Method::Attention && options.loss != crate::config::Loss::Diffusion;
     if maps_alone && first > last_scored {
         return Err(Error::Config(format!(
             "the first trained layer, {}, lies behind the last one that is scored, {}; it has no influence on the score",
-            model.sites()[first].name(),
-            model.sites()[last_scored].name()
+            model.layers()[first].name,
+            model.layers()[last_scored].name
         )));
     }
     let mut deltas = match model.deltas() {
         Some(deltas) => deltas.copy(),
         None => Deltas {
-            architecture: model.architecture(),
+            architecture: model.architecture().clone(),
             entries: Default::default(),
             head_weights: None,
             metadata: HashMap::new(),
@@ -54,7 +55,7 @@ pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored
         let delta = delta.map(|tensor| tensor.set_requires_grad(true));
         // A map is made of queries and keys; values go to what comes after it.
         let value = usize::from(target.projection == Projection::Value);
-        let counts = !maps_alone || target.site + value <= last_scored;
+        let counts = !maps_alone || target.layer + value <= last_scored;
         reached.extend(delta.tensors().iter().map(|_| counts));
         trained.extend(delta.tensors().into_iter().map(|(_, tensor)| tensor.shallow_clone()));
         deltas.entries.insert(target, delta);
@@ -68,9 +69,11 @@ fn targets(layers: &[bool], projections: Projections) -> Vec<Target> {
         Projections::Key => &[Projection::Key],
         Projections::Value => &[Projection::Value],
     };
-    let sites = (0..layers.len()).filter(|&site| layers[site]);
-    let of = |site| projections.iter().map(move |&projection| Target { site, attention: Attention::Cross, projection });
-    sites.flat_map(of).collect()
+    let chosen = (0..layers.len()).filter(|&layer| layers[layer]);
+    let of = |layer| {
+        projections.iter().map(move |&projection| Target { layer, attention: AttentionKind::Cross, projection })
+    };
+    chosen.flat_map(of).collect()
 }
 
 fn begin(
@@ -90,7 +93,7 @@ fn begin(
         ))),
         (None, Some(rank)) => {
             let number =
-                deltas.architecture.targets().position(|other| other == target).expect("a target of the model");
+                deltas.architecture.targets.keys().position(|&other| other == target).expect("a target of the model");
             Ok(Delta::LowRank {
                 down: draw::start(options.seed, number as u64, [rank, inputs]).to_device(device),
                 up: Tensor::zeros([outputs, rank], (Kind::Float, device)),

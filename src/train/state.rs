@@ -13,7 +13,7 @@ use super::start;
 use crate::checkpoint::TensorFile;
 use crate::config::{ScoreConfig, TrainConfig};
 use crate::deltas::{Delta, Deltas, Fingerprint, Target};
-use crate::torch::Lock;
+use crate::runtime::Lock;
 use crate::{Error, Result};
 
 const FORMAT: &str = "discffusion.state";
@@ -60,7 +60,7 @@ impl View {
 impl State {
     fn deltas(&self) -> Deltas {
         let mut copy = self.deltas.copy();
-        copy.head_weights = self.heads.weights(&self.deltas.architecture.sites).or(copy.head_weights);
+        copy.head_weights = self.heads.weights(&self.deltas.architecture.layers).or(copy.head_weights);
         copy
     }
 

@@ -38,8 +38,8 @@ fn every_option_is_written_in_order() {
 fn lists_and_counts() {
     let of = |json: &str| ScoreConfig::from_json(json).unwrap();
     assert_eq!(of(r#"{"layers": "last(3)"}"#).layers, Layers::Last(3));
-    assert_eq!(of(r#"{"layers": ["mid.0"]}"#).layers, Layers::Sites(vec!["mid.0".into()]));
-    assert_eq!(of(r#"{"timesteps": [1, 999]}"#).times, Times::Timesteps(vec![1, 999]));
+    assert_eq!(of(r#"{"layers": ["mid.0"]}"#).layers, Layers::Named(vec!["mid.0".into()]));
+    assert_eq!(of(r#"{"timesteps": [1, 999]}"#).times, Times::Timesteps(vec![1.0, 999.0]));
     assert_eq!(of(r#"{"noise_levels": [0.2, 0.8], "steps": null}"#).times, Times::NoiseLevels(vec![0.2, 0.8]));
 }
 

@@ -1,10 +1,11 @@
 //! The samplers. Agreement with diffusers is tested from Python (`tests/parity`).
 
 use approx::assert_relative_eq;
-use discffusion::checkpoint::{BetaSchedule, Prediction, SamplerKind, SamplingConfig, SchedulerConfig, Spacing};
+
 use discffusion::config::GenerateConfig;
-use discffusion::generate::Sampler;
-use discffusion::noise::{Schedule, draw};
+use discffusion::noise::{
+    BetaSchedule, Prediction, Process, SamplerKind, SamplingConfig, Schedule, SchedulerConfig, Spacing, Time, draw,
+};
 use tch::{Kind, Tensor};
 
 fn config(prediction: Prediction, sampler: SamplerKind) -> SchedulerConfig {
@@ -23,19 +24,17 @@ fn config(prediction: Prediction, sampler: SamplerKind) -> SchedulerConfig {
 
 /// How far the end is from the clean latent if the network always predicts what is true of the latents it sees.
 fn distance(config: &SchedulerConfig, steps: i64, eta: f64) -> f64 {
-    let schedule = Schedule::new(config);
-    let sampler = Sampler::new(config, &schedule, steps, eta).unwrap();
+    let schedule = Schedule::new(config.clone());
+    let process: &dyn Process = &schedule;
+    let sampler = process.sampler(steps, eta).unwrap();
     let shape = [4, 8, 8];
-    let clean = draw(1, 0, 0, shape).unsqueeze(0);
-    let mut x = schedule.add_noise(&clean, &draw(2, 0, 0, shape).unsqueeze(0), &sampler.timesteps()[..1]);
-    for (step, &timestep) in sampler.timesteps().iter().enumerate() {
-        let (signal, sigma) = schedule.factors(timestep);
+    let clean = draw(1, Time(0.0), 0, shape).unsqueeze(0);
+    let mut x = process.add_noise(&clean, &draw(2, Time(0.0), 0, shape).unsqueeze(0), &sampler.times()[..1]);
+    for (step, &time) in sampler.times().iter().enumerate() {
+        let (signal, sigma) = process.factors(time);
         let noise = (&x - &clean * signal) / sigma;
-        let predicted = match config.prediction {
-            Prediction::Epsilon => noise,
-            Prediction::Velocity => schedule.velocity(&clean, &noise, &[timestep]),
-        };
-        x = sampler.step(step, &predicted, &x, || draw(3, timestep, 1, shape).unsqueeze(0));
+        let predicted = process.target(&clean, &noise, &[time]);
+        x = sampler.step(step, &predicted, &x, &|| draw(3, time, 1, shape).unsqueeze(0));
     }
     (x - clean).abs().max().double_value(&[])
 }
@@ -70,18 +69,18 @@ fn the_last_step_ends_at_the_first_timestep_or_at_no_noise() {
 #[test]
 fn consistency_models_add_noise_between_steps_alone() {
     let config = config(Prediction::Epsilon, SamplerKind::LatentConsistency);
-    let schedule = Schedule::new(&config);
-    let sampler = Sampler::new(&config, &schedule, 4, 0.0).unwrap();
+    let schedule = Schedule::new(config.clone());
+    let sampler = schedule.sampler(4, 0.0).unwrap();
     // 50 of 1,000 timesteps are 19, 39, …, 999; every twelfth and a half of them, from the noisiest.
-    assert_eq!(sampler.timesteps(), [999, 759, 499, 259]);
+    assert_eq!(sampler.times(), Time::of([999, 759, 499, 259]));
     let zero = Tensor::zeros([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
     let added = |step| {
         let noise = || Tensor::ones([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
-        sampler.step(step, &zero, &zero, noise).max().double_value(&[])
+        sampler.step(step, &zero, &zero, &noise).max().double_value(&[])
     };
-    assert_relative_eq!(added(0), schedule.factors(759).1, max_relative = 1e-6);
+    assert_relative_eq!(added(0), schedule.factors(Time(759.0)).1, max_relative = 1e-6);
     assert_eq!(added(3), 0.0);
-    let too_many = Sampler::new(&config, &schedule, 51, 0.0).err().unwrap().to_string();
+    let too_many = schedule.sampler(51, 0.0).err().unwrap().to_string();
     assert!(too_many.contains("1 to 50"), "{too_many}");
 }
 

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use discffusion::config::{Heads, Layers, MapKind, Method, ScoreConfig, Times, TokenSet};
 use discffusion::encode::image::{Image, Rgb};
-use discffusion::score::graphs::{Graphs, Made, Way, What};
-use discffusion::score::{Model, Request};
+use discffusion::kernels::graph_cache::{GraphCache, Made, Mode};
+use discffusion::model::Model;
+use discffusion::score::Request;
 use discffusion::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-use crate::trial::told;
+use crate::self_check::on_progress;
 
 fn numbers(values: &[f64]) -> Tensor {
     Tensor::from_slice(values)
@@ -24,14 +25,14 @@ fn doubled(times: &Cell<usize>) -> impl Fn(&[Tensor]) -> Result<Made> {
     }
 }
 
-fn run(graphs: &Graphs, a: f64, work: &dyn Fn(&[Tensor]) -> Result<Made>) -> Result<f64> {
-    let made = graphs.run(What::Texts, &[numbers(&[a, 1.0]), numbers(&[5.0, 6.0])], work)?;
+fn run(graphs: &GraphCache, a: f64, work: &dyn Fn(&[Tensor]) -> Result<Made>) -> Result<f64> {
+    let made = graphs.run("texts", &[numbers(&[a, 1.0]), numbers(&[5.0, 6.0])], work)?;
     Ok(made[0].double_value(&[0]))
 }
 
 #[test]
 fn work_is_recorded_when_it_comes_again() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let work = doubled(&times);
     assert_eq!(run(&graphs, 1.0, &work).unwrap(), 7.0);
     assert_eq!((times.get(), graphs.records()), (1, 0));
@@ -43,18 +44,18 @@ fn work_is_recorded_when_it_comes_again() {
     }
     // Two more comparisons, then it is trusted.
     assert_eq!(times.get(), 4 + 2 + 4);
-    let shapes = graphs.run(What::Texts, &[numbers(&[1.0]), numbers(&[5.0])], &work).unwrap();
+    let shapes = graphs.run("texts", &[numbers(&[1.0]), numbers(&[5.0])], &work).unwrap();
     assert_eq!((shapes[0].size(), graphs.records()), (vec![1], 1));
-    let images = graphs.run(What::Images, &[numbers(&[1.0, 1.0]), numbers(&[5.0, 6.0])], &work).unwrap();
+    let images = graphs.run("images", &[numbers(&[1.0, 1.0]), numbers(&[5.0, 6.0])], &work).unwrap();
     assert_eq!((images[0].double_value(&[1]), graphs.records()), (8.0, 1));
 }
 
 #[test]
 fn what_comes_back_is_nobody_elses() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let work = doubled(&times);
     let found: Vec<Tensor> = (0..8)
-        .map(|a| graphs.run(What::Texts, &[numbers(&[f64::from(a)]), numbers(&[5.0])], &work).unwrap().pop().unwrap())
+        .map(|a| graphs.run("texts", &[numbers(&[f64::from(a)]), numbers(&[5.0])], &work).unwrap().pop().unwrap())
         .collect();
     let values: Vec<f64> = found.iter().map(|x| x.double_value(&[0])).collect();
     assert_eq!(values, (0..8).map(|a| 2.0 * f64::from(a) + 5.0).collect::<Vec<_>>());
@@ -62,7 +63,7 @@ fn what_comes_back_is_nobody_elses() {
 
 #[test]
 fn a_record_that_gives_other_numbers_is_not_used() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     // The third time is the record's.
     let work = |x: &[Tensor]| {
         times.set(times.get() + 1);
@@ -73,12 +74,12 @@ fn a_record_that_gives_other_numbers_is_not_used() {
         assert_eq!(run(&graphs, a, &work).unwrap(), 2.0 * a);
     }
     assert_eq!((times.get(), graphs.records()), (1 + 3 + 2, 0));
-    assert!(told("recorded graph").iter().any(|note| note.contains("DISCFFUSION_GRAPHS=1")));
+    assert!(on_progress("recorded graph").iter().any(|note| note.contains("DISCFFUSION_GRAPHS=1")));
 }
 
 #[test]
 fn a_record_is_watched_for_a_while() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let work = |x: &[Tensor]| {
         times.set(times.get() + 1);
         // 1, then 3 to record, then a record's and a comparison's: the record's.
@@ -93,7 +94,7 @@ fn a_record_is_watched_for_a_while() {
 
 #[test]
 fn work_that_reads_something_else_is_not_recorded() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let work = |x: &[Tensor]| {
         times.set(times.get() + 1);
         Ok(Made { tensors: vec![&x[0] + 1.0], repeatable: false })
@@ -106,7 +107,7 @@ fn work_that_reads_something_else_is_not_recorded() {
 
 #[test]
 fn errors_are_those_of_the_work() {
-    let graphs = Graphs::new(Way::Again);
+    let graphs = GraphCache::new(Mode::Eager);
     let times = Cell::new(0);
     let work = |x: &[Tensor]| {
         times.set(times.get() + 1);
@@ -127,11 +128,11 @@ fn errors_are_those_of_the_work() {
     assert_eq!(run(&graphs, 3.0, &work).unwrap(), 3.0);
     assert_eq!(graphs.records(), 0);
     // A panic is what libtorch's errors are inside.
-    let graphs = Graphs::new(Way::Again);
+    let graphs = GraphCache::new(Mode::Eager);
     let panics =
         |_: &[Tensor]| -> Result<Made> { Ok(Made { tensors: vec![numbers(&[1.0]).view([2])], repeatable: true }) };
-    graphs.run(What::Texts, &[], &doubled_nothing).unwrap();
-    assert!(graphs.run(What::Texts, &[], &panics).is_err());
+    graphs.run("texts", &[], &doubled_nothing).unwrap();
+    assert!(graphs.run("texts", &[], &panics).is_err());
 }
 
 fn doubled_nothing(_: &[Tensor]) -> Result<Made> {
@@ -140,11 +141,11 @@ fn doubled_nothing(_: &[Tensor]) -> Result<Made> {
 
 #[test]
 fn there_are_so_many_records_and_none_after_memory_ran_out() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let work = doubled(&times);
     let of_length = |n: i64| {
         let x = Tensor::ones([n], (Kind::Float, Device::Cpu));
-        let made = graphs.run(What::Texts, &[x.shallow_clone(), x], &work).unwrap();
+        let made = graphs.run("texts", &[x.shallow_clone(), x], &work).unwrap();
         assert_eq!(made[0].sum(Kind::Float).double_value(&[]), 3.0 * n as f64);
     };
     for _ in 0..3 {
@@ -163,10 +164,10 @@ fn there_are_so_many_records_and_none_after_memory_ran_out() {
 
 #[test]
 fn who_comes_while_a_record_is_in_use_does_the_work() {
-    let (graphs, times) = (Graphs::new(Way::Again), Cell::new(0));
+    let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let inner = doubled(&times);
     let nested = |x: &[Tensor]| {
-        let made = graphs.run(What::Texts, x, &inner)?;
+        let made = graphs.run("texts", x, &inner)?;
         Ok(Made { tensors: made, repeatable: true })
     };
     for a in [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] {
@@ -185,7 +186,7 @@ fn scores_are_the_same_with_records() {
     let _no_grad = tch::no_grad_guard();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/discffusion/pocket/model");
     let plain = Model::load(&folder, None, Device::Cpu, Kind::Float).unwrap();
-    let times = || Times::Timesteps(vec![300, 600]);
+    let times = || Times::Timesteps(vec![300.0, 600.0]);
     let base = ScoreConfig { times: times(), layers: Layers::All, ..ScoreConfig::default() };
     let configs = [
         base.clone(),
@@ -198,7 +199,7 @@ fn scores_are_the_same_with_records() {
     let images = [image(0), image(1), image(2)];
     let texts = ["a red circle", "a blue square left of it", "two dogs", "a green star above a red circle"];
     for config in &configs {
-        let recorded = plain.clone().with_graphs(Some(Graphs::new(Way::Again)));
+        let recorded = plain.clone().with_graphs(Some(GraphCache::new(Mode::Eager)));
         for round in 0..7 {
             let image = &images[round % 3..=round % 3];
             let text = &texts[round % 4..=round % 4];

@@ -1,8 +1,8 @@
 //! CUDA kernels as far as they can be tried without a device: NVIDIA's compiler takes them, for every type.
 
-use discffusion::torch::cuda::nvrtc::{architecture, compile};
-use discffusion::torch::cuda::programs::{Program, source, takes};
-use discffusion::torch::cuda::{Grid, launch};
+use discffusion::kernels::cuda::nvrtc::{architecture, compile};
+use discffusion::kernels::cuda::programs::{Program, source, takes};
+use discffusion::kernels::cuda::{Grid, launch};
 use tch::{Device, Kind};
 
 /// NVRTC comes with torch's CUDA builds; where torch is one for the CPU, there is nothing to try.

@@ -1,12 +1,12 @@
 //! One binary, whose modules mirror `src`.
 
-mod backbone;
 mod checkpoint;
 mod config;
-mod digest;
+mod denoiser;
 mod encode;
 mod files;
 mod fingerprint;
+mod fused_pooling;
 mod generate;
 mod graphs;
 mod kernels;
@@ -14,8 +14,8 @@ mod lora;
 mod loss;
 mod noise;
 mod pooling;
+mod rooms;
+mod runtime;
+mod self_check;
 mod shim;
-mod stages;
-mod torch;
 mod train;
-mod trial;

@@ -14,7 +14,7 @@ fn map() -> Tensor {
 #[test]
 fn values_by_hand() {
     let value = |pooling, lambda| pool(&map(), pooling, lambda).double_value(&[]);
-    // Rows (1, 2, 3) and (0, 5, −1).
+    // EvaluationOutput (1, 2, 3) and (0, 5, −1).
     let row = |row: [f64; 3], lambda: f64| row.iter().map(|a| (lambda * a).exp()).sum::<f64>().ln() / lambda;
     for lambda in [0.5, 1.0, 10.0] {
         let expected = (row([1.0, 2.0, 3.0], lambda) + row([0.0, 5.0, -1.0], lambda)) / 2.0;
@@ -56,7 +56,7 @@ fn shares_add_up_and_fall_where_they_should() {
             assert!(off < 1e-12, "{pooling:?}: {off}");
         }
     }
-    // Rows (1, 2, 3) and (0, 5, −1); columns (1, 0), (2, 5), (3, −1).
+    // EvaluationOutput (1, 2, 3) and (0, 5, −1); columns (1, 0), (2, 5), (3, −1).
     let of = |pooling| Vec::<f64>::try_from(shares(&map().to_kind(Kind::Double), pooling, 1.0).flatten(0, 1)).unwrap();
     assert_eq!(of(Pooling::MaxRow), [0.0, 0.0, 1.5, 0.0, 2.5, 0.0]);
     for (found, expected) in of(Pooling::MaxCol).iter().zip([1.0 / 3.0, 0.0, 1.0, 0.0, 5.0 / 3.0, 0.0]) {

@@ -1,6 +1,6 @@
 //! The kernels that tch does not bind, against those that it does.
 
-use discffusion::torch::shim;
+use discffusion::kernels::shim;
 use tch::{Device, Kind, Tensor};
 
 fn relative(a: &Tensor, b: &Tensor) -> f64 {
@@ -51,7 +51,7 @@ fn a_packed_linear_layer_is_the_plain_one() {
 #[test]
 fn what_libtorch_throws_is_a_panic_that_says_what() {
     let weight = shim::pack_linear(&random(&[4, 8]), 2);
-    let caught = discffusion::torch::guarded(|| false, || Ok(shim::linear(&random(&[2, 9]), &weight, None)));
+    let caught = discffusion::runtime::guarded(|| false, || Ok(shim::linear(&random(&[2, 9]), &weight, None)));
     assert!(caught.is_err());
 }
 

@@ -2,23 +2,11 @@
 
 use super::Rgb;
 use super::resample::resample;
+pub use crate::config::Resize;
 use crate::{Error, Result};
 
 /// The longest side, in pixels, that an image may be scaled to.
 pub const MAX_SIDE: usize = 16_384;
-
-/// How an image whose sides have another ratio is made to fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resize {
-    /// Each side is scaled on its own: everything stays in view, shapes are distorted.
-    Squash,
-    /// Scaled until it covers the size, the ratio kept; what sticks out on both sides is cut off.
-    ///
-    /// The side that fits exactly gets its size, the other one the exact multiple rounded down; of the difference,
-    /// half (rounded to even) is cut at the top or left. For a square this is what torchvision's `Resize(n)` and
-    /// `CenterCrop(n)` do.
-    Crop,
-}
 
 /// The size that an image gets, and the way there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 use tch::Tensor;
 
+use super::VaeConfig;
 use crate::Result;
-use crate::checkpoint::{Scope, VaeConfig};
-use crate::nn::{Biased, Conv2d, GroupNorm, Linear};
-use crate::torch::check_interrupt;
+use crate::checkpoint::Scope;
+use crate::nn::{Conv2d, DeferredBias, GroupNorm, Linear};
+use crate::runtime::check_interrupt;
 
 /// Every norm of the autoencoder uses this, whatever the configuration says.
 pub const EPS: f64 = 1e-6;
@@ -66,9 +67,10 @@ impl Resnet {
     /// `[B, in, h, w]` to `[B, out, h, w]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         check_interrupt()?;
-        let y = self.conv1.forward_biased(&self.norm1.forward_silu(x));
-        let y = self.conv2.forward_biased(&self.norm2.forward_silu_of_sum(y, None));
-        let x = self.shortcut.as_ref().map_or_else(|| Biased::from(x), |shortcut| shortcut.forward_biased(x));
+        let y = self.conv1.forward_deferring_bias(&self.norm1.forward_silu(x));
+        let y = self.conv2.forward_deferring_bias(&self.norm2.forward_silu_of_sum(y, None));
+        let x =
+            self.shortcut.as_ref().map_or_else(|| DeferredBias::from(x), |shortcut| shortcut.forward_deferring_bias(x));
         Ok(x.plus(y))
     }
 }

@@ -1,7 +1,8 @@
 use tch::{Device, Kind, Tensor};
 
+use super::VaeConfig;
 use super::blocks::{EPS, Middle, Resnet};
-use crate::checkpoint::{Checkpoint, Scope, VaeConfig};
+use crate::checkpoint::{Checkpoint, Scope};
 use crate::nn::{Conv2d, GroupNorm, upsample};
 use crate::{Error, Result};
 
@@ -18,8 +19,7 @@ pub struct VaeDecoder {
 
 impl VaeDecoder {
     /// Reads the decoder's half of the part `vae`.
-    pub fn new(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Self> {
-        let config = &checkpoint.vae;
+    pub fn new(checkpoint: &Checkpoint, config: &VaeConfig, device: Device, kind: Kind) -> Result<Self> {
         if config.out_channels != 3 {
             return Err(Error::Checkpoint(format!(
                 "{}: the VAE gives {} channels (out_channels); an image has 3",

@@ -1,8 +1,9 @@
 use tch::{Device, Kind, Tensor};
 
+use super::VaeConfig;
 use super::blocks::{EPS, Middle, Resnet};
 use crate::Result;
-use crate::checkpoint::{Checkpoint, Scope, VaeConfig};
+use crate::checkpoint::{Checkpoint, Scope};
 use crate::nn::{Conv2d, GroupNorm};
 
 /// Images in [−1, 1] `[B, 3, H, W]` to scaled latents `[B, C, h, w]`, the mean of the encoder's posterior.
@@ -20,8 +21,7 @@ pub struct VaeEncoder {
 
 impl VaeEncoder {
     /// Reads the encoder's half of the part `vae`.
-    pub fn new(checkpoint: &Checkpoint, device: Device, kind: Kind) -> Result<Self> {
-        let config = &checkpoint.vae;
+    pub fn new(checkpoint: &Checkpoint, config: &VaeConfig, device: Device, kind: Kind) -> Result<Self> {
         let weights = checkpoint.weights("vae", device, kind)?;
         let root = weights.root();
         let encoder = &root / "encoder";

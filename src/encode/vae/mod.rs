@@ -2,8 +2,10 @@
 //! `z = s·E(x)`, and a latent an image again.
 
 mod blocks;
+mod config;
 mod decoder;
 mod encoder;
 
+pub use config::VaeConfig;
 pub use decoder::VaeDecoder;
 pub use encoder::VaeEncoder;

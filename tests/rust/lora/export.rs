@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use approx::assert_relative_eq;
 use discffusion::Error;
 use discffusion::deltas::lora::{Format, PEFT_CONFIG, Pairs, factor, peft_config, read, write};
-use discffusion::torch::guarded;
+use discffusion::runtime::guarded;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 

@@ -1,0 +1,157 @@
+//! Multi-head attention: fused where nobody looks, explicit where a map is wanted.
+
+use std::sync::OnceLock;
+
+use tch::Tensor;
+
+use super::{Batch, MapKind, Recorder};
+use crate::Result;
+use crate::checkpoint::Scope;
+use crate::deltas::{Change, Changes, Projection};
+use crate::kernels;
+use crate::nn::{self, Linear, unit};
+use crate::pooling::{Qkv, attend};
+
+/// `to_q`, `to_k`, `to_v` without bias and `to_out` with, the attention of Stable Diffusion's transformers.
+pub struct Attention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    heads: i64,
+    /// The weights of q, k and v as one, where they are used so.
+    joined: OnceLock<Tensor>,
+}
+
+impl Attention {
+    /// `width` is the image side's, `context` the width of what is attended to.
+    pub fn new(weights: &Scope, width: i64, context: i64, heads: i64) -> Result<Self> {
+        Ok(Attention {
+            q: Linear::new(&(weights / "to_q"), width, width, false)?,
+            k: Linear::new(&(weights / "to_k"), context, width, false)?,
+            v: Linear::new(&(weights / "to_v"), context, width, false)?,
+            out: Linear::new(&(weights / "to_out.0"), width, width, true)?,
+            heads,
+            joined: OnceLock::new(),
+        })
+    }
+
+    /// `W` `[out, in]` of one projection.
+    pub fn weight(&self, projection: Projection) -> &Tensor {
+        self.linear(projection).weight()
+    }
+
+    /// Attention of `x` `[B, n, c]` to itself, output `[B, n, c]`.
+    pub fn self_attention(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
+        let each = [Projection::Query, Projection::Key, Projection::Value];
+        let [q, k, v] = if changes.is_none() && kernels::on_cuda_in_half(x) {
+            // One product that reads x once; a GPU is kept waiting by memory where there are few channels.
+            let weights = || Tensor::cat(&each.map(|projection| self.weight(projection)), 0);
+            let all = x.linear::<Tensor>(self.joined.get_or_init(weights), None);
+            let width = all.size()[2] / 3;
+            [0, 1, 2].map(|i| self.split(&all.narrow(2, i * width, width)))
+        } else {
+            each.map(|projection| self.split(&self.project(projection, x, changes)))
+        };
+        self.fused(&q, &k, &v, changes)
+    }
+
+    /// Attention of `x` `[I, n, c]` or `[B, n, c]` to the batch's texts, output `[B, n, c]`, giving `recorder` the map of
+    /// `layer` if it is wanted; `None` if nothing after the map is.
+    pub fn cross_attention(
+        &self,
+        x: &Tensor,
+        batch: &Batch,
+        changes: Option<&Changes>,
+        layer: usize,
+        recorder: &mut Recorder,
+    ) -> Option<Tensor> {
+        let of_text = |projection| {
+            let by_text = batch.of_texts((layer, projection), |texts| self.project(projection, texts, changes));
+            self.split(&by_text)
+        };
+        let q = self.split(&batch.by_row(&self.project(Projection::Query, x, changes)));
+        let k = of_text(Projection::Key);
+        let Some(map) = recorder.wants(layer) else {
+            return Some(self.fused(&q, &k, &of_text(Projection::Value), changes));
+        };
+        if let Some(how) = recorder.pools() {
+            let v = (!recorder.ends_here()).then(|| of_text(Projection::Value));
+            let attend = |v| attend(Qkv { q: &q, k: &k, v }, scale(&q), map, &how);
+            // Not every kernel forms scores for the output beside cosines for the map.
+            let alone = || if map == MapKind::Cosine { attend(None) } else { None };
+            if let Some((pooled, output)) = attend(v.as_ref()).or_else(alone) {
+                recorder.record_pooled(layer, &pooled);
+                return match output {
+                    Some(output) => Some(self.merge(&output, changes)),
+                    None if recorder.done() => None,
+                    None => Some(self.fused(&q, &k, &of_text(Projection::Value), changes)),
+                };
+            }
+        }
+        let probs = match map {
+            MapKind::Logits => {
+                let logits = recorder.record(layer, scores(&q, &k));
+                (!recorder.done()).then(|| logits.softmax(-1, None))
+            }
+            MapKind::Probs => Some(recorder.record(layer, scores(&q, &k).softmax(-1, None))),
+            MapKind::Cosine => {
+                // The network goes on with probabilities; the cosine is for looking at.
+                let _ = recorder.record(layer, unit(&q).matmul(&unit(&k).transpose(-1, -2)));
+                (!recorder.done()).then(|| scores(&q, &k).softmax(-1, None))
+            }
+        };
+        let probs = probs.filter(|_| !recorder.done())?;
+        let v = of_text(Projection::Value);
+        Some(self.merge(&probs.to_kind(v.kind()).matmul(&v), changes))
+    }
+
+    /// Every kernel behind this operator forms scores in float32, its plain operators too, so that `upcast_attention` of
+    /// a configuration asks for nothing more.
+    fn fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, changes: Option<&Changes>) -> Tensor {
+        self.merge(&Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false), changes)
+    }
+
+    fn linear(&self, projection: Projection) -> &Linear {
+        match projection {
+            Projection::Query => &self.q,
+            Projection::Key => &self.k,
+            Projection::Value => &self.v,
+            Projection::Out => &self.out,
+        }
+    }
+
+    /// Eq. 5, as the patch applies it.
+    fn project(&self, projection: Projection, x: &Tensor, changes: Option<&Changes>) -> Tensor {
+        let linear = self.linear(projection);
+        match projection.change(changes) {
+            None => linear.forward(x),
+            Some(Change::Replace(weight)) => linear.forward_with(x, weight),
+            Some(Change::Add(delta)) => linear.forward(x) + x.linear::<Tensor>(delta, None),
+            Some(Change::AddLowRank { down, up }) => {
+                linear.forward(x) + x.linear::<Tensor>(down, None).linear::<Tensor>(up, None)
+            }
+        }
+    }
+
+    /// `[B, n, c]` to `[B, H, n, d]`.
+    fn split(&self, x: &Tensor) -> Tensor {
+        let (batch, tokens, _) = x.size3().expect("attention inputs are [B, n, c]");
+        x.view([batch, tokens, self.heads, -1]).transpose(1, 2)
+    }
+
+    /// `[B, H, n, d]` to `[B, n, c]`.
+    fn merge(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
+        self.project(Projection::Out, &x.transpose(1, 2).flatten(2, 3), changes)
+    }
+}
+
+/// `1/√d`
+fn scale(q: &Tensor) -> f64 {
+    (q.size()[3] as f64).powf(-0.5)
+}
+
+/// `S = QKᵀ/√d` `[B, H, n, m]` in float32.
+fn scores(q: &Tensor, k: &Tensor) -> Tensor {
+    nn::scores(q, k, scale(q))
+}

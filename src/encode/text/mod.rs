@@ -1,0 +1,88 @@
+//! Texts become what a denoiser is conditioned on.
+
+mod clip;
+mod config;
+mod tokens;
+
+use tch::Tensor;
+
+pub use clip::ClipTextEncoder;
+pub use config::ClipTextConfig;
+pub use tokens::{Columns, Segment, Tokens};
+
+use super::tokenizer::Truncate;
+use crate::Result;
+
+/// What a denoiser is conditioned on, of `T` texts.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// `τ(y)` `[T, m, D]`: a vector for each of `m` columns of a cross-attention map.
+    pub context: Tensor,
+    /// `[T, p]`: a vector for the whole text, of models that take one.
+    pub pooled: Option<Tensor>,
+}
+
+impl Conditioning {
+    /// `T`.
+    pub fn texts(&self) -> usize {
+        self.context.size()[0] as usize
+    }
+
+    /// What `f` makes of each tensor, in an order that is always the same.
+    pub fn map(&self, mut f: impl FnMut(&Tensor) -> Tensor) -> Self {
+        Conditioning { context: f(&self.context), pooled: self.pooled.as_ref().map(f) }
+    }
+
+    /// Other handles of the same tensors.
+    pub fn shallow_clone(&self) -> Self {
+        self.map(Tensor::shallow_clone)
+    }
+
+    /// The texts of these indices, int64 on the device.
+    pub fn select(&self, index: &Tensor) -> Self {
+        self.map(|x| x.index_select(0, index))
+    }
+
+    /// The texts of several, one after the other.
+    pub fn cat(parts: &[Conditioning]) -> Self {
+        let contexts: Vec<&Tensor> = parts.iter().map(|part| &part.context).collect();
+        let pooled: Option<Vec<&Tensor>> = parts.iter().map(|part| part.pooled.as_ref()).collect();
+        Conditioning { context: Tensor::cat(&contexts, 0), pooled: pooled.map(|pooled| Tensor::cat(&pooled, 0)) }
+    }
+
+    /// The same number of texts with zeros for vectors.
+    pub fn zeros_like(&self) -> Self {
+        self.map(Tensor::zeros_like)
+    }
+
+    /// Its tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.context).chain(&self.pooled)
+    }
+}
+
+/// The tokenizers and text encoders of a model.
+pub trait Conditioner: Send {
+    /// `m`, the number of columns of the context.
+    fn columns(&self) -> usize;
+
+    /// `D`, the width of the context.
+    fn width(&self) -> i64;
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// `Config` if it has more than the model takes and `truncate` is [`Truncate::Error`].
+    fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens>;
+
+    /// Texts as token ids, int64 `[T, m]` by encoder, on the encoders' device.
+    fn encode(&self, ids: &[Tensor]) -> Result<Conditioning>;
+
+    /// Whether zeros stand for no text; otherwise the empty text does.
+    fn unconditional_is_zero(&self) -> bool {
+        false
+    }
+
+    /// Number of parameters by folder.
+    fn parameters(&self) -> Vec<(&'static str, usize)>;
+}

@@ -1,0 +1,116 @@
+use std::ops::Range;
+
+use tch::Tensor;
+
+use crate::encode::tokenizer::Encoding;
+
+/// A text as the text encoders of a model take it, and where its tokens are in the context that they make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// By text encoder.
+    pub encodings: Vec<Encoding>,
+    /// The parts of the context, in the order of its columns.
+    pub segments: Vec<Segment>,
+}
+
+/// Consecutive columns of a context: BOS, the text's own tokens, EOS and padding of one encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The first column.
+    pub start: usize,
+    /// Index of the encoding whose tokens the columns stand for.
+    pub encoding: usize,
+}
+
+impl Tokens {
+    /// Of encoders whose vectors lie side by side in the same columns. Where tokenizers find different numbers of tokens, the
+    /// columns stand for those of the longest.
+    pub fn side_by_side(encodings: Vec<Encoding>) -> Self {
+        let longest = |i: &usize| (encodings[*i].content.len(), std::cmp::Reverse(*i));
+        let encoding = (0..encodings.len()).max_by_key(longest).expect("a model has a text encoder");
+        Tokens { segments: vec![Segment { start: 0, encoding }], encodings }
+    }
+
+    /// Number of texts' tokens that the longest encoding needs, BOS and EOS included.
+    pub fn needed(&self) -> usize {
+        self.encodings.iter().map(|encoding| encoding.needed).max().unwrap_or(0)
+    }
+
+    /// Whether the text was cut for some encoder.
+    pub fn truncated(&self) -> bool {
+        self.encodings.iter().any(|encoding| encoding.truncated)
+    }
+
+    /// Whether the text has no tokens of its own.
+    pub fn is_empty(&self) -> bool {
+        self.encodings.iter().all(|encoding| encoding.content.is_empty())
+    }
+
+    /// The encoding of each segment and its first column.
+    pub fn by_segment(&self) -> impl Iterator<Item = (&Encoding, usize)> {
+        self.segments.iter().map(|segment| (&self.encodings[segment.encoding], segment.start))
+    }
+
+    /// The columns of the text's own tokens.
+    pub fn own_columns(&self) -> Columns {
+        let own = self.by_segment().map(|(encoding, start)| {
+            let Range { start: from, end: to } = encoding.content;
+            start + from..start + to
+        });
+        Columns::new(own.collect())
+    }
+}
+
+/// Some columns of a context, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns(Vec<Range<usize>>);
+
+impl Columns {
+    /// Ranges of columns, in order and apart from each other; empty ones are left out.
+    pub fn new(ranges: Vec<Range<usize>>) -> Self {
+        Columns(ranges.into_iter().filter(|range| !range.is_empty()).collect())
+    }
+
+    /// Number of columns.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(ExactSizeIterator::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All columns as one range, where they lie side by side.
+    pub fn as_range(&self) -> Option<Range<usize>> {
+        match &self.0[..] {
+            [] => Some(0..0),
+            [range] => Some(range.clone()),
+            _ => None,
+        }
+    }
+
+    /// These columns of maps `[…, m]`, `[…, len]`.
+    pub fn of(&self, map: &Tensor) -> Tensor {
+        let parts: Vec<Tensor> =
+            self.0.iter().map(|range| map.narrow(-1, range.start as i64, range.len() as i64)).collect();
+        match &parts[..] {
+            [] => map.narrow(-1, 0, 0),
+            [part] => part.shallow_clone(),
+            _ => Tensor::cat(&parts, -1),
+        }
+    }
+
+    /// Values of these columns `[…, len]` among zeros, `[…, m]`.
+    pub fn among_zeros(&self, values: &Tensor, m: usize) -> Tensor {
+        let mut size = values.size();
+        *size.last_mut().expect("there are columns") = m as i64;
+        let all = Tensor::zeros(size.as_slice(), (values.kind(), values.device()));
+        let mut taken = 0;
+        for range in &self.0 {
+            let len = range.len() as i64;
+            all.narrow(-1, range.start as i64, len).copy_(&values.narrow(-1, taken, len));
+            taken += len;
+        }
+        all
+    }
+}

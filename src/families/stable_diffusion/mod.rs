@@ -1,0 +1,107 @@
+//! Stable Diffusion 1.x and 2.x, and latent consistency models made of them: a UNet, a CLIP text encoder, DDPM's noise.
+
+mod blocks;
+mod config;
+mod resnet;
+mod time;
+mod transformer;
+mod unet;
+
+use tch::Tensor;
+
+pub use config::UNetConfig;
+pub use unet::UNet;
+
+use super::{Facts, Family, Options, Parts, check_latents};
+use crate::Result;
+use crate::checkpoint::Checkpoint;
+use crate::encode::text::{ClipTextConfig, ClipTextEncoder, Conditioner, Conditioning, Tokens};
+use crate::encode::tokenizer::{Tokenizer, Truncate};
+use crate::encode::{VaeConfig, VaeEncoder};
+use crate::noise::{Schedule, SchedulerConfig};
+
+/// The family.
+pub struct StableDiffusion;
+
+impl Family for StableDiffusion {
+    fn facts(&self) -> &'static Facts {
+        &Facts {
+            name: "stable_diffusion",
+            pipelines: &["StableDiffusion", "LatentConsistencyModel"],
+            other_pipelines: &["StableDiffusionXL", "StableDiffusion3"],
+            denoiser: "unet",
+            networks: &["text_encoder", "unet", "vae"],
+            tokenizers: &["tokenizer"],
+            guidance_scale: 7.5,
+        }
+    }
+
+    fn open(&self, checkpoint: &Checkpoint, options: &Options) -> Result<Parts> {
+        let (device, kind) = (options.device, options.kind);
+        let unet = UNetConfig::read(&checkpoint.config("unet")?)?;
+        let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
+        let text = ClipTextConfig::read(&checkpoint.config("text_encoder")?)?;
+        let (scheduler, class) = checkpoint.scheduler()?;
+        let scheduler = SchedulerConfig::read(&scheduler, class)?;
+        check_latents(checkpoint, &unet, &vae)?;
+        if unet.added.is_some() {
+            return Err(checkpoint.error(
+                "the UNet takes a pooled text and sizes (addition_embed_type), which pipelines of Stable Diffusion 1 and 2 \
+                 do not give; model_index.json should name StableDiffusionXLPipeline",
+            ));
+        }
+        if unet.cross_attention_dim != text.hidden_size {
+            return Err(checkpoint.error(&format!(
+                "the UNet expects text vectors of width {} (cross_attention_dim), the text encoder gives {} (hidden_size)",
+                unet.cross_attention_dim, text.hidden_size
+            )));
+        }
+        let tokenizer = Tokenizer::open(&checkpoint.tokenizer("tokenizer"), text.max_tokens as usize)?;
+        tokenizer.check_fits(text.vocab_size)?;
+        let encoder = ClipTextEncoder::new(&checkpoint.weights("text_encoder", device, kind)?, &text, false)?;
+        Ok(Parts {
+            conditioner: Box::new(ClipConditioner {
+                tokenizer,
+                encoder,
+                columns: text.max_tokens,
+                width: text.hidden_size,
+            }),
+            vae: VaeEncoder::new(checkpoint, &vae, device, kind)?,
+            vae_config: vae,
+            vae_kind: kind,
+            denoiser: Box::new(UNet::new(&checkpoint.weights("unet", device, kind)?, &unet)?),
+            process: Box::new(Schedule::new(options.scheduler(scheduler))),
+            sample_size: unet.sample_size,
+        })
+    }
+}
+
+/// One CLIP text encoder, whose last hidden state is the context.
+struct ClipConditioner {
+    tokenizer: Tokenizer,
+    encoder: ClipTextEncoder,
+    columns: i64,
+    width: i64,
+}
+
+impl Conditioner for ClipConditioner {
+    fn columns(&self) -> usize {
+        self.columns as usize
+    }
+
+    fn width(&self) -> i64 {
+        self.width
+    }
+
+    fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
+        Ok(Tokens::side_by_side(vec![self.tokenizer.encode(text, truncate)?]))
+    }
+
+    fn encode(&self, ids: &[Tensor]) -> Result<Conditioning> {
+        Ok(Conditioning { context: self.encoder.last_hidden_state(&ids[0])?, pooled: None })
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, usize)> {
+        vec![("text_encoder", self.encoder.parameters())]
+    }
+}

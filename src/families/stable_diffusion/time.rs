@@ -1,0 +1,120 @@
+//! What is added to every residual block: the embedding of the time, and what a model adds to it.
+
+use tch::{Device, Kind, Tensor};
+
+use super::UNetConfig;
+use super::config::AddedConfig;
+use crate::Result;
+use crate::checkpoint::Scope;
+use crate::denoiser::MicroConditions;
+use crate::nn::Linear;
+
+/// Times `[I]` to vectors `[I, 4c]`: sinusoids (Vaswani et al. 2017, section 3.5), then two linear layers. Latent
+/// consistency models add the guidance scale to the sinusoids (Luo et al. 2023, section 4.2).
+pub struct TimeEmbedding {
+    guidance: Option<Guidance>,
+    linear1: Linear,
+    linear2: Linear,
+    waves: Waves,
+}
+
+impl TimeEmbedding {
+    pub fn new(weights: &Scope, config: &UNetConfig) -> Result<Self> {
+        let (channels, width) = (config.block_channels[0], config.time_dim());
+        let guidance = match config.guidance_dim {
+            None => None,
+            Some(inputs) => {
+                Some(Guidance { linear: Linear::new(&(weights / "cond_proj"), inputs, channels, false)?, inputs })
+            }
+        };
+        Ok(TimeEmbedding {
+            guidance,
+            linear1: Linear::new(&(weights / "linear_1"), channels, width, true)?,
+            linear2: Linear::new(&(weights / "linear_2"), width, width, true)?,
+            waves: Waves::new(channels, config),
+        })
+    }
+
+    /// `scale` is the guidance scale; models without that input do not read it.
+    pub fn forward(&self, times: &Tensor, scale: f64, kind: Kind) -> Tensor {
+        let mut waves = self.waves.of(times).to_kind(kind);
+        if let Some(guidance) = &self.guidance {
+            waves += guidance.forward(scale, times.device(), kind);
+        }
+        self.linear2.forward(&self.linear1.forward(&waves).silu())
+    }
+
+    /// Whether the guidance scale is an input.
+    pub fn reads_guidance(&self) -> bool {
+        self.guidance.is_some()
+    }
+}
+
+/// The sinusoids of numbers.
+struct Waves {
+    width: i64,
+    flip_sin_to_cos: bool,
+    freq_shift: f64,
+}
+
+impl Waves {
+    fn new(width: i64, config: &UNetConfig) -> Self {
+        Waves { width, flip_sin_to_cos: config.flip_sin_to_cos, freq_shift: config.freq_shift }
+    }
+
+    /// `[N]` to `[N, width]`, float32.
+    fn of(&self, numbers: &Tensor) -> Tensor {
+        let half = self.width / 2;
+        let exponent = Tensor::arange(half, (Kind::Float, numbers.device())) * -(10_000f64.ln());
+        let frequencies = (exponent / (half as f64 - self.freq_shift)).exp();
+        let angles = numbers.to_kind(Kind::Float).unsqueeze(1) * frequencies.unsqueeze(0);
+        let (sin, cos) = (angles.sin(), angles.cos());
+        if self.flip_sin_to_cos { Tensor::cat(&[cos, sin], 1) } else { Tensor::cat(&[sin, cos], 1) }
+    }
+}
+
+/// The guidance scale as an input.
+struct Guidance {
+    linear: Linear,
+    inputs: i64,
+}
+
+impl Guidance {
+    /// `[1, c]` of `w = scale − 1`, whose sinusoids count in thousands; scale 1 is no guidance.
+    fn forward(&self, scale: f64, device: Device, kind: Kind) -> Tensor {
+        let half = self.inputs / 2;
+        // In float32 and in this order, as diffusers does: angles are in the thousands, and rounding shows.
+        let step = Tensor::from(10_000f32).log() / (half - 1) as f64;
+        let frequencies = (Tensor::arange(half, (Kind::Float, Device::Cpu)) * -step).exp();
+        let angles = Tensor::from((scale - 1.0) as f32) * 1000.0 * frequencies;
+        let waves = Tensor::cat(&[angles.sin(), angles.cos()], 0).constant_pad_nd([0, self.inputs % 2]);
+        self.linear.forward(&waves.unsqueeze(0).to_device(device).to_kind(kind))
+    }
+}
+
+/// The pooled text and the sizes of an image to vectors that are added to the time's (Podell et al. 2023, section 2.2).
+pub struct AddedEmbedding {
+    linear1: Linear,
+    linear2: Linear,
+    waves: Waves,
+}
+
+impl AddedEmbedding {
+    pub fn new(weights: &Scope, config: &UNetConfig, added: AddedConfig) -> Result<Self> {
+        let width = config.time_dim();
+        Ok(AddedEmbedding {
+            linear1: Linear::new(&(weights / "linear_1"), added.inputs, width, true)?,
+            linear2: Linear::new(&(weights / "linear_2"), width, width, true)?,
+            waves: Waves::new(added.time_dim, config),
+        })
+    }
+
+    /// Pooled texts `[T, p]` to `[T, 4c]`.
+    pub fn forward(&self, pooled: &Tensor, conditions: &MicroConditions) -> Tensor {
+        let MicroConditions { original_size, crop, target_size, .. } = conditions;
+        let sizes = Tensor::from_slice(&[*original_size, *crop, *target_size].concat()).to_device(pooled.device());
+        let waves = self.waves.of(&sizes).view([1, -1]).to_kind(pooled.kind());
+        let waves = waves.expand([pooled.size()[0], -1], false);
+        self.linear2.forward(&self.linear1.forward(&Tensor::cat(&[pooled, &waves], 1)).silu())
+    }
+}

@@ -1,0 +1,395 @@
+//! A loaded model: what turns images and texts into what a score or an image needs. Scoring, training and generation stand
+//! on it, whatever the family.
+
+mod adapted;
+mod batches;
+mod contradiction;
+mod encoding;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use tch::{Device, Kind, Tensor};
+
+pub use batches::{Batches, Event};
+pub use encoding::Texts;
+
+use self::adapted::Adapted;
+use self::batches::Sizes;
+use self::contradiction::Comparison;
+use crate::checkpoint::Checkpoint;
+use crate::config::{ScoreConfig, Times};
+use crate::deltas::{Architecture, AttentionLayer, Deltas, Fingerprint, Patch};
+use crate::denoiser::{Denoiser, MicroConditions};
+use crate::encode::image::{Image, Preprocess, Rgb};
+use crate::encode::text::Tokens;
+use crate::encode::tokenizer::Truncate;
+use crate::encode::{VaeConfig, VaeDecoder};
+use crate::families::{self, Facts, Options, Parts};
+use crate::kernels::graph_cache::{GraphCache, Mode};
+use crate::kernels::{graph, records_graphs, shim};
+use crate::noise::{self, Prediction, Process, Time};
+use crate::runtime::Shared;
+use crate::{Error, Result};
+
+/// A checkpoint on a device, ready to score, and perhaps deltas. Nothing in it changes after loading; a copy shares
+/// the weights.
+#[derive(Clone)]
+pub struct Model {
+    base: Arc<Shared<Base>>,
+    adapted: Option<Arc<Shared<Adapted>>>,
+    graphs: Option<Arc<GraphCache>>,
+    sizes: Arc<Sizes>,
+}
+
+/// The checkpoint itself.
+struct Base {
+    checkpoint: Checkpoint,
+    facts: &'static Facts,
+    parts: Parts,
+    /// Read when an image is first generated.
+    decoder: OnceLock<VaeDecoder>,
+    device: Device,
+    kind: Kind,
+    /// Of a prediction with what the configuration says.
+    compared: Comparison,
+}
+
+impl Model {
+    /// Loads every part of the model in `dir`.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the file and the field, if it is incomplete or of an unsupported kind.
+    pub fn load(dir: &Path, variant: Option<&str>, device: Device, kind: Kind) -> Result<Self> {
+        Model::new(Checkpoint::open(dir, variant)?, Options { device, kind, prediction: None })
+    }
+
+    /// Loads every part of a checkpoint; the VAE's decoder later, if it is lazy.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn new(checkpoint: Checkpoint, options: Options) -> Result<Self> {
+        let family = families::of_checkpoint(&checkpoint)?;
+        let Options { device, kind, .. } = options;
+        let base = Base {
+            parts: family.open(&checkpoint, &options)?,
+            facts: family.facts(),
+            decoder: OnceLock::new(),
+            checkpoint,
+            device,
+            kind,
+            compared: Comparison::default(),
+        };
+        let graphs = match device {
+            Device::Cuda(index) if records_graphs() && graph::has_graphs() => {
+                Some(Arc::new(GraphCache::new(Mode::Cuda(index))))
+            }
+            _ => None,
+        };
+        // SAFETY: beside tensors it holds nothing that changes but behind locks, and weights are only read.
+        let base = unsafe { Shared::new(base) };
+        let model = Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default() };
+        if !model.checkpoint().is_lazy() {
+            model.decoder()?;
+            model.checkpoint().identity()?;
+        }
+        Ok(model)
+    }
+
+    /// The same model with these records of its work, or none.
+    pub fn with_graphs(self, graphs: Option<GraphCache>) -> Model {
+        Model { graphs: graphs.map(Arc::new), ..self }
+    }
+
+    /// Records of small work that comes again, where there may be any.
+    pub fn graphs(&self) -> Option<&GraphCache> {
+        self.graphs.as_deref()
+    }
+
+    /// Where memory ran out: gives back what records and libtorch keep for later.
+    pub fn make_room(&self) {
+        if let Some(graphs) = self.graphs() {
+            graphs.clear();
+        }
+        shim::empty_cuda_cache();
+    }
+
+    /// The same model with these deltas, or none.
+    ///
+    /// `merge` adds them to the weights once; otherwise each is a product of its own. By default they are merged in float32,
+    /// while half precision would round small deltas away.
+    ///
+    /// # Errors
+    /// `Deltas` if they were made for another architecture.
+    pub fn with_deltas(&self, deltas: Option<Deltas>, merge: Option<bool>) -> Result<Model> {
+        let adapted = deltas.map(|deltas| adapted::adapt(self, deltas, merge)).transpose()?;
+        // Records read the weights that they were made with.
+        let graphs = self.graphs().map(|graphs| Arc::new(graphs.anew()));
+        Ok(Model { base: self.base.clone(), adapted, graphs, sizes: self.sizes.clone() })
+    }
+
+    /// The deltas in use.
+    pub fn deltas(&self) -> Option<&Deltas> {
+        self.adapted.as_ref().map(|adapted| &adapted.deltas)
+    }
+
+    /// The deltas in use, as the network applies them.
+    pub fn patch(&self) -> Option<&Patch> {
+        self.adapted.as_ref().map(|adapted| &adapted.patch)
+    }
+
+    /// What deltas have to fit.
+    pub fn architecture(&self) -> &Architecture {
+        self.base.parts.denoiser.architecture()
+    }
+
+    /// By what deltas recognise this model.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a file was written to since it was opened.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        adapted::fingerprint(self, &self.base.parts)
+    }
+
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.base.checkpoint
+    }
+
+    /// What is known of its family.
+    pub fn family(&self) -> &'static Facts {
+        self.base.facts
+    }
+
+    pub fn device(&self) -> Device {
+        self.base.device
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.base.kind
+    }
+
+    /// The autoencoder's configuration.
+    pub fn vae(&self) -> &VaeConfig {
+        &self.base.parts.vae_config
+    }
+
+    /// The type that the autoencoder computes in.
+    pub fn vae_kind(&self) -> Kind {
+        self.base.parts.vae_kind
+    }
+
+    /// The VAE's other half, read on first use: scores need none of it.
+    ///
+    /// # Errors
+    /// `Checkpoint` if it cannot be read.
+    pub fn decoder(&self) -> Result<&VaeDecoder> {
+        let known = &self.base.decoder;
+        if known.get().is_none() {
+            // Two threads may both read it; one of them keeps its own.
+            let read = VaeDecoder::new(self.checkpoint(), self.vae(), self.device(), self.vae_kind())?;
+            return Ok(known.get_or_init(|| read));
+        }
+        Ok(known.get().expect("it is there"))
+    }
+
+    /// What the model was trained to reverse.
+    pub fn process(&self) -> &dyn Process {
+        self.base.parts.process.as_ref()
+    }
+
+    pub fn denoiser(&self) -> &(dyn Denoiser + Send) {
+        self.base.parts.denoiser.as_ref()
+    }
+
+    /// The attention layers, in forward order.
+    pub fn layers(&self) -> &[AttentionLayer] {
+        &self.architecture().layers
+    }
+
+    /// Number of parameters by part; the VAE's decoder is not loaded and not counted.
+    pub fn parameters(&self) -> Vec<(&'static str, usize)> {
+        let parts = &self.base.parts;
+        let mut found =
+            vec![(self.base.facts.denoiser, parts.denoiser.parameters()), ("vae_encoder", parts.vae.parameters())];
+        found.extend(parts.conditioner.parameters());
+        found
+    }
+
+    /// Side of the latents that the model was trained on.
+    pub fn sample_size(&self) -> i64 {
+        self.base.parts.sample_size
+    }
+
+    /// `m`, the number of columns of a map.
+    pub fn columns(&self) -> usize {
+        self.base.parts.conditioner.columns()
+    }
+
+    /// Side of the square images that the model was trained on, pixels.
+    pub fn resolution(&self) -> usize {
+        (self.sample_size() * self.vae().scale_factor()) as usize
+    }
+
+    /// What the network is told of an image to be scored: that it has the model's own size, and nothing was cut off.
+    pub fn conditions(&self) -> MicroConditions {
+        MicroConditions::of_size([self.resolution() as i64; 2])
+    }
+
+    /// Shape `[C, h, w]` of one latent under `config`.
+    ///
+    /// # Errors
+    /// `Config` if the resolution does not fit the model.
+    pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
+        let factor = self.vae().scale_factor() as usize;
+        let side = config.resolution.unwrap_or_else(|| self.resolution());
+        if !side.is_multiple_of(factor) {
+            return Err(Error::Config(format!(
+                "resolution is {side}; this model needs a multiple of {factor}, its own is {}",
+                self.resolution()
+            )));
+        }
+        let side = (side / factor) as i64;
+        Ok([self.vae().latent_channels, side, side])
+    }
+
+    /// The times that `config` asks for, the noisiest first where they come from the schedule.
+    ///
+    /// # Errors
+    /// `Config` if the model has no such times.
+    pub fn times(&self, config: &ScoreConfig) -> Result<Vec<Time>> {
+        let process = self.process();
+        match &config.times {
+            Times::Steps(steps) => process.steps(*steps),
+            Times::Timesteps(timesteps) => process.at(timesteps, "timesteps"),
+            Times::NoiseLevels(levels) => Ok(levels.iter().map(|&level| process.at_level(level)).collect()),
+            &Times::Range { low, high, steps } => process.between(low, high, steps),
+        }
+    }
+
+    /// The seeded noise of each time, `[steps, C, h, w]`, float32 on the CPU.
+    ///
+    /// # Errors
+    /// `Config` as of [`Self::latent_shape`] and [`Self::times`].
+    pub fn noise(&self, config: &ScoreConfig) -> Result<Tensor> {
+        let shape = self.latent_shape(config)?;
+        let times = self.times(config)?;
+        let draws = times.iter().enumerate().map(|(i, &t)| {
+            let repeat = times[..i].iter().filter(|&&earlier| earlier == t).count() as u32;
+            noise::draw(config.seed, t, repeat, shape)
+        });
+        Ok(Tensor::stack(&draws.collect::<Vec<_>>(), 0))
+    }
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// `Config` if it has more than the model takes and `truncate` is [`Truncate::Error`].
+    pub fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
+        self.base.parts.conditioner.tokenize(text, truncate)
+    }
+
+    /// Texts as the denoiser is conditioned on them, a few at a time.
+    ///
+    /// # Errors
+    /// As [`Self::tokenize`]; `Numerical` if a vector is not finite.
+    pub fn encode_texts(&self, texts: &[&str], truncate: Truncate) -> Result<Texts> {
+        encoding::texts(self, &self.base.parts, texts, truncate, false)
+    }
+
+    /// The same and behind them what stands for no text.
+    ///
+    /// # Errors
+    /// As [`Self::encode_texts`].
+    pub fn encode_texts_and_none(&self, texts: &[&str], truncate: Truncate) -> Result<Texts> {
+        encoding::texts(self, &self.base.parts, texts, truncate, true)
+    }
+
+    /// Latents `z` `[n, C, h, w]` on the model's device, float32.
+    ///
+    /// # Errors
+    /// `Image` if one cannot be decoded; `Numerical` if a latent is not finite.
+    pub fn encode_images(&self, images: &[Image], config: &ScoreConfig) -> Result<Tensor> {
+        self.encode_images_seeing(images, config, |_| ())
+    }
+
+    /// The same; `see` is shown every image as it is encoded.
+    ///
+    /// # Errors
+    /// As [`Self::encode_images`].
+    pub fn encode_images_seeing(
+        &self,
+        images: &[Image],
+        config: &ScoreConfig,
+        see: impl FnMut(&Rgb),
+    ) -> Result<Tensor> {
+        encoding::images(self, &self.base.parts, images, &self.preprocessing(config)?, see)
+    }
+
+    /// Latents `[n, C, h, w]` as the encoder gives them to images in [−1, 1] `[n, 3, H, W]`, float32, not clipped.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the decoder cannot be read; `Numerical` if an image is not finite.
+    pub fn decode_latents(&self, latents: &Tensor) -> Result<Tensor> {
+        encoding::decoded(self, latents)
+    }
+
+    /// How images are brought to the size that `config` asks for.
+    ///
+    /// # Errors
+    /// As of [`Self::latent_shape`].
+    pub fn preprocessing(&self, config: &ScoreConfig) -> Result<Preprocess> {
+        let [_, height, width] = self.latent_shape(config)?;
+        let factor = self.vae().scale_factor();
+        Ok(Preprocess {
+            height: (height * factor) as usize,
+            width: (width * factor) as usize,
+            via: config.via,
+            resize: config.resize,
+        })
+    }
+
+    /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more, as far as
+    /// its free memory goes.
+    pub fn auto_batch(&self, latent_pixels: i64) -> usize {
+        batches::auto(self.device(), latent_pixels as usize)
+    }
+
+    /// Compares the first predictions that a model makes of much noise with what its configuration says that it predicts;
+    /// all are `[B, C, h, w]`.
+    pub fn compare_to_target(&self, noised: &Tensor, target: &Tensor, prediction: &Tensor, times: &[Time]) {
+        self.base.compared.compare(self, noised, target, prediction, times);
+    }
+
+    /// Whether that was done.
+    pub fn is_compared(&self) -> bool {
+        self.base.compared.is_done()
+    }
+
+    /// What the network is configured to predict.
+    pub fn prediction(&self) -> Prediction {
+        self.process().prediction()
+    }
+
+    /// Refuses numbers that are not finite; `what` gave them.
+    ///
+    /// # Errors
+    /// `Numerical`, saying what to do.
+    pub fn finite(&self, what: &str, tensor: &Tensor) -> Result<()> {
+        if tensor.isfinite().all().int64_value(&[]) != 0 { Ok(()) } else { Err(self.not_finite(what)) }
+    }
+
+    /// The error for what gave numbers that are not finite.
+    pub(crate) fn not_finite(&self, what: &str) -> Error {
+        let remedy = match self.kind() {
+            Kind::Half => "float16 ends at 65504: use dtype=\"float32\" or \"bfloat16\"",
+            Kind::BFloat16 => {
+                "use dtype=\"float32\"; if that is no better, weights of the model, or its deltas, are damaged"
+            }
+            _ => "its weights, or the deltas, are damaged, or the noise that was given is too large",
+        };
+        Error::Numerical(format!(
+            "{what} gave numbers that are not finite in {}; {remedy}",
+            crate::device::dtype_name(self.kind())
+        ))
+    }
+}

@@ -1,0 +1,23 @@
+//! Products of queries and keys, in float32 whatever the type of their inputs.
+
+use tch::{Kind, Tensor};
+
+/// Vectors `[…, d]` of length 1 in float32, whose products are cosines; 0 where a vector is null.
+pub fn unit(x: &Tensor) -> Tensor {
+    let x = x.to_kind(Kind::Float);
+    // Clamped before the root, whose gradient at 0 is infinite.
+    &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(LEAST_SQUARE).sqrt()
+}
+
+/// What the square of a length is taken for at least.
+const LEAST_SQUARE: f64 = 1e-24;
+
+/// `scale · QKᵀ` `[B, H, n, m]` in float32.
+pub fn scores(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
+    (q.to_kind(Kind::Float) * scale).matmul(&k.to_kind(Kind::Float).transpose(-1, -2))
+}
+
+/// Of vectors `[…, d]`, the inverse of their lengths, `[…]` in float32.
+pub fn inverse_length(x: &Tensor) -> Tensor {
+    x.to_kind(Kind::Float).square().sum_dim_intlist(-1, false, Kind::Float).clamp_min(LEAST_SQUARE).rsqrt()
+}

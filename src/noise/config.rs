@@ -1,0 +1,299 @@
+use serde_json::json;
+
+use crate::Result;
+use crate::checkpoint::Json;
+
+/// How the variances `β_t` were laid out in training.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BetaSchedule {
+    Linear,
+    ScaledLinear,
+    SquaredCosine,
+    /// `trained_betas`, given one by one.
+    Given(Vec<f64>),
+}
+
+/// What the UNet predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prediction {
+    /// The noise `ε`.
+    Epsilon,
+    /// `v = √ᾱ ε − √(1−ᾱ) z`.
+    Velocity,
+}
+
+impl Prediction {
+    /// As configuration files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Prediction::Epsilon => "epsilon",
+            Prediction::Velocity => "v_prediction",
+        }
+    }
+
+    /// The reverse of [`Self::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Prediction::Epsilon, Prediction::Velocity].into_iter().find(|prediction| prediction.name() == name)
+    }
+}
+
+/// How `N` timesteps are spread over the `T` of training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spacing {
+    Leading,
+    Trailing,
+    Linspace,
+}
+
+/// Which scheduler images are generated with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SamplerKind {
+    /// DDIM (Song et al. 2021), whatever scheduler wrote the file.
+    Ddim,
+    /// Multistep consistency sampling (Luo et al. 2023), where `LCMScheduler` wrote it.
+    LatentConsistency,
+}
+
+/// What becomes of the predicted clean latent at each step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Clip {
+    Never,
+    /// To ± this.
+    Range(f64),
+    /// Dynamic thresholding (Saharia et al. 2022, section 2.3): this quantile of the absolute values, from 1 to `most`,
+    /// becomes 1.
+    Dynamic {
+        quantile: f64,
+        most: f64,
+    },
+}
+
+/// The fields that generation alone reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingConfig {
+    pub sampler: SamplerKind,
+    pub clip: Clip,
+    /// Whether the last step goes to `ᾱ = 1`, rather than to that of timestep 0.
+    pub alpha_to_one: bool,
+    /// Steps of the schedule that a latent consistency model was distilled on.
+    pub original_steps: i64,
+    /// Factor of timesteps in the boundary conditions of latent consistency models.
+    pub timestep_scaling: f64,
+}
+
+impl Default for SamplingConfig {
+    /// What absent fields mean.
+    fn default() -> Self {
+        SamplingConfig {
+            sampler: SamplerKind::Ddim,
+            clip: Clip::Never,
+            alpha_to_one: true,
+            original_steps: 50,
+            timestep_scaling: 10.0,
+        }
+    }
+}
+
+/// The fields of `scheduler_config.json` that a DDIM schedule is made from, whatever scheduler wrote it.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    pub train_timesteps: i64,
+    pub beta_start: f64,
+    pub beta_end: f64,
+    pub betas: BetaSchedule,
+    pub prediction: Prediction,
+    pub spacing: Spacing,
+    pub steps_offset: i64,
+    pub zero_terminal_snr: bool,
+    pub sampling: SamplingConfig,
+}
+
+impl SchedulerConfig {
+    /// Absent variances are those of the class that wrote the file, or that the pipeline's index names; other absent fields
+    /// take DDIM's own defaults, as they do when diffusers reads another scheduler's file.
+    pub fn read(config: &Json, named: Option<String>) -> Result<Self> {
+        let class = config.optional::<String>("_class_name")?.or(named);
+        let Law { start, end, layout } = law(config, class.as_deref())?;
+        let consistency = class.as_deref() == Some("LCMScheduler");
+        config.not_null(&["set_alpha_to_one"])?;
+        let betas = match config.optional::<Vec<f64>>("trained_betas")? {
+            Some(betas) => BetaSchedule::Given(betas),
+            None => match config.or("beta_schedule", layout.to_owned())?.as_str() {
+                "linear" => BetaSchedule::Linear,
+                "scaled_linear" => BetaSchedule::ScaledLinear,
+                "squaredcos_cap_v2" => BetaSchedule::SquaredCosine,
+                other => {
+                    return Err(config.error("beta_schedule", &format!("is {other:?}, which is not supported")));
+                }
+            },
+        };
+        let prediction = config.or("prediction_type", "epsilon".to_owned())?;
+        let prediction = Prediction::from_name(&prediction).ok_or_else(|| {
+            config.error("prediction_type", &format!("is {prediction:?}; expected \"epsilon\" or \"v_prediction\""))
+        })?;
+        let spacing = match config.or("timestep_spacing", "leading".to_owned())?.as_str() {
+            "leading" => Spacing::Leading,
+            "trailing" => Spacing::Trailing,
+            "linspace" => Spacing::Linspace,
+            other => {
+                return Err(config.error("timestep_spacing", &format!("is {other:?}, which is not supported")));
+            }
+        };
+        let schedule = SchedulerConfig {
+            train_timesteps: config.positive("num_train_timesteps", Some(1000))?,
+            beta_start: config.or("beta_start", start)?,
+            beta_end: config.or("beta_end", end)?,
+            prediction,
+            spacing,
+            steps_offset: config.or("steps_offset", 0)?,
+            zero_terminal_snr: config.or("rescale_betas_zero_snr", false)?,
+            sampling: sampling(config, if consistency { SamplerKind::LatentConsistency } else { SamplerKind::Ddim })?,
+            betas,
+        };
+        if let BetaSchedule::Given(betas) = &schedule.betas
+            && betas.len() as i64 != schedule.train_timesteps
+        {
+            let what = format!("has {} entries for {} timesteps", betas.len(), schedule.train_timesteps);
+            return Err(config.error("trained_betas", &what));
+        }
+        if !(0..schedule.train_timesteps).contains(&schedule.steps_offset) {
+            return Err(config.error("steps_offset", &format!("is {}, outside the schedule", schedule.steps_offset)));
+        }
+        let SamplingConfig { sampler, original_steps, .. } = schedule.sampling;
+        if sampler == SamplerKind::LatentConsistency && original_steps > schedule.train_timesteps {
+            return Err(config.error("original_inference_steps", &format!("is {original_steps}, outside the schedule")));
+        }
+        Ok(schedule)
+    }
+}
+
+/// What a class of schedulers takes variances for where its file does not say.
+struct Law {
+    start: f64,
+    end: f64,
+    layout: &'static str,
+}
+
+/// Refuses files of schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from betas.
+fn law(config: &Json, class: Option<&str>) -> Result<Law> {
+    // By diffusers' own defaults, 0.42.
+    let defaults = match class {
+        Some(
+            "DDIMScheduler"
+            | "DDIMInverseScheduler"
+            | "DDIMParallelScheduler"
+            | "DDPMScheduler"
+            | "DDPMParallelScheduler"
+            | "PNDMScheduler"
+            | "DPMSolverMultistepScheduler"
+            | "DPMSolverMultistepInverseScheduler"
+            | "DPMSolverSinglestepScheduler"
+            | "DEISMultistepScheduler"
+            | "UniPCMultistepScheduler"
+            | "EulerDiscreteScheduler"
+            | "EulerAncestralDiscreteScheduler"
+            | "LMSDiscreteScheduler"
+            | "SASolverScheduler"
+            | "RePaintScheduler",
+        ) => Some((0.0001, 0.02, "linear")),
+        Some(
+            "HeunDiscreteScheduler"
+            | "KDPM2DiscreteScheduler"
+            | "KDPM2AncestralDiscreteScheduler"
+            | "DPMSolverSDEScheduler",
+        ) => Some((0.00085, 0.012, "linear")),
+        Some("LCMScheduler" | "TCDScheduler") => Some((0.00085, 0.012, "scaled_linear")),
+        _ => None,
+    };
+    let other = |class: &str| {
+        let markers = [
+            "FlowMatch",
+            "FlowMap",
+            "EDM",
+            "CosineDPM",
+            "CMStochastic",
+            "Consistency",
+            "ScoreSde",
+            "KarrasVe",
+            "IPNDM",
+            "VQDiffusion",
+            "UnCLIP",
+            "Wuerstchen",
+            "CogVideoX",
+            "Amused",
+            "SCM",
+            "LTX",
+            "Helios",
+            "PiFlow",
+        ];
+        markers.iter().any(|marker| class.contains(marker))
+    };
+    let refused = |class: &str| {
+        let what = format!(
+            "is {class:?}, whose noise follows another law than DDPM's; expected a scheduler with betas, such as \
+             DDIMScheduler or EulerDiscreteScheduler"
+        );
+        Err(config.error("_class_name", &what))
+    };
+    let on_progress = config.optional::<serde_json::Value>("beta_schedule")?.is_some()
+        || config.optional::<serde_json::Value>("trained_betas")?.is_some();
+    let (start, end, layout) = match (defaults, class) {
+        (None, Some(class)) if other(class) || !on_progress => return refused(class),
+        (None, None) if !on_progress => {
+            config.warn(
+                "names neither a scheduler (_class_name) nor its variances (beta_schedule); DDIM's own are taken, linear from \
+                 0.0001 to 0.02. Stable Diffusion was trained with scaled_linear from 0.00085 to 0.012",
+            );
+            (0.0001, 0.02, "linear")
+        }
+        (found, _) => found.unwrap_or((0.0001, 0.02, "linear")),
+    };
+    for flow in ["use_flow_sigmas", "use_dynamic_shifting"] {
+        config.only(flow, &[json!(false)])?;
+    }
+    config.only("timestep_type", &[json!("discrete")])?;
+    for field in ["sigma_data", "shift", "snr_shift_scale", "base_shift", "max_shift"] {
+        config.only(field, &[])?;
+    }
+    Ok(Law { start, end, layout })
+}
+
+/// What diffusers' Stable Diffusion pipeline takes `steps_offset` for, whatever the file says.
+pub const PIPELINE_OFFSET: i64 = 1;
+
+fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
+    let ddim = sampler == SamplerKind::Ddim;
+    let (offset, spacing) = (config.or("steps_offset", 0)?, config.or("timestep_spacing", "leading".to_owned())?);
+    if ddim && offset != PIPELINE_OFFSET && spacing == "leading" {
+        config.warn(&format!(
+            "steps_offset is {offset}; images are generated with {PIPELINE_OFFSET}, as by diffusers' StableDiffusionPipeline"
+        ));
+    }
+    let default = SamplingConfig::default();
+    let finite = |field: &str, default: f64, least: f64, most: f64| {
+        let value = config.or(field, default)?;
+        let expected = || config.error(field, &format!("is {value}; expected {least} to {most}"));
+        if (least..=most).contains(&value) { Ok(value) } else { Err(expected()) }
+    };
+    let clip = if config.or("thresholding", false)? {
+        Clip::Dynamic {
+            quantile: finite("dynamic_thresholding_ratio", 0.995, 0.0, 1.0)?,
+            most: finite("sample_max_value", 1.0, 1.0, 1e6)?,
+        }
+    } else if config.or("clip_sample", false)? && ddim {
+        // Latents are not bounded.
+        config.warn("clip_sample is true; it is taken for false, as by diffusers' StableDiffusionPipeline");
+        Clip::Never
+    } else if config.or("clip_sample", false)? {
+        Clip::Range(finite("clip_sample_range", 1.0, 0.0, 1e6)?)
+    } else {
+        Clip::Never
+    };
+    Ok(SamplingConfig {
+        sampler,
+        clip,
+        alpha_to_one: config.or("set_alpha_to_one", default.alpha_to_one)?,
+        original_steps: config.positive("original_inference_steps", Some(default.original_steps))?,
+        timestep_scaling: finite("timestep_scaling", default.timestep_scaling, 0.0, 1e6)?,
+    })
+}

@@ -1,0 +1,50 @@
+//! What libtorch and the processor keep for every thread: see `state.cpp`.
+
+use std::ffi::c_void;
+
+use super::errors::{from_text, last_error};
+use crate::Result;
+
+unsafe extern "C" {
+    fn discffusion_visit_begin() -> *mut c_void;
+    fn discffusion_visit_end(visit: *mut c_void);
+    fn discffusion_outside_begin() -> *mut c_void;
+    fn discffusion_outside_end(outside: *mut c_void);
+}
+
+/// While it lives, this thread computes in the state of a thread that nobody has touched, without a graph: whatever the
+/// caller has set (autocast, inference mode, a mode of Python's, a stream, how denormal numbers are treated) changes no
+/// number, and nothing that is made now and kept is marked by it. Dropped where it was made, it puts that back.
+pub struct Visit(*mut c_void);
+
+impl Visit {
+    /// # Errors
+    /// `OutOfMemory` where there is no room for the caller's state.
+    pub fn new() -> Result<Self> {
+        // SAFETY: takes nothing; what it gives is given back in `drop`, by the same thread, since it is not `Send`.
+        let visit = unsafe { discffusion_visit_begin() };
+        if visit.is_null() { Err(from_text(&last_error())) } else { Ok(Visit(visit)) }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        // SAFETY: it came from `begin` and is given back once; visits are nested, as Rust's scopes are.
+        unsafe { discffusion_visit_end(self.0) }
+    }
+}
+
+/// Calls a function of the caller's, such as a progress callback, in the caller's state rather than the visit's.
+pub fn outside<T>(call: impl FnOnce() -> T) -> T {
+    struct Outside(*mut c_void);
+    impl Drop for Outside {
+        fn drop(&mut self) {
+            // SAFETY: it came from `begin`, in this thread, and is given back once.
+            unsafe { discffusion_outside_end(self.0) }
+        }
+    }
+    // SAFETY: takes nothing.
+    let begun = unsafe { discffusion_outside_begin() };
+    let _outside = (!begun.is_null()).then(|| Outside(begun));
+    call()
+}

@@ -1,0 +1,45 @@
+//! Warnings of the core to its user, kept until the binding takes them.
+
+use std::cell::Cell;
+
+use super::Lock;
+
+static WAITING: Lock<Vec<String>> = Lock::new(vec![]);
+
+/// Adds a warning, once for every text.
+pub fn push(warning: String) {
+    static SEEN: Lock<Vec<String>> = Lock::new(vec![]);
+    let mut seen = SEEN.hold();
+    if !seen.contains(&warning) {
+        seen.push(warning.clone());
+        WAITING.hold().push(warning);
+    }
+}
+
+/// Takes all warnings.
+pub fn take() -> Vec<String> {
+    std::mem::take(&mut WAITING.hold())
+}
+
+thread_local! {
+    static TRUNCATED: Cell<Option<Truncation>> = const { Cell::new(None) };
+}
+
+/// Texts that were cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Truncation {
+    pub count: usize,
+    /// The number of tokens that the model takes.
+    pub limit: usize,
+}
+
+/// Tells the caller of this thread's work that texts were cut.
+pub fn truncated(count: usize, limit: usize) {
+    let before = TRUNCATED.get().map_or(0, |truncation| truncation.count);
+    TRUNCATED.set(Some(Truncation { count: before + count, limit }));
+}
+
+/// Takes what this thread's work has said of texts that were cut.
+pub fn take_truncated() -> Option<Truncation> {
+    TRUNCATED.take()
+}
