@@ -13,6 +13,7 @@ use super::scorer::{Scorer, strs};
 use crate::config::{ScoreConfig, TrainConfig, train_options as options};
 use crate::encode::tokenizer::Truncate;
 use crate::model::Model;
+use crate::noise::Time;
 use crate::runtime::{Lock, caught};
 use crate::train::{Gradient, Session, Share, View, order};
 use crate::{Error, Result};
@@ -177,8 +178,16 @@ impl Trainer {
             named.set_item(name, gradient.into_py(py))?;
         }
         dict.set_item("gradients", named)?;
-        let times: Vec<Vec<f64>> = found.times.iter().map(|times| times.iter().map(|time| time.0).collect()).collect();
-        dict.set_item("timesteps", PyArray2::from_vec2(py, &times)?)?;
+        let whole = |times: &Vec<Time>| times.iter().map(|time| time.whole()).collect::<Option<Vec<i64>>>();
+        let times = match found.times.iter().map(whole).collect::<Option<Vec<_>>>() {
+            Some(whole) => PyArray2::from_vec2(py, &whole)?.into_any(),
+            None => {
+                let times: Vec<Vec<f64>> =
+                    found.times.iter().map(|of| of.iter().map(|time| time.0).collect()).collect();
+                PyArray2::from_vec2(py, &times)?.into_any()
+            }
+        };
+        dict.set_item("timesteps", times)?;
         dict.set_item("noise", noise.into_py(py))?;
         dict.set_item("scores", found.scores.clone())?;
         Ok(dict)
