@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from tests.parity.pooling import pool, select
-from tests.parity.reference import Reference, site_name
 from torch import Tensor
 from torch.nn import functional
 
+from discffusion.bench.reference.layers import layer_names
+from discffusion.bench.reference.model import Reference
+from discffusion.bench.reference.pooling import pool, select
 from discffusion.data import MatchItem
 
 
@@ -60,16 +61,15 @@ class TorchLoop:
         self.reference = Reference(folder)
         self.margin, self.temperature = options["margin"], options["temperature"]
         unet = self.reference.unet
-        sites = self.reference.site_names()
-        chosen = select(sites, config["layers"])
+        layers = layer_names(unet.attn_processors)
+        chosen = select(list(layers), config["layers"])
         processors = dict(unet.attn_processors)
         self.trained: dict[str, PoolingProcessor] = {}
-        for key in processors:
-            if ".attn2." in key:
-                attn, site = unet.get_submodule(key.removesuffix(".processor")), site_name(key)
-                processors[key] = self.trained[site] = PoolingProcessor(attn, site in chosen, config)
+        for layer, key in layers.items():
+            attn = unet.get_submodule(key.removesuffix(".processor"))
+            processors[key] = self.trained[layer] = PoolingProcessor(attn, layer in chosen, config)
         unet.set_attn_processor(processors)
-        self.chosen = [self.trained[site] for site in chosen]
+        self.chosen = [self.trained[layer] for layer in chosen]
         parameters = [p for processor in self.trained.values() for p in (processor.p_k, processor.p_v)]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=options["learning_rate"], weight_decay=options["weight_decay"]

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tests.parity.pooling import pool, select
 from torch import Tensor
+
+from discffusion.bench.reference.pooling import pool, select
 
 if TYPE_CHECKING:
     from tests.parity.training import Trainable

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tests.parity.reference import Recording, Reference
 
 from discffusion import _native
+from discffusion.bench.reference import load_reference
+from discffusion.bench.reference.model import Reference
+from discffusion.bench.reference.scores import Recording
 
 _core = _native.core()
 
@@ -93,7 +95,7 @@ class Case:
 
     @cached_property
     def reference(self) -> Reference:
-        return Reference(self.folder, self.variant)
+        return load_reference(self.folder, self.variant)
 
     @cached_property
     def recording(self) -> Recording:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, LatentConsistencyModelPipeline, LCMScheduler, StableDiffusionPipeline
-from tests.parity.reference import Reference
 
 from discffusion import Scorer
+from discffusion.bench.reference.model import Reference
 
 PROMPT, NEGATIVE = "a red circle left of a blue square, at night", "two small boats on a wide river"
 # Of 255: how far the mean of a picture's pixels may be off. Both are rounded to whole numbers.

@@ -12,8 +12,9 @@ import peft
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from tests.parity.reference import Reference
 from torch import Tensor
+
+from discffusion.bench.reference.model import Reference
 
 # Module path → A [r, in] and B [out, r].
 Pairs = dict[str, tuple[Tensor, Tensor]]

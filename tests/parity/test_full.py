@@ -16,8 +16,10 @@ import pytest
 import torch
 from tests.fixtures.make_checkpoint import write_checkpoint
 from tests.parity.case import SCORE_TOLERANCE, TENSOR_TOLERANCE, TEXTS, Case, picture, relative
-from tests.parity.reference import Observation, Recording
 from tests.parity.test_model import SITES
+
+from discffusion.bench.reference.model import Observation
+from discffusion.bench.reference.scores import Recording
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +34,7 @@ class Expected:
     """What the reference says."""
 
     parameters: int
-    embedding: torch.Tensor
+    context: torch.Tensor
     latent: torch.Tensor
     noised: dict[int, torch.Tensor]
     seen: dict[int, Observation]
@@ -55,15 +57,15 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
 def expected(full: Case) -> Expected:
     with torch.no_grad():
         reference, noise = full.reference, full.noise
-        z, embedding = reference.latent(full.images[0], 512), reference.embed(full.texts[0])
+        z, conditioning = reference.latent(full.images[0], 512), reference.condition(full.texts[0])
         noised = {t: reference.noised(z, noise[t], t) for t in MAPS}
         scored = Recording(reference, [z], full.texts, {t: noise[t] for t in SCORED})
-        seen = {t: reference.observe(noised[t], t, embedding) for t in MAPS if t not in SCORED}
+        seen = {t: reference.observe(noised[t], t, conditioning) for t in MAPS if t not in SCORED}
         seen |= {t: scored.pairs[0, 0, t] for t in SCORED}
     parameters = sum(weight.numel() for weight in reference.unet.parameters())
     del full.reference, reference
     gc.collect()
-    return Expected(parameters, embedding, z, noised, seen, scored.score(0, 0, **OPTIONS))
+    return Expected(parameters, conditioning.context, z, noised, seen, scored.score(0, 0, **OPTIONS))
 
 
 def test_size(full: Case, expected: Expected) -> None:
@@ -74,7 +76,7 @@ def test_size(full: Case, expected: Expected) -> None:
 
 def test_encoders(full: Case, expected: Expected) -> None:
     vectors = full.core.encode_texts(list(full.texts), full.config())
-    assert relative(vectors[0], expected.embedding) <= TENSOR_TOLERANCE
+    assert relative(vectors[0], expected.context) <= TENSOR_TOLERANCE
     latents = full.core.encode_images(full.images, full.config())
     assert relative(latents[0], expected.latent) <= TENSOR_TOLERANCE
 

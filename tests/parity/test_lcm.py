@@ -85,7 +85,7 @@ def test_scores(folder: Path) -> None:
     case = Case(folder)
     z, t = case.reference.latent(case.images[0], case.resolution), case.timesteps[0]
     z_t = case.reference.noised(z, case.noise[t], t)
-    expected = case.reference.observe(z_t, t, case.reference.embed(case.texts[0]))
+    expected = case.reference.observe(z_t, t, case.reference.condition(case.texts[0]))
     assert relative(case.observe(t)["prediction"], expected.prediction) <= TENSOR_TOLERANCE
     other = case.reference.unet(z_t[None], t, case.reference.embed(case.texts[0])[None]).sample[0]
     assert relative(other, expected.prediction) > 0.01, "the guidance scale does nothing"

@@ -17,9 +17,9 @@ from peft.utils import get_peft_model_state_dict
 from tests.parity import lora_files
 from tests.parity.case import Case
 from tests.parity.lora_files import LAYOUTS, Pairs, Tensors, random_pairs, scaled, write
-from tests.parity.reference import Reference
 
 from discffusion import Scorer, _native
+from discffusion.bench.reference.model import Reference
 
 _core = _native.core()
 
@@ -45,10 +45,10 @@ def difference(case: Case, reference: Reference) -> float:
     worst = 0.0
     z = reference.latent(case.images[0], case.resolution)
     for t, noise in case.noise.items():
-        theirs = reference.observe(reference.noised(z, noise, t), t, reference.embed(case.texts[0]))
+        theirs = reference.observe(reference.noised(z, noise, t), t, reference.condition(case.texts[0]))
         ours = case.observe(t)
-        assert list(ours["maps"]) == list(theirs.sites)
-        pairs = [(ours["maps"][site], theirs.map(site, "probs")) for site in theirs.sites]
+        assert list(ours["maps"]) == list(theirs.layers)
+        pairs = [(ours["maps"][site], theirs.map(site, "probs")) for site in theirs.layers]
         for a, b in [*pairs, (ours["prediction"], theirs.prediction)]:
             assert a.shape == tuple(b.shape)
             worst = max(worst, float(np.abs(a - b.numpy()).max()))

@@ -14,10 +14,10 @@ from safetensors import safe_open
 from tests.parity import lora_files
 from tests.parity.case import Case
 from tests.parity.lora_files import SIZE, modules, projection, random_pairs
-from tests.parity.reference import Reference
 from tests.parity.test_lora import check, loaded
 
 from discffusion import _native
+from discffusion.bench.reference.model import Reference
 from discffusion.errors import ConfigError
 
 _core = _native.core()

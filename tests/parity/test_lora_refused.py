@@ -14,10 +14,10 @@ import torch
 from tests.parity import lora_files
 from tests.parity.case import Case
 from tests.parity.lora_files import Tensors, random_pairs, write
-from tests.parity.reference import Reference
 from tests.parity.test_lora import loaded, lora_config
 
 from discffusion import Scorer, _native
+from discffusion.bench.reference.model import Reference
 from discffusion.errors import DeltasError
 
 _core = _native.core()

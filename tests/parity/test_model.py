@@ -11,7 +11,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from tests.parity.case import TENSOR_TOLERANCE, Case, relative
-from tests.parity.reference import Reference
+
+from discffusion.bench.reference.model import Reference
 
 SITES = [
     "down.0.0",
@@ -39,7 +40,7 @@ def check_observation(case: Case, t: int, maps: tuple[str, ...] = MAPS) -> None:
     noise = case.noise.get(t, case.noise[case.timesteps[0]])
     z = case.reference.latent(case.images[0], case.resolution)
     z_t = case.reference.noised(z, noise, t)
-    theirs = case.reference.observe(z_t, t, case.reference.embed(case.texts[0]))
+    theirs = case.reference.observe(z_t, t, case.reference.condition(case.texts[0]))
     for kind in maps:
         ours = case.observe(t, kind)
         assert relative(ours["clean"], z) <= TENSOR_TOLERANCE
@@ -51,7 +52,7 @@ def check_observation(case: Case, t: int, maps: tuple[str, ...] = MAPS) -> None:
 
 
 def test_sites_are_in_forward_order(case: Case) -> None:
-    assert case.reference.site_names() == SITES
+    assert case.reference.layer_names() == SITES
     assert list(case.observe(case.timesteps[0])["maps"]) == SITES
 
 
@@ -102,9 +103,9 @@ def test_reference_records_what_diffusers_computes(case: Case) -> None:
     untouched = UNet2DConditionModel.from_pretrained(case.folder, subfolder="unet").double()
     recording = Reference(case.folder)
     recording.unet.double()
-    z_t, embedding = case.noise[741].double(), case.reference.embed(case.texts[0]).double()
-    theirs = untouched(z_t[None], 741, embedding[None]).sample[0]
-    assert relative(recording.observe(z_t, 741, embedding).prediction, theirs) <= 1e-12
+    z_t, conditioning = case.noise[741].double(), case.reference.condition(case.texts[0])
+    theirs = untouched(z_t[None], 741, conditioning.context[None].double()).sample[0]
+    assert relative(recording.observe(z_t, 741, conditioning).prediction, theirs) <= 1e-12
 
 
 @pytest.mark.parametrize("resolution", [128, 72])

@@ -38,14 +38,14 @@ def test_matrix_score_and_rank(case: Case, scorer: Scorer) -> None:
 def test_observe_and_encode(case: Case, scorer: Scorer) -> None:
     z = case.reference.latent(case.images[0], case.resolution)
     z_t = case.reference.noised(z, case.noise[741], 741)
-    theirs = case.reference.observe(z_t, 741, case.reference.embed(case.texts[0]))
+    theirs = case.reference.observe(z_t, 741, case.reference.condition(case.texts[0]))
     ours = scorer.observe(
         case.images[0], case.texts[0], timestep=741, sites="up", map="logits", noise=case.noise[741].numpy()
     )
     assert relative(scorer.encode_images(case.images[0])[0], z) <= TENSOR_TOLERANCE
     assert relative(ours.latent, z_t) <= TENSOR_TOLERANCE
     assert relative(ours.prediction, theirs.prediction) <= TENSOR_TOLERANCE
-    assert list(ours.maps) == [site for site in case.reference.site_names() if site.startswith("up.")]
+    assert list(ours.maps) == [site for site in case.reference.layer_names() if site.startswith("up.")]
     for site, seen in ours.maps.items():
         assert relative(seen, theirs.map(site, "logits")) <= TENSOR_TOLERANCE
     assert scorer.tokenize(case.texts[0]).tolist() == case.reference.tokens(case.texts[0])[0][0].tolist()

@@ -13,8 +13,9 @@ import pytest
 import torch
 from tests.parity.case import SCORE_TOLERANCE
 from tests.parity.losses import candidates, gaps
-from tests.parity.pooling import select
 from tests.parity.training_case import LOSS_TOLERANCE, TIMESTEPS, TrainingCase, assert_close
+
+from discffusion.bench.reference.pooling import select
 
 KINDS = ("both", "image", "text")
 # Scores are about 5 here; the temperatures keep the sigmoids and softmaxes away from 0 and 1.

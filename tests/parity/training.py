@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from tests.parity.attribution import head_weights, local_gradient, local_weights
 from tests.parity.losses import loss_of_item
-from tests.parity.pooling import pool, select
-from tests.parity.reference import Reference, site_name
 from torch import Tensor
 from torch.nn import functional
+
+from discffusion.bench.reference.layers import layer_names
+from discffusion.bench.reference.model import Reference
+from discffusion.bench.reference.pooling import pool, select
 
 Arrays = Mapping[str, Tensor]
 
@@ -98,10 +100,11 @@ class Trainable:
     """diffusers' UNet of a checkpoint with deltas on its cross-attention."""
 
     def __init__(self, reference: Reference) -> None:
-        self.reference, self.sites = reference, reference.site_names()
+        self.reference, self.sites = reference, reference.layer_names()
         self.unet = copy.deepcopy(reference.unet).double()
-        self.embed = cache(lambda text: reference.embed(text).double())
-        keys = {site_name(key): key for key in self.unet.attn_processors if ".attn2." in key}
+        # A row without text is the unconditional one.
+        self.condition = cache(lambda text: reference.condition(text) if text else reference.unconditional())
+        keys = layer_names(self.unet.attn_processors)
         self.processors = {site: DeltaProcessor(keys[site].removesuffix(".processor")) for site in self.sites}
         named = {keys[site]: processor for site, processor in self.processors.items()}
         self.unet.set_attn_processor({**self.unet.attn_processors, **named})
@@ -112,14 +115,9 @@ class Trainable:
         """Predictions [B, C, h, w] and maps [B, H, n, m] of all sites, for a batch at one timestep."""
         for processor in self.processors.values():
             processor.deltas, processor.kind = deltas, kind
-        embeddings = torch.stack([self.embed(text) for text in texts])
-        guidance = self.reference.guidance()
-        prediction = self.unet(
-            z_t.double(),
-            self.reference.clipped(t),
-            embeddings,
-            timestep_cond=None if guidance is None else guidance.double(),
-        ).sample
+        z_t = z_t.double()
+        arguments = self.reference.unet_arguments(z_t, [self.condition(text) for text in texts])
+        prediction = self.unet(z_t, self.reference.clipped(t), **arguments).sample
         return prediction, {site: processor.map for site, processor in self.processors.items()}
 
     def attention_scores(

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from tests.parity.case import PLAIN, RESOLUTION, TEXTS, config, load, picture
-from tests.parity.reference import Reference
 from tests.parity.training import Item, Result, Trainable
 
 from discffusion import _native
+from discffusion.bench.reference.model import Reference
 
 _core = _native.core()
 

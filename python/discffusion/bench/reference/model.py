@@ -1,0 +1,137 @@
+"""Stable Diffusion in PyTorch: one image, one text, one timestep at a time, float32 on the CPU.
+
+Written from the paper's equations and for reading, not for speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from discffusion._extras import need
+from discffusion.bench.reference.layers import layer_names
+from discffusion.bench.reference.loading import load_parts
+from discffusion.bench.reference.pooling import attention_map
+from discffusion.bench.reference.processors import RecordingProcessor
+
+__all__ = ["Conditioning", "Observation", "Reference"]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet reads of a text: ``context`` ``[m, D]`` and, for XL, ``pooled`` ``[p]``."""
+
+    context: Any
+    pooled: Any = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One pass of the UNet: the prediction ``[C, h, w]``, and of each layer its queries ``[H, n, d]`` and keys
+    ``[H, m, d]``."""
+
+    prediction: Any
+    layers: dict[str, tuple[Any, Any]]
+
+    def map(self, layer: str, kind: str) -> Any:
+        """The map ``[H, n, m]`` of one layer, float64 so that pooling adds no error of its own."""
+        q, k = self.layers[layer]
+        return attention_map(q.double(), k.double(), kind)
+
+
+class Reference:
+    """A checkpoint folder as diffusers and transformers read it.
+
+    Attributes:
+        layers: processors that record, by the names of the layers, in forward order.
+    """
+
+    def __init__(self, folder: Path, variant: str | None = None) -> None:
+        parts = load_parts(folder, variant)
+        self.index, self.encoders, self.vae = parts.index, parts.encoders, parts.vae
+        self.unet, self.scheduler = parts.unet, parts.scheduler
+        self.tokenizer, self.text_encoder = self.encoders[0].tokenizer, self.encoders[0].model
+        keys = layer_names(self.unet.attn_processors)
+        self.layers = {name: RecordingProcessor() for name in keys}
+        recorders = {keys[name]: processor for name, processor in self.layers.items()}
+        self.unet.set_attn_processor({**self.unet.attn_processors, **recorders})
+
+    def layer_names(self) -> list[str]:
+        """The cross-attention layers in forward order."""
+        return list(self.layers)
+
+    def tokens(self, text: str) -> tuple[Any, slice]:
+        """Token ids ``[1, m]`` and where among them the prompt's own are."""
+        return self.encoders[0].tokens(text)
+
+    def condition(self, text: str) -> Conditioning:
+        """τ(y): the text encoder's last hidden state, after its final norm."""
+        return Conditioning(self.text_encoder(self.tokens(text)[0]).last_hidden_state[0])
+
+    def unconditional(self) -> Conditioning:
+        """What the denoising term compares with: the empty text."""
+        return self.condition("")
+
+    def embed(self, text: str) -> Any:
+        """The context ``[m, D]`` of a text."""
+        return self.condition(text).context
+
+    def latent(self, image: NDArray[np.uint8], resolution: int) -> Any:
+        """``z = s·E(x)`` ``[C, h, w]`` of an RGB image ``[H, W, 3]`` in 8 bits; E is the mean of the encoder's
+        posterior."""
+        if image.shape[:2] != (resolution, resolution):
+            resized = Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BICUBIC)
+            image = np.asarray(resized)
+        x = torch.tensor(image).permute(2, 0, 1)[None] / 127.5 - 1
+        return self.vae.encode(x).latent_dist.mean[0] * self.vae.config.scaling_factor
+
+    def timesteps(self, steps: int) -> list[int]:
+        """The scheduler's own timesteps, the noisiest first."""
+        self.scheduler.set_timesteps(steps)
+        timesteps: list[int] = self.scheduler.timesteps.tolist()
+        return timesteps
+
+    def clipped(self, t: int) -> int:
+        """``leading`` spacing with an offset lists T itself, for which there is no ᾱ."""
+        return min(t, len(self.scheduler.alphas_cumprod) - 1)
+
+    def noised(self, z: Any, noise: Any, t: int) -> Any:
+        """Eq. 3."""
+        return self.scheduler.add_noise(z[None], noise[None], torch.tensor([self.clipped(t)]))[0]
+
+    def target(self, z: Any, noise: Any, t: int) -> Any:
+        """What the UNet is trained to predict: ε, or v = √ᾱ ε − √(1−ᾱ) z."""
+        if self.scheduler.config.prediction_type == "epsilon":
+            return noise
+        return self.scheduler.get_velocity(z[None], noise[None], torch.tensor([self.clipped(t)]))[0]
+
+    def guidance(self, scale: float = 8.5) -> Any:
+        """What the UNet of a latent consistency model takes beside the timestep, ``[1, d]``: the guidance scale, by
+        default the pipeline's own. None for other models."""
+        width = self.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        pipeline = need("diffusers", "bench").LatentConsistencyModelPipeline
+        return pipeline.get_guidance_scale_embedding(None, torch.tensor([scale - 1]), embedding_dim=width)
+
+    def unet_arguments(self, z_t: Any, conditionings: Sequence[Conditioning]) -> dict[str, Any]:
+        """Keyword arguments of the UNet for latents ``[B, C, h, w]`` and as many texts, in the latents' dtype."""
+        guidance = self.guidance()
+        context = torch.stack([conditioning.context for conditioning in conditionings])
+        return {
+            "encoder_hidden_states": context.to(z_t.dtype),
+            "timestep_cond": None if guidance is None else guidance.to(z_t.dtype),
+        }
+
+    def observe(self, z_t: Any, t: int, conditioning: Conditioning) -> Observation:
+        """One pass of the UNet."""
+        arguments = self.unet_arguments(z_t[None], [conditioning])
+        prediction = self.unet(z_t[None], self.clipped(t), **arguments).sample[0]
+        return Observation(prediction, {name: (kept.q[0], kept.k[0]) for name, kept in self.layers.items()})
