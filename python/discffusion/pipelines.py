@@ -12,27 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from discffusion.errors import CheckpointError
+from discffusion.families import families, family_of
 
-__all__ = ["SUPPORTED", "check_pipeline"]
+__all__ = ["check_pipeline", "supported"]
 
-SUPPORTED = (
-    "Supported are Stable Diffusion 1.x and 2.x and latent consistency models made of them: pipelines of one "
-    "UNet2DConditionModel, one CLIPTextModel and one AutoencoderKL"
-)
-
-#: part of a pipeline -> the classes that are read
-_PARTS = {
-    "unet": ("UNet2DConditionModel",),
-    "vae": ("AutoencoderKL",),
-    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
-    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
-}
 #: parts that take part in what a model of another kind predicts
 _FOREIGN = re.compile(
     r"transformer(_\d+)?|text_encoder_\d+|prior(_\w+)?|decoder(_\w+)?|movq|vqgan|vqvae|motion_adapter|image_normalizer"
 )
-#: pipelines whose parts have the classes above, and are used otherwise
-_FAMILY = re.compile(r"(StableDiffusion(?!XL|3)|LatentConsistencyModel)\w*")
+def supported() -> str:
+    """A sentence that says which models are."""
+    return f"Supported are {', and '.join(family.about for family in families())}"
 
 
 def check_pipeline(folder: Path, name: str) -> None:
@@ -51,20 +41,23 @@ def check_pipeline(folder: Path, name: str) -> None:
     if index is None:
         return
     kind = index.get("_class_name")
-    reason = _reason(kind, _classes(index)) or _channels(folder)
+    reason = _reason(index, kind) or _channels(folder)
     if reason:
         called = f"a {kind}" if isinstance(kind, str) and kind else "a pipeline of an unnamed class"
-        raise CheckpointError(f"{name!r} is {called}, which is not supported: {reason}. {SUPPORTED}")
+        raise CheckpointError(f"{name!r} is {called}, which is not supported: {reason}. {supported()}")
 
 
-def _reason(kind: Any, parts: dict[str, str]) -> str | None:
-    foreign = sorted(part for part in parts if _FOREIGN.fullmatch(part))
+def _reason(index: dict[str, Any], kind: Any) -> str | None:
+    parts, family = _classes(index), family_of(index)
+    foreign = sorted(part for part in parts if _FOREIGN.fullmatch(part) and part not in family.parts)
     if foreign:
         return f"it has {' and '.join(f'{part} ({parts[part]})' for part in foreign)}"
-    if parts.keys().isdisjoint(_PARTS):  # the index says its class alone
-        known = not isinstance(kind, str) or not kind or _FAMILY.fullmatch(kind)
+    if parts.keys().isdisjoint(family.parts):  # the index says its class alone
+        known = not isinstance(kind, str) or not kind or family.matches(kind)
         return None if known else "it is of another family"
-    for part, classes in _PARTS.items():
+    if index.get("requires_aesthetics_score"):
+        return "it is a refiner (requires_aesthetics_score), trained on low noise levels alone; use the base model"
+    for part, classes in family.parts.items():
         if part not in parts:
             return f"it has no {part} ({classes[0]})"
         if parts[part] not in classes:

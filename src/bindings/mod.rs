@@ -32,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use super::tools::{
         Tokenizer, after_fork_in_child, before_fork, config_check, config_options, config_presets, cuda_available,
-        cuda_device_count,
+        cuda_device_count, families,
     };
 
     #[pymodule_export]

@@ -10,6 +10,7 @@ use crate::Error;
 use crate::config::{ScoreConfig, options};
 use crate::encode::text::Tokens;
 use crate::encode::tokenizer::{self, Encoding, Truncate};
+use crate::families::facts;
 use crate::noise::Time;
 use crate::runtime::teams;
 
@@ -45,6 +46,12 @@ pub fn config_presets(py: Python<'_>) -> PyResult<String> {
 #[pyfunction]
 pub fn config_check(py: Python<'_>, json: &str) -> PyResult<String> {
     enter(py, |_| Ok(ScoreConfig::from_json(json)?.to_json()))
+}
+
+/// What is known of the families of models, as a JSON list.
+#[pyfunction]
+pub fn families() -> String {
+    serde_json::to_string(&facts()).expect("facts are plain data")
 }
 
 /// Whether libtorch sees a CUDA device.

@@ -12,6 +12,11 @@ use crate::denoiser::Denoiser;
 use crate::encode::{Conditioner, VaeConfig, VaeEncoder};
 use crate::noise::{Prediction, Process, SchedulerConfig};
 
+const CLIP: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection"];
+const CLIP_TOKENIZER: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
+const UNET: &[&str] = &["UNet2DConditionModel"];
+const VAE: &[&str] = &["AutoencoderKL"];
+
 /// All families.
 const FAMILIES: [&dyn Family; 1] = [&StableDiffusion];
 
@@ -20,16 +25,16 @@ const FAMILIES: [&dyn Family; 1] = [&StableDiffusion];
 pub struct Facts {
     /// The name of its folder.
     pub name: &'static str,
+    /// What it is, for messages.
+    pub about: &'static str,
     /// The pipelines of diffusers whose checkpoints it reads, by how `_class_name` in `model_index.json` begins.
     pub pipelines: &'static [&'static str],
     /// Those that begin so and are of another family.
     pub other_pipelines: &'static [&'static str],
     /// The folder of the denoising network.
     pub denoiser: &'static str,
-    /// The folders with weights.
-    pub networks: &'static [&'static str],
-    /// The folders with tokenizers.
-    pub tokenizers: &'static [&'static str],
+    /// The folders of its parts but for the scheduler's, and the classes that each may be of.
+    pub parts: &'static [(&'static str, &'static [&'static str])],
     /// Guidance of generation where the caller does not say.
     pub guidance_scale: f64,
 }
@@ -93,11 +98,11 @@ pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
     let class = checkpoint.index().optional::<String>("_class_name")?.unwrap_or_default();
     let by_class = |family: &&&dyn Family| family.facts().matches(&class);
     let by_parts =
-        |family: &&&dyn Family| family.facts().networks.iter().all(|part| checkpoint.class_of(part).is_some());
+        |family: &&&dyn Family| family.facts().parts.iter().all(|(part, _)| checkpoint.class_of(part).is_some());
     let found = FAMILIES
         .iter()
         .find(by_class)
-        .or_else(|| FAMILIES.iter().filter(by_parts).max_by_key(|family| family.facts().networks.len()));
+        .or_else(|| FAMILIES.iter().filter(by_parts).max_by_key(|family| family.facts().parts.len()));
     // Old indices list nothing at all.
     Ok(*found.unwrap_or(&FAMILIES[0]))
 }

@@ -72,6 +72,8 @@ pub enum Clip {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingConfig {
     pub sampler: SamplerKind,
+    /// Of the first timestep with `leading` spacing, for DDIM.
+    pub steps_offset: i64,
     pub clip: Clip,
     /// Whether the last step goes to `ᾱ = 1`, rather than to that of timestep 0.
     pub alpha_to_one: bool,
@@ -86,6 +88,7 @@ impl Default for SamplingConfig {
     fn default() -> Self {
         SamplingConfig {
             sampler: SamplerKind::Ddim,
+            steps_offset: PIPELINE_OFFSET,
             clip: Clip::Never,
             alpha_to_one: true,
             original_steps: 50,
@@ -111,7 +114,9 @@ pub struct SchedulerConfig {
 impl SchedulerConfig {
     /// Absent variances are those of the class that wrote the file, or that the pipeline's index names; other absent fields
     /// take DDIM's own defaults, as they do when diffusers reads another scheduler's file.
-    pub fn read(config: &Json, named: Option<String>) -> Result<Self> {
+    ///
+    /// `pipeline` is the offset that the pipeline takes whatever the file says, if it overrides that and clipping.
+    pub fn read(config: &Json, named: Option<String>, pipeline: Option<i64>) -> Result<Self> {
         let class = config.optional::<String>("_class_name")?.or(named);
         let Law { start, end, layout } = law(config, class.as_deref())?;
         let consistency = class.as_deref() == Some("LCMScheduler");
@@ -147,7 +152,11 @@ impl SchedulerConfig {
             spacing,
             steps_offset: config.or("steps_offset", 0)?,
             zero_terminal_snr: config.or("rescale_betas_zero_snr", false)?,
-            sampling: sampling(config, if consistency { SamplerKind::LatentConsistency } else { SamplerKind::Ddim })?,
+            sampling: sampling(
+                config,
+                if consistency { SamplerKind::LatentConsistency } else { SamplerKind::Ddim },
+                pipeline,
+            )?,
             betas,
         };
         if let BetaSchedule::Given(betas) = &schedule.betas
@@ -261,12 +270,12 @@ fn law(config: &Json, class: Option<&str>) -> Result<Law> {
 /// What diffusers' Stable Diffusion pipeline takes `steps_offset` for, whatever the file says.
 pub const PIPELINE_OFFSET: i64 = 1;
 
-fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
+fn sampling(config: &Json, sampler: SamplerKind, pipeline: Option<i64>) -> Result<SamplingConfig> {
     let ddim = sampler == SamplerKind::Ddim;
     let (offset, spacing) = (config.or("steps_offset", 0)?, config.or("timestep_spacing", "leading".to_owned())?);
-    if ddim && offset != PIPELINE_OFFSET && spacing == "leading" {
+    if let Some(taken) = pipeline.filter(|&taken| ddim && offset != taken && spacing == "leading") {
         config.warn(&format!(
-            "steps_offset is {offset}; images are generated with {PIPELINE_OFFSET}, as by diffusers' StableDiffusionPipeline"
+            "steps_offset is {offset}; images are generated with {taken}, as by diffusers' StableDiffusionPipeline"
         ));
     }
     let default = SamplingConfig::default();
@@ -280,7 +289,7 @@ fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
             quantile: finite("dynamic_thresholding_ratio", 0.995, 0.0, 1.0)?,
             most: finite("sample_max_value", 1.0, 1.0, 1e6)?,
         }
-    } else if config.or("clip_sample", false)? && ddim {
+    } else if config.or("clip_sample", false)? && ddim && pipeline.is_some() {
         // Latents are not bounded.
         config.warn("clip_sample is true; it is taken for false, as by diffusers' StableDiffusionPipeline");
         Clip::Never
@@ -291,6 +300,7 @@ fn sampling(config: &Json, sampler: SamplerKind) -> Result<SamplingConfig> {
     };
     Ok(SamplingConfig {
         sampler,
+        steps_offset: pipeline.unwrap_or(offset),
         clip,
         alpha_to_one: config.or("set_alpha_to_one", default.alpha_to_one)?,
         original_steps: config.positive("original_inference_steps", Some(default.original_steps))?,

@@ -1,7 +1,7 @@
 use tch::Tensor;
 
 use super::clean::Clean;
-use super::{PIPELINE_OFFSET, Prediction, Process, Sampler, SamplerKind, Schedule, Time, ddim, lcm};
+use super::{Prediction, Process, Sampler, SamplerKind, Schedule, Time, ddim, lcm};
 use crate::{Error, Result};
 
 /// The way from noise to a clean latent in so many steps, as the scheduler's configuration says.
@@ -18,7 +18,7 @@ impl<'a> DiffusionSampler<'a> {
     pub fn new(schedule: &'a Schedule, steps: i64, eta: f64) -> Result<Self> {
         let config = schedule.config();
         let timesteps = match config.sampling.sampler {
-            SamplerKind::Ddim => schedule.timesteps_from(steps, PIPELINE_OFFSET)?,
+            SamplerKind::Ddim => schedule.timesteps_from(steps, config.sampling.steps_offset)?,
             SamplerKind::LatentConsistency => {
                 lcm::timesteps(steps, config.sampling.original_steps, schedule.train_timesteps())?
             }

@@ -12,13 +12,13 @@ use tch::Tensor;
 pub use config::UNetConfig;
 pub use unet::UNet;
 
-use super::{Facts, Family, Options, Parts, check_latents};
+use super::{CLIP, CLIP_TOKENIZER, Facts, Family, Options, Parts, UNET, VAE, check_latents};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::encode::text::{ClipTextConfig, ClipTextEncoder, Conditioner, Conditioning, Tokens};
 use crate::encode::tokenizer::{Tokenizer, Truncate};
 use crate::encode::{VaeConfig, VaeEncoder};
-use crate::noise::{Schedule, SchedulerConfig};
+use crate::noise::{PIPELINE_OFFSET, Schedule, SchedulerConfig};
 
 /// The family.
 pub struct StableDiffusion;
@@ -27,11 +27,12 @@ impl Family for StableDiffusion {
     fn facts(&self) -> &'static Facts {
         &Facts {
             name: "stable_diffusion",
+            about: "Stable Diffusion 1.x and 2.x and latent consistency models made of them (pipelines of one \
+                    UNet2DConditionModel, one CLIPTextModel and one AutoencoderKL)",
             pipelines: &["StableDiffusion", "LatentConsistencyModel"],
             other_pipelines: &["StableDiffusionXL", "StableDiffusion3"],
             denoiser: "unet",
-            networks: &["text_encoder", "unet", "vae"],
-            tokenizers: &["tokenizer"],
+            parts: &[("unet", UNET), ("vae", VAE), ("text_encoder", CLIP), ("tokenizer", CLIP_TOKENIZER)],
             guidance_scale: 7.5,
         }
     }
@@ -42,7 +43,7 @@ impl Family for StableDiffusion {
         let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
         let text = ClipTextConfig::read(&checkpoint.config("text_encoder")?)?;
         let (scheduler, class) = checkpoint.scheduler()?;
-        let scheduler = SchedulerConfig::read(&scheduler, class)?;
+        let scheduler = SchedulerConfig::read(&scheduler, class, Some(PIPELINE_OFFSET))?;
         check_latents(checkpoint, &unet, &vae)?;
         if unet.added.is_some() {
             return Err(checkpoint.error(
