@@ -2,10 +2,12 @@
 //! nothing after this stage knows which family a model is of.
 
 mod stable_diffusion;
+mod stable_diffusion_xl;
 
 use tch::{Device, Kind};
 
 use self::stable_diffusion::{StableDiffusion, UNetConfig};
+use self::stable_diffusion_xl::StableDiffusionXl;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::denoiser::Denoiser;
@@ -18,7 +20,7 @@ const UNET: &[&str] = &["UNet2DConditionModel"];
 const VAE: &[&str] = &["AutoencoderKL"];
 
 /// All families.
-const FAMILIES: [&dyn Family; 1] = [&StableDiffusion];
+const FAMILIES: [&dyn Family; 2] = [&StableDiffusion, &StableDiffusionXl];
 
 /// What is known of a family without any file of a model.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

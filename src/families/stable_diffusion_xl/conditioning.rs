@@ -1,0 +1,115 @@
+use tch::Tensor;
+
+use super::super::Options;
+use super::super::stable_diffusion::UNetConfig;
+use crate::Result;
+use crate::checkpoint::Checkpoint;
+use crate::encode::text::{ClipTextConfig, ClipTextEncoder, Conditioner, Conditioning, Tokens};
+use crate::encode::tokenizer::{Tokenizer, Truncate};
+
+/// One of the text encoders.
+struct Encoder {
+    tokenizer: Tokenizer,
+    network: ClipTextEncoder,
+}
+
+impl Encoder {
+    fn open(
+        checkpoint: &Checkpoint,
+        options: &Options,
+        [tokenizer, part]: [&str; 2],
+        config: &ClipTextConfig,
+        projected: bool,
+    ) -> Result<Self> {
+        let tokenizer = Tokenizer::open(&checkpoint.tokenizer(tokenizer), config.max_tokens as usize)?;
+        tokenizer.check_fits(config.vocab_size)?;
+        let weights = checkpoint.weights(part, options.device, options.kind)?;
+        Ok(Encoder { tokenizer, network: ClipTextEncoder::new(&weights, config, projected)? })
+    }
+}
+
+/// Two CLIP text encoders, whose hidden states before the last layer lie side by side in the context. The second gives the
+/// pooled vector, its projection at the end of the text.
+pub struct TwoEncoders {
+    first: Encoder,
+    second: Encoder,
+    columns: i64,
+    width: i64,
+    unconditional_is_zero: bool,
+}
+
+impl TwoEncoders {
+    /// Reads both, for a UNet that takes what they give.
+    pub fn open(checkpoint: &Checkpoint, options: &Options, unet: &UNetConfig) -> Result<Self> {
+        let configs = [
+            ClipTextConfig::read(&checkpoint.config("text_encoder")?)?,
+            ClipTextConfig::read(&checkpoint.config("text_encoder_2")?)?,
+        ];
+        let [first, second] = &configs;
+        let width = first.hidden_size + second.hidden_size;
+        if unet.cross_attention_dim != width {
+            return Err(checkpoint.error(&format!(
+                "the UNet expects text vectors of width {} (cross_attention_dim), the text encoders give {} + {} \
+                 (hidden_size)",
+                unet.cross_attention_dim, first.hidden_size, second.hidden_size
+            )));
+        }
+        if first.max_tokens != second.max_tokens {
+            return Err(checkpoint.error(&format!(
+                "the text encoders take {} and {} tokens (max_position_embeddings); expected the same number",
+                first.max_tokens, second.max_tokens
+            )));
+        }
+        let Some(added) = unet.added else {
+            return Err(checkpoint.error(
+                "the UNet takes no pooled text and no sizes (addition_embed_type is not \"text_time\"), which pipelines of \
+                 Stable Diffusion XL give",
+            ));
+        };
+        let given = second.projection_dim + 6 * added.time_dim;
+        if added.inputs != given {
+            return Err(checkpoint.error(&format!(
+                "the UNet takes {} numbers beside the time (projection_class_embeddings_input_dim), and is given {given}: \
+                 {} of the pooled text (projection_dim of text_encoder_2) and {} of each of six sizes \
+                 (addition_time_embed_dim)",
+                added.inputs, second.projection_dim, added.time_dim
+            )));
+        }
+        Ok(TwoEncoders {
+            first: Encoder::open(checkpoint, options, ["tokenizer", "text_encoder"], first, false)?,
+            second: Encoder::open(checkpoint, options, ["tokenizer_2", "text_encoder_2"], second, true)?,
+            columns: first.max_tokens,
+            width,
+            unconditional_is_zero: checkpoint.index().or("force_zeros_for_empty_prompt", true)?,
+        })
+    }
+}
+
+impl Conditioner for TwoEncoders {
+    fn columns(&self) -> usize {
+        self.columns as usize
+    }
+
+    fn width(&self) -> i64 {
+        self.width
+    }
+
+    fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
+        let encodings = [&self.first, &self.second].map(|encoder| encoder.tokenizer.encode(text, truncate));
+        Ok(Tokens::side_by_side(encodings.into_iter().collect::<Result<_>>()?))
+    }
+
+    fn encode(&self, ids: &[Tensor]) -> Result<Conditioning> {
+        let (first, _) = self.first.network.penultimate(&ids[0])?;
+        let (second, pooled) = self.second.network.penultimate(&ids[1])?;
+        Ok(Conditioning { context: Tensor::cat(&[first, second], -1), pooled })
+    }
+
+    fn unconditional_is_zero(&self) -> bool {
+        self.unconditional_is_zero
+    }
+
+    fn parameters(&self) -> Vec<(&'static str, usize)> {
+        vec![("text_encoder", self.first.network.parameters()), ("text_encoder_2", self.second.network.parameters())]
+    }
+}

@@ -1,0 +1,75 @@
+//! Stable Diffusion XL and what is fine-tuned of it (Podell et al. 2023): the UNet of Stable Diffusion with more blocks in a
+//! transformer, two text encoders side by side, and sizes as an input.
+
+mod conditioning;
+
+use tch::Kind;
+
+use self::conditioning::TwoEncoders;
+use super::stable_diffusion::{UNet, UNetConfig};
+use super::{CLIP, CLIP_TOKENIZER, Facts, Family, Options, Parts, UNET, VAE, check_latents};
+use crate::Result;
+use crate::checkpoint::Checkpoint;
+use crate::encode::{VaeConfig, VaeEncoder};
+use crate::noise::{Schedule, SchedulerConfig};
+
+/// The family.
+pub struct StableDiffusionXl;
+
+impl Family for StableDiffusionXl {
+    fn facts(&self) -> &'static Facts {
+        &Facts {
+            name: "stable_diffusion_xl",
+            about: "base models of Stable Diffusion XL (with a second text encoder, CLIPTextModelWithProjection)",
+            pipelines: &["StableDiffusionXL"],
+            other_pipelines: &[],
+            denoiser: "unet",
+            parts: &[
+                ("unet", UNET),
+                ("vae", VAE),
+                ("text_encoder", CLIP),
+                ("text_encoder_2", CLIP),
+                ("tokenizer", CLIP_TOKENIZER),
+                ("tokenizer_2", CLIP_TOKENIZER),
+            ],
+            guidance_scale: 5.0,
+        }
+    }
+
+    fn open(&self, checkpoint: &Checkpoint, options: &Options) -> Result<Parts> {
+        refuse_refiner(checkpoint)?;
+        let (device, kind) = (options.device, options.kind);
+        let unet = UNetConfig::read(&checkpoint.config("unet")?)?;
+        let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
+        let (scheduler, class) = checkpoint.scheduler()?;
+        // Its pipeline overrides no field of the scheduler's.
+        let scheduler = SchedulerConfig::read(&scheduler, class, None)?;
+        check_latents(checkpoint, &unet, &vae)?;
+        let conditioner = TwoEncoders::open(checkpoint, options, &unet)?;
+        // It overflows in float16.
+        let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };
+        Ok(Parts {
+            conditioner: Box::new(conditioner),
+            vae: VaeEncoder::new(checkpoint, &vae, device, vae_kind)?,
+            vae_config: vae,
+            vae_kind,
+            denoiser: Box::new(UNet::new(&checkpoint.weights("unet", device, kind)?, &unet)?),
+            process: Box::new(Schedule::new(options.scheduler(scheduler))),
+            sample_size: unet.sample_size,
+        })
+    }
+}
+
+/// A refiner sees little noise alone, and has neither the first text encoder nor a target size.
+fn refuse_refiner(checkpoint: &Checkpoint) -> Result<()> {
+    let aesthetics = checkpoint.index().or("requires_aesthetics_score", false)?;
+    let lacks_encoder =
+        checkpoint.class_of("text_encoder").is_none() && checkpoint.class_of("text_encoder_2").is_some();
+    if aesthetics || lacks_encoder {
+        return Err(checkpoint.error(
+            "is a refiner of Stable Diffusion XL (requires_aesthetics_score, or no text_encoder), which was trained on the \
+             lowest fifth of the noise levels alone and is not supported; use the base model",
+        ));
+    }
+    Ok(())
+}
