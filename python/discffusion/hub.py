@@ -144,7 +144,9 @@ def _cached(name: str, variant: str | None, options: dict[str, Any]) -> Path | N
 
 def _download(name: str, asked: str, variant: str | None, options: dict[str, Any]) -> tuple[Path, str]:
     # what the model is, before gigabytes are fetched
-    folder = _fetch(name, asked, sorted({file for family in families() for file in _configs(family)}), options)
+    folder = _fetch(
+        name, asked, sorted({file for family in families() for file in _configs(family)}), options
+    )
     check_pipeline(folder, name)
     family = _family(folder)
     folder = _fetch(name, asked, wanted_files(family, variant), options)

@@ -20,6 +20,8 @@ __all__ = ["check_pipeline", "supported"]
 _FOREIGN = re.compile(
     r"transformer(_\d+)?|text_encoder_\d+|prior(_\w+)?|decoder(_\w+)?|movq|vqgan|vqvae|motion_adapter|image_normalizer"
 )
+
+
 def supported() -> str:
     """A sentence that says which models are."""
     return f"Supported are {', and '.join(family.about for family in families())}"

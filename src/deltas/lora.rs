@@ -42,8 +42,9 @@ pub fn read(tensors: Vec<(String, Tensor)>, metadata: &HashMap<String, String>) 
         let (shown, more) = (unknown[..unknown.len().min(3)].join(", "), if unknown.len() > 3 { ", …" } else { "" });
         return Err(Error::Deltas(format!(
             "holds {} key(s) that cannot be used: {shown}{more}. Deltas live in the attention projections to_q, to_k, \
-             to_v and to_out of the UNet only, as plain LoRA; expected keys such as unet.down_blocks.0.attentions.0.\
-             transformer_blocks.0.attn2.to_k.lora_A.weight, so train or export the LoRA for these modules alone",
+             to_v and to_out of the UNet only, as plain LoRA, and not in a text encoder; expected keys such as \
+             unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight, so train or export the LoRA for \
+             these modules alone",
             unknown.len()
         )));
     }
