@@ -1,0 +1,305 @@
+//! Score, denoiser and deltas on tiny random checkpoints of every family. Agreement with diffusers is tested from Python
+//! (`tests/parity`).
+
+use std::cell::RefCell;
+
+use approx::assert_relative_eq;
+use discffusion::config::{Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times};
+use discffusion::deltas::{AttentionKind, Delta, Deltas, Projection, Target};
+use discffusion::denoiser::{Batch, Capture, Captured};
+use discffusion::encode::image::{Image, Rgb};
+use discffusion::model::Model;
+use discffusion::pooling;
+use discffusion::score::{ObserveRequest, Request};
+use tch::{Kind, Tensor};
+
+use crate::tiny::{FAMILIES, Family, model};
+
+const TEXTS: [&str; 2] = ["ab c", "x"];
+
+fn image(salt: usize) -> Image {
+    let data = (0..16 * 16 * 3).map(|i| ((i * (7 + salt) / 11 + i / 48) % 256) as u8).collect();
+    Rgb { width: 16, height: 16, data }.into()
+}
+
+fn config(method: Method) -> ScoreConfig {
+    ScoreConfig {
+        method,
+        map: MapKind::Logits,
+        lambda: 2.0,
+        layers: Layers::All,
+        denoising_weight: 0.5,
+        times: Times::Timesteps(vec![700.0, 200.0]),
+        ..ScoreConfig::default()
+    }
+}
+
+fn scores(model: &Model, images: &[Image], pairs: &[(usize, usize)], config: &ScoreConfig) -> Vec<f64> {
+    let request = Request { images, texts: &TEXTS, pairs, noise: None };
+    model.score(&request, config).unwrap()
+}
+
+/// What is seen of the first image at a time with a text, with the noise that scores draw.
+fn seen(model: &Model, text: &str, time: f64, map: MapKind) -> discffusion::score::Observation {
+    let request =
+        ObserveRequest { image: &image(0), text, time, layers: Some(&Layers::All), map, prediction: true, noise: None };
+    model.observe(&request, &config(Method::Attention)).unwrap()
+}
+
+#[test]
+fn the_layers_have_the_names_of_their_places() {
+    let names = |family| -> Vec<String> { model(family).0.layers().iter().map(|layer| layer.name.clone()).collect() };
+    assert_eq!(names(Family::StableDiffusion), ["down.0.0", "mid.0.0", "mid.0.1", "up.1.0", "up.1.1"]);
+    let xl = ["down.1.0.0", "down.1.0.1", "mid.0.0", "mid.0.1", "up.0.0.0", "up.0.0.1", "up.0.1.0", "up.0.1.1"];
+    assert_eq!(names(Family::Xl), xl);
+}
+
+#[test]
+fn an_attention_score_is_the_mean_of_pooled_maps() {
+    let _no_grad = tch::no_grad_guard();
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        let found = scores(&model, &[image(0)], &[(0, 0)], &config(Method::Attention))[0];
+        let of_time = |time: f64| {
+            let maps = seen(&model, TEXTS[0], time, MapKind::Logits).maps;
+            let pooled = maps.iter().map(|(_, map)| {
+                let heads = pooling::pool(&map.to_kind(Kind::Double), Pooling::Lse, 2.0);
+                heads.mean(Kind::Double).double_value(&[])
+            });
+            pooled.sum::<f64>() / maps.len() as f64
+        };
+        assert_relative_eq!(found, (of_time(700.0) + of_time(200.0)) / 2.0, max_relative = 1e-6);
+    }
+}
+
+#[test]
+fn a_denoising_score_is_how_much_the_text_helps() {
+    let _no_grad = tch::no_grad_guard();
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        let config = |unconditional| ScoreConfig { unconditional, ..config(Method::Denoising) };
+        let error = |time: f64| {
+            let seen = seen(&model, TEXTS[0], time, MapKind::Logits);
+            (seen.prediction.unwrap() - seen.noise).norm().double_value(&[])
+        };
+        let alone = scores(&model, &[image(0)], &[(0, 0)], &config(false))[0];
+        assert_relative_eq!(alone, -(error(700.0) + error(200.0)) / 2.0, max_relative = 1e-6);
+        // No text is the empty text, or zeros.
+        let empty = match family {
+            Family::StableDiffusion => model.encode_texts(&[""], config(true).truncate).unwrap().conditioning,
+            Family::Xl => {
+                let conditioning = model.encode_texts(&["a"], config(true).truncate).unwrap().conditioning;
+                conditioning.zeros_like()
+            }
+        };
+        let without = |time: f64| {
+            let seen = seen(&model, TEXTS[0], time, MapKind::Logits);
+            let noised = seen.noised.unsqueeze(0);
+            let time = Tensor::from_slice(&[time]);
+            let batch = Batch::new(&noised, &time, &empty, &[0], &[0], model.conditions());
+            let none = vec![false; model.layers().len()];
+            let captured = model.denoiser().observe(&batch, None, &Capture::prediction(&none)).unwrap();
+            (captured.prediction.unwrap().squeeze_dim(0) - seen.noise).norm().double_value(&[])
+        };
+        let helped = scores(&model, &[image(0)], &[(0, 0)], &config(true))[0];
+        let expected = (without(700.0) - error(700.0) + without(200.0) - error(200.0)) / 2.0;
+        assert_relative_eq!(helped, expected, epsilon = 1e-5);
+    }
+}
+
+#[test]
+fn a_combined_score_is_the_weighted_sum() {
+    let _no_grad = tch::no_grad_guard();
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        let of = |method| scores(&model, &[image(0)], &[(0, 0)], &config(method))[0];
+        let expected = of(Method::Attention) + 0.5 * of(Method::Denoising);
+        assert_relative_eq!(of(Method::Combined), expected, max_relative = 1e-6);
+    }
+}
+
+#[test]
+fn a_score_does_not_depend_on_what_is_scored_beside_it() {
+    let _no_grad = tch::no_grad_guard();
+    let pairs = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    let images = [image(0), image(1)];
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        for method in [Method::Attention, Method::Denoising, Method::Combined] {
+            let whole = scores(&model, &images, &pairs, &config(method));
+            for (pair, expected) in pairs.iter().zip(&whole) {
+                for batch_size in [1, 3] {
+                    let config = ScoreConfig { batch_size: Some(batch_size), ..config(method) };
+                    let alone = scores(&model, &images, std::slice::from_ref(pair), &config)[0];
+                    assert_relative_eq!(alone, *expected, epsilon = 2e-5);
+                }
+            }
+            assert!((whole[0] - whole[1]).abs() > 1e-4, "the text makes a difference");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_computed_behind_the_last_thing_asked_for() {
+    let _no_grad = tch::no_grad_guard();
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        let count = model.layers().len();
+        let texts = model.encode_texts(&["a b"], config(Method::Attention).truncate).unwrap();
+        let (noised, time) =
+            (Tensor::ones([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu)), Tensor::from_slice(&[500.0]));
+        let batch = Batch::new(&noised, &time, &texts.conditioning, &[0], &[0], model.conditions());
+        let formed = RefCell::new(vec![]);
+        let keep = |layer: usize, map: &Tensor| {
+            formed.borrow_mut().push(layer);
+            map.shallow_clone()
+        };
+        let mut layers = vec![false; count];
+        layers[1] = true;
+        let captured = model.denoiser().observe(&batch, None, &Capture::maps(&layers, MapKind::Probs, &keep)).unwrap();
+        assert_eq!((captured.maps.len(), captured.prediction.is_none(), formed.take()), (1, true, vec![1]));
+        let map = &captured.maps[0].1;
+        let sums = (map.sum_dim_intlist(-1, false, Kind::Double) - 1.0).abs().max().double_value(&[]);
+        assert!(map.size()[3] == 8 && sums < 1e-5, "probabilities over the columns of the context");
+    }
+}
+
+/// Deltas of these entries.
+fn deltas(model: &Model, entries: Vec<(Target, Delta)>) -> Deltas {
+    Deltas {
+        architecture: model.architecture().clone(),
+        entries: entries.into_iter().collect(),
+        head_weights: None,
+        metadata: Default::default(),
+        fingerprint: None,
+    }
+}
+
+fn targets(model: &Model) -> Vec<Target> {
+    let all = model.architecture().targets.keys().copied();
+    all.filter(|target| target.attention == AttentionKind::Cross && target.projection != Projection::Out).collect()
+}
+
+fn random(shape: [i64; 2], scale: f64) -> Tensor {
+    Tensor::randn(shape, (Kind::Float, tch::Device::Cpu)) * scale
+}
+
+#[test]
+fn a_low_rank_delta_is_its_product_merged_or_not() {
+    let _no_grad = tch::no_grad_guard();
+    tch::manual_seed(3);
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        let pair = |target: &Target| {
+            let [outputs, inputs] = model.architecture().shape(*target);
+            (random([2, inputs], 0.3), random([outputs, 2], 0.3))
+        };
+        let pairs: Vec<(Target, (Tensor, Tensor))> = targets(&model).iter().map(|t| (*t, pair(t))).collect();
+        let low = pairs.iter().map(|(target, (down, up))| {
+            (*target, Delta::LowRank { down: down.shallow_clone(), up: up.shallow_clone() })
+        });
+        let dense = pairs.iter().map(|(target, (down, up))| (*target, Delta::Dense(up.matmul(down))));
+        let (low, dense) = (deltas(&model, low.collect()), deltas(&model, dense.collect()));
+        let of = |deltas: &Deltas, merge| {
+            let adapted = model.with_deltas(Some(deltas.copy()), Some(merge)).unwrap();
+            scores(&adapted, &[image(0)], &[(0, 0)], &config(Method::Combined))[0]
+        };
+        let expected = of(&dense, true);
+        for found in [of(&dense, false), of(&low, true), of(&low, false)] {
+            assert_relative_eq!(found, expected, epsilon = 1e-4);
+        }
+        let plain = scores(&model, &[image(0)], &[(0, 0)], &config(Method::Combined))[0];
+        assert!((plain - expected).abs() > 1e-3, "the deltas make a difference");
+        let zeros = targets(&model).into_iter().map(|target| {
+            (target, Delta::Dense(Tensor::zeros(model.architecture().shape(target), (Kind::Float, tch::Device::Cpu))))
+        });
+        assert_relative_eq!(of(&deltas(&model, zeros.collect()), true), plain, epsilon = 1e-9);
+    }
+}
+
+#[test]
+fn deltas_come_back_from_a_file() {
+    for family in FAMILIES {
+        let (model, dir) = model(family);
+        let target = targets(&model)[1];
+        let weight = random(model.architecture().shape(target), 0.1);
+        let mut made = deltas(&model, vec![(target, Delta::Dense(weight.copy()))]);
+        made.fingerprint = Some(model.fingerprint().unwrap());
+        let path = dir.path().join("deltas.safetensors");
+        made.write(&path, &Default::default()).unwrap();
+        let read = |model: &Model| Deltas::read(&path, model.architecture(), &|| model.fingerprint(), true);
+        let again = read(&model).unwrap();
+        assert_eq!(again.entries[&target].dense(), weight);
+        let other = match family {
+            Family::StableDiffusion => Family::Xl,
+            Family::Xl => Family::StableDiffusion,
+        };
+        let why = read(&self::model(other).0).err().unwrap().to_string();
+        assert!(why.contains("another architecture"), "{why}");
+    }
+}
+
+/// The gradient by segments run again is that of one graph of all.
+#[test]
+fn recomputed_gradients_are_those_of_one_graph() {
+    tch::manual_seed(5);
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        let texts = model.encode_texts(&TEXTS, config(Method::Attention).truncate).unwrap();
+        let noised = Tensor::randn([2, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
+        let times = Tensor::from_slice(&[500.0, 100.0]);
+        let batch = Batch::new(&noised, &times, &texts.conditioning, &[0, 1], &[1, 0], model.conditions());
+        let of_prediction = Tensor::randn([2, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
+        let layers = vec![true; model.layers().len()];
+        let keep = |_: usize, map: &Tensor| map.square().sum_dim_intlist([1, 2, 3].as_slice(), false, Kind::Float);
+        let capture = Capture { prediction: true, ..Capture::maps(&layers, MapKind::Logits, &keep) };
+        // Of the middle alone: nothing before it needs a gradient.
+        let trained: Vec<Target> =
+            targets(&model).into_iter().filter(|t| model.layers()[t.layer].group != "down").collect();
+        let leaves: Vec<(Target, Tensor)> = trained
+            .iter()
+            .map(|&target| (target, random(model.architecture().shape(target), 0.1).set_requires_grad(true)))
+            .collect();
+        let entries = leaves.iter().map(|(target, leaf)| (*target, Delta::Dense(leaf.shallow_clone())));
+        let made = deltas(&model, entries.collect());
+        let patch = made.patch(|target| model.denoiser().weight(target).shallow_clone(), true).unwrap();
+        let gradients = || -> Vec<Tensor> {
+            leaves.iter().map(|(_, leaf)| std::mem::replace(&mut leaf.grad(), Tensor::new()).copy()).collect()
+        };
+        let zero = || leaves.iter().for_each(|(_, leaf)| leaf.shallow_clone().zero_grad());
+
+        let captured = model.denoiser().observe(&batch, Some(&patch), &capture).unwrap();
+        let maps = captured.maps.iter().map(|(_, kept)| kept.sum(Kind::Float));
+        let objective = (captured.prediction.unwrap() * &of_prediction).sum(Kind::Float);
+        maps.fold(objective, |sum, map| sum + map).backward();
+        let whole = gradients();
+        zero();
+
+        let patch = made.patch(|target| model.denoiser().weight(target).shallow_clone(), true).unwrap();
+        let saving = || model.denoiser().observe_saving(&batch, Some(&patch), &capture);
+        let (captured, saved) = tch::no_grad(saving).unwrap();
+        let ones = captured.maps.iter().map(|(layer, kept)| (*layer, kept.ones_like())).collect();
+        let gradient = Captured { maps: ones, prediction: Some(of_prediction) };
+        model.denoiser().backward(saved, &batch, Some(&patch), &capture, &gradient).unwrap();
+        for ((target, _), (found, expected)) in leaves.iter().zip(gradients().iter().zip(&whole)) {
+            let distance = (found - expected).norm().double_value(&[]) / expected.norm().double_value(&[]);
+            assert!(distance < 1e-5, "{family:?} {target:?}: {distance}");
+        }
+    }
+}
+
+#[test]
+fn groups_and_names_select_layers() {
+    let (model, _dir) = model(Family::Xl);
+    let chosen = |layers: Layers| -> Vec<usize> {
+        let config = ScoreConfig { layers, heads: Heads::Mean, ..config(Method::Attention) };
+        let chosen = model.check_config(&config).unwrap();
+        (0..chosen.len()).filter(|&layer| chosen[layer]).collect()
+    };
+    assert_eq!(chosen(Layers::Group("mid".into())), [2, 3]);
+    assert_eq!(chosen(Layers::LastBlocks), (0..8).collect::<Vec<_>>());
+    assert_eq!(chosen(Layers::Named(vec!["up.0.1.1".into(), "down.1.0.0".into()])), [0, 7]);
+    let wrong = ScoreConfig { layers: Layers::Group("joint".into()), ..config(Method::Attention) };
+    let why = model.check_config(&wrong).unwrap_err().to_string();
+    assert!(why.contains("down, mid, up"), "{why}");
+}
