@@ -5,7 +5,7 @@ Every exception is one of discffusion.errors' classes, KeyboardInterrupt, or a T
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from typing import Any, NotRequired, TypedDict, final
+from typing import Any, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +39,16 @@ __all__ = [
 __version__: str
 TORCH_VERSION: str
 
-class _Tokens(TypedDict):
+class _Encoding(TypedDict):
     ids: NDArray[np.int64]
     strings: list[str]
     offsets: list[tuple[int, int]]
     content: tuple[int, int]
     needed: int
     truncated: bool
-    ids_by_encoder: NotRequired[list[NDArray[np.int64]]]
+
+class _Tokens(_Encoding):
+    ids_by_encoder: list[NDArray[np.int64]]
 
 class _Observation(TypedDict):
     maps: dict[str, NDArray[np.float32]]
@@ -93,7 +95,7 @@ def explain(
     image: bytes | NDArray[np.uint8],
     text: str,
     map: str,
-    sites: str,
+    layers: str,
     config: str,
     noise: NDArray[np.float32] | None,
     progress: Callable[[int, int], Any] | None,
@@ -115,7 +117,7 @@ def decode_latents(scorer: Scorer, latents: NDArray[np.float32]) -> NDArray[np.f
 class Tokenizer:
     @staticmethod
     def open(path: str | PathLike[str], m: int) -> Tokenizer: ...
-    def encode(self, text: str, truncate: str) -> _Tokens: ...
+    def encode(self, text: str, truncate: str) -> _Encoding: ...
 
 @final
 class Scorer:

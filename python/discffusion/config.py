@@ -40,7 +40,7 @@ class ScoreConfig:
         pooling: How a map becomes a number.
         lambda_: Sharpness of LogSumExp pooling; 1e-6 to 1e6.
         tokens: Which text tokens are pooled: all, or the prompt's own.
-        layers: Which cross-attention sites count; or a list of sites such as down.0.1, mid.0, up.3.2.
+        layers: Which cross-attention layers count; or a list of layers such as down.0.1, mid.0, up.3.2.
         heads: How the heads of a layer are averaged; or a list of head indices.
         attribution: How heads are weighted where heads is attributed.
         attribution_steps: Steps of the integral where attribution is integrated; 1 to 1000.

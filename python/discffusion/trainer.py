@@ -61,7 +61,7 @@ class Trainer:
         negative_kinds: What counts as a negative: other images, texts.
         in_batch: Whether images and texts of the other items of a batch are negatives too.
         rank: Rank of the deltas; default: dense, of the shape of the weight.
-        layers: Which cross-attention sites get deltas; or a list of sites such as down.0.1, mid.0, up.3.2.
+        layers: Which cross-attention layers get deltas; or a list of layers such as down.0.1, mid.0, up.3.2.
         projections: Which projections get deltas.
         learning_rate: Largest learning rate of AdamW; 0 or more.
         weight_decay: Decoupled weight decay of the deltas; 0 or more.

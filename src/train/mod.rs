@@ -40,6 +40,7 @@ use self::totals::Totals;
 use crate::config::{Loss, Method, ScoreConfig, TrainConfig};
 use crate::deltas::Deltas;
 use crate::encode::image::{Image, Rgb};
+use crate::encode::tokenizer::Truncate;
 use crate::model::Model;
 use crate::noise::Time;
 use crate::runtime::Lock;
@@ -202,7 +203,8 @@ impl Session {
             )));
         }
         self.model.check_texts(texts, &self.config)?;
-        let encoded = self.model.encode_texts(texts, self.config.truncate)?;
+        // Of those that are cut, `check_texts` has told the caller.
+        let encoded = self.model.encode_texts(texts, Truncate::Silent)?;
         let mut pictures = vec![];
         let see = |picture: &Rgb| pictures.push(item::digest(picture));
         let item = Item {

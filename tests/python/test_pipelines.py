@@ -19,9 +19,17 @@ NONE = [None, None]
 
 # as the published repositories' model_index.json has them
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "StableDiffusionXLPipeline": (
-        {**BASE, "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": TOKENIZER},
-        "text_encoder_2 (CLIPTextModelWithProjection)",
+    "StableDiffusionXLImg2ImgPipeline": (
+        {
+            "requires_aesthetics_score": True,
+            "unet": UNET,
+            "vae": VAE,
+            "text_encoder": NONE,
+            "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+            "tokenizer": NONE,
+            "tokenizer_2": TOKENIZER,
+        },
+        "refiner (requires_aesthetics_score)",
     ),
     "StableDiffusion3Pipeline": (
         {

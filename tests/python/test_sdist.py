@@ -75,7 +75,7 @@ def sources(name: str) -> set[str]:
 def test_it_holds_all_that_a_build_reads_and_nothing_else(unpacked: Path) -> None:
     wanted = sources("src") | sources("python") | set(READ)
     # what the kernels are compiled of, and what is compiled in by name
-    assert {"src/torch/attend.cpp", "src/torch/shim.cpp", "src/torch/cuda/attend.cu"} < wanted
+    assert {"src/kernels/attend.cpp", "src/kernels/shim.cpp", "src/kernels/cuda/attend.cu"} < wanted
     assert files(unpacked) - {"PKG-INFO"} == wanted
 
 

@@ -1,4 +1,4 @@
-// Records and starts a graph as src/torch/graph.rs does.
+// Records and starts a graph as src/kernels/graph.rs does.
 
 #include <dlfcn.h>
 

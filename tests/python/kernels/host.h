@@ -1,4 +1,4 @@
-// Runs the CUDA sources of src/torch/cuda as C++: the blocks of a grid one after another, the threads of a block as
+// Runs the CUDA sources of src/kernels/cuda as C++: the blocks of a grid one after another, the threads of a block as
 // coroutines that take turns at barriers and shuffles. Defined before: TYPE and VALUES, as for the device.
 #pragma once
 

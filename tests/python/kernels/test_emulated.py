@@ -17,7 +17,7 @@ import pytest
 import torch
 
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[2] / "src" / "torch" / "cuda"
+SOURCES = HERE.parents[2] / "src" / "kernels" / "cuda"
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 # Against results in float64: float32 leaves rounding of sums, the others one rounding of the result.
 TOLERANCES = {torch.float32: 2e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
