@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from discffusion import _native
+from discffusion._registry import did_you_mean
 from discffusion.errors import ConfigError
 
 __all__ = ["ScoreConfig"]
@@ -113,7 +113,7 @@ class ScoreConfig:
         presets = _presets()
         if name not in presets:
             raise ConfigError(
-                f"unknown preset {name!r}; there are {', '.join(preset_names())}{_suggest(name, presets)}"
+                f"unknown preset {name!r}; there are {', '.join(preset_names())}{did_you_mean(name, presets)}"
             )
         return cls(**presets[name])
 
@@ -209,12 +209,9 @@ def _check_names(fields: Mapping[str, Any]) -> None:
     names = [field.name for field in dataclasses.fields(ScoreConfig)]
     for name in fields:
         if name not in names:
-            raise ConfigError(f"unknown option {name!r}{_suggest(name, names)}; there are {', '.join(names)}")
-
-
-def _suggest(name: Any, names: Any) -> str:
-    close = difflib.get_close_matches(str(name), list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(
+                f"unknown option {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -11,84 +11,105 @@ can be evaluated in the same way; see :class:`Matcher`.
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
+from discffusion._registry import Entry, Registry
 from discffusion.baselines.protocol import Baseline, Matcher
 from discffusion.errors import ConfigError
 
 __all__ = ["Baseline", "Matcher", "baseline_names", "describe_baselines", "load_baseline"]
 
 
-class _Entry(NamedTuple):
-    """Where a baseline is made, what it is, which optional dependencies bring its library, and its default model."""
+@dataclass(frozen=True)
+class BaselineEntry(Entry):
+    """Of a baseline of this package: which optional dependencies bring its library, and its default model."""
 
-    target: str
-    about: str
-    extra: str | None
+    extra: str | None = None
     model: str = "the bundled pocket model"
 
 
-_REGISTRY = {
-    "blip2-itm": _Entry(
+def _own(
+    target: str, about: str, extra: str | None = None, model: str = "the bundled pocket model"
+) -> BaselineEntry:
+    """The entry of ``MODULE:ATTRIBUTE`` in this folder."""
+    install = f'; pip install "discffusion[{extra}]"' if extra else ""
+    line = f"{about}; model {model}{install}"
+    return BaselineEntry(f"discffusion.baselines.{target}", line, extra=extra, model=model)
+
+
+_OWN = {
+    "blip2-itm": _own(
         "blip2:Blip2Itm",
         "BLIP-2 image-text matching head (transformers), probability of a match",
         "baselines",
         "Salesforce/blip2-itm-vit-g",
     ),
-    "clip": _Entry(
+    "clip": _own(
         "clip:ClipBaseline",
         "CLIP zero-shot (transformers), cosine",
         "baselines",
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     ),
-    "clip-tuned": _Entry(
+    "clip-tuned": _own(
         "clip_tuned:TunedClip",
         "CLIP with its last layer tuned on few items (transformers), cosine",
         "baselines",
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     ),
-    "cocoop": _Entry(
+    "cocoop": _own(
         "cocoop:Cocoop",
         "CLIP with conditional prompt learning on few items (transformers), cosine",
         "baselines",
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     ),
-    "diffusion-classifier": _Entry(
+    "diffusion-classifier": _own(
         "denoising:diffusion_classifier",
         "minus the denoising error under the text (this package's core)",
-        None,
     ),
-    "diffusion-itm": _Entry(
-        "denoising:diffusion_itm", "how much the text lowers the denoising error (this package's core)", None
+    "diffusion-itm": _own(
+        "denoising:diffusion_itm", "how much the text lowers the denoising error (this package's core)"
     ),
-    "open-clip": _Entry(
+    "open-clip": _own(
         "openclip:OpenClipBaseline",
         "CLIP zero-shot (open_clip), cosine",
         "open-clip",
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     ),
-    "vqascore": _Entry(
+    "vqascore": _own(
         "vqascore:VqaScore",
         "a generative model (transformers) asked about the text, probability of yes",
         "baselines",
         "llava-hf/llava-1.5-7b-hf",
     ),
 }
+_BASELINES: Registry[Any] = Registry(
+    "baseline",
+    _OWN,
+    group="discffusion.baselines",
+    check=lambda _, make: (
+        None if callable(make) else f"{make!r}; expected a class or a function that makes it"
+    ),
+)
 
 
 def baseline_names() -> list[str]:
-    """Names that :func:`load_baseline` knows."""
-    return sorted(_REGISTRY)
+    """Names that :func:`load_baseline` knows: this package's own, then those that other packages add."""
+    return list(_BASELINES)
 
 
 def describe_baselines() -> dict[str, str]:
     """For every name a line: what it is, what a score is, the default model, and what to install."""
-    return {
-        name: f"{entry.about}; model {entry.model}"
-        + (f'; pip install "discffusion[{entry.extra}]"' if entry.extra else "")
-        for name, entry in sorted(_REGISTRY.items())
-    }
+    return _BASELINES.describe()
+
+
+def check_baseline(name: Any) -> None:
+    """Whether there is a baseline of this name; nothing is imported.
+
+    Raises:
+        ConfigError: there is none; the message lists all.
+    """
+    _BASELINES.entry(name)
 
 
 def load_baseline(name: str, **options: Any) -> Any:
@@ -107,12 +128,9 @@ def load_baseline(name: str, **options: Any) -> Any:
         CheckpointError: the model is missing, incomplete or of another kind.
         ConfigError: the name or an option is unknown or out of range.
         DeviceError: the device or dtype is not to be had.
-        InstallationError: the library is not installed.
+        InstallationError: the library is not installed, or the baseline is of another package and cannot be loaded.
     """
-    if not isinstance(name, str) or name not in _REGISTRY:
-        raise ConfigError(f"unknown baseline {name!r}; there are: {', '.join(baseline_names())}")
-    module, _, attribute = _REGISTRY[name].target.partition(":")
-    make = getattr(import_module(f"discffusion.baselines.{module}"), attribute)
+    make = _BASELINES.load(name)
     known = _options(make)
     unknown = sorted(set(options) - known)
     if unknown and "**" not in known:

@@ -139,12 +139,12 @@ now = Words()
 
 
 def dataset_options() -> frozenset[str]:
-    """The names of all options that a dataset of this package takes."""
+    """The names of all options that a dataset takes."""
     global _known
     if _known is None:
-        from discffusion.data import dataset_names, describe_options
+        from discffusion.data import known_options
 
-        _known = frozenset(name for dataset in dataset_names() for name in describe_options(dataset))
+        _known = frozenset(name for options in known_options().values() for name in options)
     return _known
 
 

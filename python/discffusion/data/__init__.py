@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
+from discffusion._registry import Entry, Registry
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
-from discffusion.errors import DatasetOptionError
+from discffusion.errors import DatasetOptionError, InstallationError
 
 __all__ = [
     "Dataset",
@@ -22,42 +22,44 @@ __all__ = [
 ]
 
 
-class _Entry(NamedTuple):
-    target: str  # "module:function"; the module is imported when the dataset is asked for
-    line: str
-
-
-_REGISTRY: dict[str, _Entry] = {
-    "shapes": _Entry("discffusion.data.shapes:load", "drawn scenes of two coloured shapes; needs no files"),
-    "comvg": _Entry("discffusion.data.comvg:load", "Compositional Visual Genome: 1 text, 2 images"),
-    "refcocog": _Entry("discffusion.data.refcocog:load", "RefCOCOg: 1 image, 10 texts (umd or google split)"),
-    "vqav2": _Entry("discffusion.data.vqav2:load", "VQAv2: 1 image, question with candidate answers"),
-    "vqa_csv": _Entry(
+_OWN = {
+    "shapes": Entry("discffusion.data.shapes:load", "drawn scenes of two coloured shapes; needs no files"),
+    "comvg": Entry("discffusion.data.comvg:load", "Compositional Visual Genome: 1 text, 2 images"),
+    "refcocog": Entry("discffusion.data.refcocog:load", "RefCOCOg: 1 image, 10 texts (umd or google split)"),
+    "vqav2": Entry("discffusion.data.vqav2:load", "VQAv2: 1 image, question with candidate answers"),
+    "vqa_csv": Entry(
         "discffusion.data.vqa_csv:load", "the released VQA lists of Discffusion: 1 image, 10 texts"
     ),
-    "winoground": _Entry("discffusion.data.winoground:load", "Winoground: 2 images, 2 texts"),
-    "vl_checklist": _Entry(
+    "winoground": Entry("discffusion.data.winoground:load", "Winoground: 2 images, 2 texts"),
+    "vl_checklist": Entry(
         "discffusion.data.vl_checklist:load", "VL-CheckList: 1 image, 2 texts, a tree of kinds"
     ),
-    "sugarcrepe": _Entry("discffusion.data.sugarcrepe:load", "SugarCrepe: 1 image, 2 texts"),
-    "aro": _Entry("discffusion.data.aro:load", "ARO relation, attribution and order: 1 image, 2 to 5 texts"),
-    "coco_captions": _Entry(
+    "sugarcrepe": Entry("discffusion.data.sugarcrepe:load", "SugarCrepe: 1 image, 2 texts"),
+    "aro": Entry("discffusion.data.aro:load", "ARO relation, attribution and order: 1 image, 2 to 5 texts"),
+    "coco_captions": Entry(
         "discffusion.data.coco_captions:load", "COCO captions: retrieval, or pre-training"
     ),
-    "webdataset": _Entry("discffusion.data.webdataset:load", "tar shards of images with captions"),
-    "table": _Entry("discffusion.data.table:load", "csv, tsv, json, jsonl or parquet with columns you name"),
-    "hf": _Entry("discffusion.data.hf:load", "a dataset of the library datasets, with columns you name"),
+    "webdataset": Entry("discffusion.data.webdataset:load", "tar shards of images with captions"),
+    "table": Entry("discffusion.data.table:load", "csv, tsv, json, jsonl or parquet with columns you name"),
+    "hf": Entry("discffusion.data.hf:load", "a dataset of the library datasets, with columns you name"),
 }
+_DATASETS: Registry[Callable[..., Any]] = Registry(
+    "dataset",
+    dict(sorted(_OWN.items())),
+    group="discffusion.datasets",
+    error=DatasetOptionError,
+    check=lambda _, loader: None if callable(loader) else f"{loader!r}; expected a function that opens it",
+)
 
 
 def dataset_names() -> list[str]:
-    """Names that :func:`load_dataset` knows."""
-    return sorted(_REGISTRY)
+    """Names that :func:`load_dataset` knows: this package's own, then those that other packages add."""
+    return list(_DATASETS)
 
 
 def describe_datasets() -> dict[str, str]:
     """One line about every dataset, by name."""
-    return {name: _REGISTRY[name].line for name in dataset_names()}
+    return _DATASETS.describe()
 
 
 def describe_options(name: str) -> dict[str, str]:
@@ -66,15 +68,26 @@ def describe_options(name: str) -> dict[str, str]:
     Raises:
         DatasetOptionError: there is no such dataset.
     """
-    loader = _loader(name)
+    loader = _DATASETS.load(name)
     said = _arguments(inspect.getdoc(loader) or "")
     names = [option for option in inspect.signature(loader).parameters if option not in _COMMON]
     return {option: re.sub(r":\w+:`~?([^`]*)`", r"\1", said.get(option, "")).rstrip(".") for option in names}
 
 
+def known_options() -> dict[str, dict[str, str]]:
+    """:func:`describe_options` of every dataset but those of other packages that cannot be loaded."""
+    known = {}
+    for name in _DATASETS:
+        try:
+            known[name] = describe_options(name)
+        except InstallationError:
+            continue
+    return known
+
+
 def several(name: str) -> frozenset[str]:
     """Options of the dataset of this name that take a list of names, such as columns."""
-    parameters = inspect.signature(_loader(name)).parameters.values()
+    parameters = inspect.signature(_DATASETS.load(name)).parameters.values()
     return frozenset(one.name for one in parameters if "Sequence[str]" in str(one.annotation))
 
 
@@ -98,8 +111,9 @@ def load_dataset(
     Raises:
         DatasetOptionError: the name, split, subset or an option is unknown or out of range.
         DatasetError: files are missing or malformed.
+        InstallationError: the dataset is of another package and cannot be loaded.
     """
-    loader = _loader(name)
+    loader = _DATASETS.load(name)
     chosen = {key: value for key, value in (("split", split), ("subset", subset)) if value is not None}
     try:
         return loader(root=root, **chosen, **options)
@@ -113,17 +127,6 @@ def load_dataset(
 
 
 _COMMON = ("root", "split", "subset")
-
-
-def _loader(name: str) -> Callable[..., Any]:
-    try:
-        target = _REGISTRY[name].target
-    except (KeyError, TypeError):
-        known = ", ".join(dataset_names())
-        raise DatasetOptionError(f"unknown dataset {name!r}; there are: {known}") from None
-    module, function = target.split(":")
-    loader: Callable[..., Any] = getattr(import_module(module), function)
-    return loader
 
 
 def _arguments(text: str) -> dict[str, str]:

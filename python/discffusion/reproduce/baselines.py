@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from discffusion.baselines import baseline_names, load_baseline
+from discffusion.baselines import check_baseline, load_baseline
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
-from discffusion.errors import ConfigError, DeltasError
+from discffusion.errors import DeltasError
 from discffusion.training.items import Items
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ class Baselines:
     def __init__(
         self, models: Mapping[str, str], scorer: Scorer, steps: int, stand_in: bool, folder: Path
     ) -> None:
-        unknown = [name for name in models if name not in baseline_names()]
-        if unknown:
-            raise ConfigError(f"unknown baseline {unknown[0]!r}; there are: {', '.join(baseline_names())}")
+        for name in models:
+            check_baseline(name)
         self.models = {"clip": "pocket" if stand_in else PAPERS_CLIP, **models}
         self._scorer, self._steps, self._folder = scorer, steps, folder
         self._loaded: dict[Any, Any] = {}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
-
-from discffusion.errors import ConfigError
+from discffusion._registry import Entry, Registry
 from discffusion.reproduce.experiment import Experiment
 
 __all__ = ["NAMES", "describe_experiments", "experiment", "experiment_names"]
@@ -15,11 +12,14 @@ NAMES: tuple[str, ...] = (
     *(f"table{number}" for number in range(1, 13)),
     *(f"figure{number}" for number in range(3, 11)),
 )
+_EXPERIMENTS: Registry[Experiment] = Registry(
+    "table or figure", {name: Entry(f"discffusion.reproduce.experiments.{name}:EXPERIMENT") for name in NAMES}
+)
 
 
 def experiment_names() -> list[str]:
     """All names, tables first."""
-    return list(NAMES)
+    return list(_EXPERIMENTS)
 
 
 def experiment(name: str) -> Experiment:
@@ -29,20 +29,14 @@ def experiment(name: str) -> Experiment:
         ConfigError: there is none; the message lists all.
     """
     plain = str(name).lower().replace(" ", "").replace("_", "").replace("-", "")
-    if plain not in NAMES:
-        close = difflib.get_close_matches(plain, NAMES, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(f"there is no {name!r}{hint}; there are {', '.join(NAMES)}")
-    found: Experiment = import_module(f"discffusion.reproduce.experiments.{plain}").EXPERIMENT
-    return found
+    return _EXPERIMENTS.load(plain if plain in _EXPERIMENTS else name)
 
 
 def describe_experiments() -> dict[str, str]:
     """What each shows, in a line, by name; a gap is named, and what is missing of one that is measured in part."""
-    found = {name: experiment(name) for name in NAMES}
     return {
-        name: of.title
-        + (f" (gap: {of.gap})" if of.gap else "")
-        + (f" (in part: {of.partly})" if of.partly else "")
-        for name, of in found.items()
+        name: shown.title
+        + (f" (gap: {shown.gap})" if shown.gap else "")
+        + (f" (in part: {shown.partly})" if shown.partly else "")
+        for name, shown in _EXPERIMENTS.items()
     }

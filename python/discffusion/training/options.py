@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from discffusion import _native
-from discffusion.config import _plain, _suggest
+from discffusion._registry import did_you_mean
+from discffusion.config import _plain
 from discffusion.errors import ConfigError
 
 __all__ = ["TrainOptions", "check", "option_table"]
@@ -53,7 +54,7 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in names:
             raise ConfigError(
-                f"unknown training option {name!r}{_suggest(name, names)}; there are {', '.join(names)}"
+                f"unknown training option {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}"
             )
     plain = {name: _plain(name, value) for name, value in given.items()}
     full: dict[str, Any] = json.loads(_native.core().train_check(json.dumps(plain)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import shutil
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +134,7 @@ def test_anything_with_matrix_is_one() -> None:
 
 @pytest.mark.parametrize("name", baseline_names())
 def test_the_default_model_is_said(name: str) -> None:
-    entry = baselines._REGISTRY[name]
-    module, _, attribute = entry.target.partition(":")
-    make = getattr(import_module(f"discffusion.baselines.{module}"), attribute)
-    default = inspect.signature(make).parameters["model"].default
+    entry = baselines._OWN[name]
+    default = inspect.signature(entry.load()).parameters["model"].default
     assert entry.model == ("the bundled pocket model" if default is None else default)
     assert f"; model {entry.model}" in describe_baselines()[name]

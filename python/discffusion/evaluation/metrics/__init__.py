@@ -1,4 +1,4 @@
-"""Metrics, from records alone. A new metric is one file and one line below."""
+"""Metrics, from records alone. A new metric is one file and one line below, or an entry point of another package."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from discffusion.errors import ConfigError
-from discffusion.evaluation.metrics import (
-    accuracy,
-    aro,
-    calibration,
-    mean_score,
-    retrieval,
-    sugarcrepe,
-    tree,
-    vqa,
-    winoground,
-)
+from discffusion._registry import Entry, Registry
 from discffusion.evaluation.metrics.metric import Metric, Result
 from discffusion.evaluation.metrics.top import top
 
@@ -33,34 +22,48 @@ __all__ = [
     "metric_names",
 ]
 
-#: by name; besides, ``acc@K`` for any K
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        accuracy.METRIC,
-        top("acc@1"),
-        top("acc@5"),
-        winoground.METRIC,
-        tree.METRIC,
-        sugarcrepe.METRIC,
-        aro.METRIC,
-        vqa.METRIC,
-        retrieval.METRIC,
-        calibration.METRIC,
-        mean_score.METRIC,
-    )
-    if metric is not None
+_OWN = {
+    "acc@1": "top:ACC_1",
+    "acc@5": "top:ACC_5",
+    "accuracy": "accuracy:METRIC",
+    "aro": "aro:METRIC",
+    "calibration": "calibration:METRIC",
+    "mean_score": "mean_score:METRIC",
+    "retrieval": "retrieval:METRIC",
+    "sugarcrepe": "sugarcrepe:METRIC",
+    "tree": "tree:METRIC",
+    "vqa": "vqa:METRIC",
+    "winoground": "winoground:METRIC",
 }
 
 
+def _wrong(name: str, metric: Any) -> str | None:
+    """A report and the rows' settings name a metric as it names itself."""
+    if not isinstance(metric, Metric):
+        return f"{metric!r}; expected a discffusion.evaluation.metrics.Metric"
+    return (
+        None if metric.name == name else f"a metric that calls itself {metric.name!r}; both names must agree"
+    )
+
+
+#: by name; besides, ``acc@K`` for any K
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {name: Entry(f"discffusion.evaluation.metrics.{target}") for name, target in _OWN.items()},
+    group="discffusion.metrics",
+    check=_wrong,
+    note=" (and acc@K for any K)",
+)
+
+
 def metric_names() -> list[str]:
-    """The names of all metrics."""
-    return sorted(METRICS)
+    """The names of all metrics: this package's own, then those that other packages add."""
+    return list(METRICS)
 
 
 def describe_metrics() -> dict[str, str]:
     """What each metric measures, in one line, by name."""
-    return {name: METRICS[name].line for name in metric_names()}
+    return METRICS.describe()
 
 
 def metric_named(name: str) -> Metric:
@@ -68,13 +71,10 @@ def metric_named(name: str) -> Metric:
 
     Raises:
         ConfigError: there is none; the message lists all.
+        InstallationError: the metric is of another package and cannot be loaded.
     """
-    found = METRICS.get(name) or top(name) if isinstance(name, str) else None
-    if found is None:
-        raise ConfigError(
-            f"unknown metric {name!r}; there are: {', '.join(metric_names())} (and acc@K for any K)"
-        )
-    return found
+    at_k = top(name) if isinstance(name, str) else None
+    return METRICS.load(name) if at_k is None else at_k
 
 
 def distinct(names: Sequence[str], records: Iterable[Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from discffusion.evaluation.metrics.metric import Metric
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.trials import Trials
 
-__all__ = ["ahead", "top"]
+__all__ = ["ACC_1", "ACC_5", "ahead", "top"]
 
 
 def ahead(scores: NDArray[np.float64], match: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -73,3 +73,6 @@ def _queries(record: Record) -> Iterator[tuple[NDArray[np.float64], NDArray[np.b
         yield record.scores, record.match
     if images > 1:
         yield record.scores.T, record.match.T
+
+
+ACC_1, ACC_5 = top("acc@1"), top("acc@5")
