@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from discffusion import _native
-from discffusion.bench.reference import load_reference
 from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.scores import Recording
 
@@ -95,7 +94,7 @@ class Case:
 
     @cached_property
     def reference(self) -> Reference:
-        return load_reference(self.folder, self.variant)
+        return Reference(self.folder, self.variant)
 
     @cached_property
     def recording(self) -> Recording:

@@ -14,9 +14,8 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from tests.fixtures.published import configs
 from tests.parity.case import picture, relative
 
-from discffusion.bench.reference import load_reference
 from discffusion.bench.reference.layers import layer_names
-from discffusion.bench.reference.model_xl import ReferenceXL
+from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.pooling import select
 from discffusion.bench.reference.scores import Recording
 
@@ -36,10 +35,8 @@ def folder(request: pytest.FixtureRequest, checkpoint: Callable[..., Path]) -> P
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path) -> ReferenceXL:
-    loaded = load_reference(folder)
-    assert isinstance(loaded, ReferenceXL)
-    return loaded
+def reference(folder: Path) -> Reference:
+    return Reference(folder)
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +48,14 @@ def pipeline(folder: Path) -> Any:
     return loaded
 
 
-def test_layers(reference: ReferenceXL) -> None:
+def test_layers(reference: Reference) -> None:
     assert reference.layer_names() == LAYERS
     assert select(LAYERS, "last_blocks") == [
         layer for layer in LAYERS if layer.startswith(("down.2", "mid", "up.1"))
     ]
 
 
-def test_tokens(reference: ReferenceXL) -> None:
+def test_tokens(reference: Reference) -> None:
     """The same but for what they are padded with."""
     (first, own), (second, other) = (encoder.tokens(TEXT) for encoder in reference.encoders)
     assert own == other and own.start == 1
@@ -69,7 +66,7 @@ def test_tokens(reference: ReferenceXL) -> None:
 
 
 @pytest.mark.parametrize("text", [TEXT, "word " * 75, "Ein Hund, 猫 & a 😀!"])
-def test_texts(reference: ReferenceXL, pipeline: Any, text: str) -> None:
+def test_texts(reference: Reference, pipeline: Any, text: str) -> None:
     """Context, pooled vector, and those of no text, as the pipeline has them."""
     context, empty_context, pooled, empty_pooled = pipeline.encode_prompt(text)
     ours, empty = reference.condition(text), reference.unconditional()
@@ -86,12 +83,12 @@ def test_empty_text_where_no_zeros_are_forced(folder: Path, tmp_path: Path) -> N
         copied, torch_dtype=torch.float32, add_watermarker=False
     )
     _, empty_context, _, empty_pooled = pipeline.encode_prompt(TEXT)
-    empty = load_reference(copied).unconditional()
+    empty = Reference(copied).unconditional()
     assert torch.equal(empty.context, empty_context[0]) and torch.equal(empty.pooled, empty_pooled[0])
     assert empty.context.any()
 
 
-def test_unet_gets_what_the_pipeline_gives_it(reference: ReferenceXL, pipeline: Any) -> None:
+def test_unet_gets_what_the_pipeline_gives_it(reference: Reference, pipeline: Any) -> None:
     """At the pipeline's first step: the recorded prediction is that of diffusers' own attention, in float64."""
     calls: list[tuple[Any, Any]] = []
     unet = pipeline.unet
@@ -129,7 +126,7 @@ def test_unet_gets_what_the_pipeline_gives_it(reference: ReferenceXL, pipeline: 
         assert list(observation.layers) == LAYERS
 
 
-def test_noised_latent_is_what_the_pipelines_scheduler_makes(reference: ReferenceXL, pipeline: Any) -> None:
+def test_noised_latent_is_what_the_pipelines_scheduler_makes(reference: Reference, pipeline: Any) -> None:
     """Scaled as the scheduler scales the UNet's input; the last timestep of `sdxlv` is pure noise but for the least
     ᾱ that Euler's method needs."""
     z, noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -142,7 +139,7 @@ def test_noised_latent_is_what_the_pipelines_scheduler_makes(reference: Referenc
     assert [int(t) for t in pipeline.scheduler.timesteps] == reference.timesteps(5)
 
 
-def test_maps_and_scores_differ_between_texts(reference: ReferenceXL) -> None:
+def test_maps_and_scores_differ_between_texts(reference: Reference) -> None:
     """Weights are such that a mistake is seen: no map is flat, and every part of the condition counts."""
     z = reference.latent(picture(1), 128)
     assert 0.3 < float(z.std()) < 3

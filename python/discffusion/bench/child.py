@@ -1,4 +1,7 @@
-"""The process of one side: `python -m discffusion.bench.child JSON`. Started by :mod:`discffusion.bench.memory`."""
+"""One implementation in a process of its own: `python -m discffusion.bench.child JSON`.
+
+Started by :mod:`discffusion.bench.memory`.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +13,45 @@ from typing import Any
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    """Loads the side and scores once; what that took."""
+    """Loads the implementation and scores once; what that took."""
+    from discffusion.bench.implementations import OURS, ModelSpec, load
     from discffusion.bench.memory import evict
-    from discffusion.bench.sides import OURS, Place, make
     from discffusion.bench.workloads import Workload, draw
 
     folder = Path(job["folder"])
-    # Drawn first: pictures and noise are given, and cost no side anything.
-    terms = _terms(job)
-    own = draw(Workload(1, 1), terms.resolution)
+    # Drawn first: pictures and noise are given, and cost no implementation anything.
+    settings = _settings(job)
+    own = draw(Workload(1, 1), settings.resolution)
     if job["cold"]:
         evict(folder)
     before = _counters()
 
     start = time.perf_counter()
-    if job["side"] == OURS:
+    if job["implementation"] == OURS:
         from discffusion import _native
 
         _native.core()
-        import discffusion.bench.sides.ours
+        import discffusion.bench.implementations.ours
     else:
         import diffusers
         import torch
         import transformers
 
-        import discffusion.bench.sides.diffusers_best
-        import discffusion.bench.sides.released  # noqa: F401
+        import discffusion.bench.implementations.diffusers_best
+        import discffusion.bench.implementations.released  # noqa: F401
 
         torch.set_num_threads(job["threads"])
         # Both import their classes where they are first named.
         diffusers.UNet2DConditionModel, diffusers.AutoencoderKL, transformers.CLIPTextModel  # noqa: B018
     imported = time.perf_counter()
-    side = make(job["side"], Place(folder, job["variant"], job["device"], job["dtype"]))
-    if job["side"] != OURS:
+    spec = ModelSpec(folder, job["variant"], job["device"], job["dtype"])
+    implementation = load(job["implementation"], spec)
+    if job["implementation"] != OURS:
         for name, choice in job["choices"].items():
-            setattr(side, name, choice)
-    side.prepare()
+            setattr(implementation, name, choice)
+    implementation.prepare()
     loaded = time.perf_counter()
-    side.matrix(own.images, own.texts, terms)
+    implementation.matrix(own.images, own.texts, settings)
     scored = time.perf_counter()
 
     after = _counters()
@@ -63,11 +67,11 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _terms(job: dict[str, Any]) -> Any:
-    """Terms made from the model's files alone, so that nothing is loaded yet."""
+def _settings(job: dict[str, Any]) -> Any:
+    """BenchSettings made from the model's files alone, so that nothing is loaded yet."""
     import numpy as np
 
-    from discffusion.bench.workloads import Terms
+    from discffusion.bench.settings import BenchSettings
 
     parts = {
         part: json.loads((Path(job["folder"]) / part / "config.json").read_text("utf-8"))
@@ -78,7 +82,7 @@ def _terms(job: dict[str, Any]) -> Any:
     shape = (job["steps"], int(parts["unet"]["in_channels"]), resolution // factor, resolution // factor)
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     timesteps = tuple(int(t) for t in np.linspace(900, 100, job["steps"]))
-    return Terms(timesteps, noise, resolution)
+    return BenchSettings(timesteps, noise, resolution)
 
 
 def _status(field: str) -> int:
@@ -91,15 +95,15 @@ def _status(field: str) -> int:
 
 
 def _counters() -> dict[str, int]:
-    found = {"rchar": 0, "read_bytes": 0}
+    counters = {"rchar": 0, "read_bytes": 0}
     try:
         for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(":")
-            if name in found:
-                found[name] = int(value)
+            if name in counters:
+                counters[name] = int(value)
     except OSError:
         pass
-    return found
+    return counters
 
 
 def _gpu_peak(device: str) -> int:

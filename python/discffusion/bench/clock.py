@@ -73,7 +73,7 @@ def in_turns(
         before: called with the name before each timing, while no clock runs.
         first: the number of the first repeat.
     """
-    found = {name: Times() for name in calls}
+    times = {name: Times() for name in calls}
     names = list(calls)
     for repeat in range(repeats):
         start = repeat // 2 % len(names)
@@ -81,5 +81,5 @@ def in_turns(
         for name in order[:: -1 if repeat % 2 else 1]:
             before(name)
             call = calls[name]
-            found[name].seconds.append(clock.time(lambda call=call, at=first + repeat: call(at)))  # type: ignore[misc]
-    return found
+            times[name].seconds.append(clock.time(lambda call=call, at=first + repeat: call(at)))  # type: ignore[misc]
+    return times

@@ -1,64 +1,80 @@
-"""How many floating-point operations a model's parts take, counted from its configuration files.
+"""How many floating-point operations a model's parts take, by the formulas of torch's own counter.
 
-Two for every multiply-accumulate of convolutions, linear layers and attention products; norms and activations are not
-counted. No weights are read and nothing is run.
+The modules of diffusers and transformers are made from their configuration files on torch's meta device and run once on
+tensors without contents: no weights are read and nothing is computed. Two for every multiply-accumulate of
+convolutions, linear layers and attention products; norms and activations are not counted. Needs the extra ``bench``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-__all__ = ["Network", "Op", "text_encoder", "unet", "vae_encoder"]
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from torch.utils.module_tracker import ModuleTracker
+
+from discffusion._extras import need
+from discffusion.bench.reference.layers import layer_names
+
+__all__ = ["Gemm", "Network", "Op", "text_encoder", "unet", "vae_encoder"]
 
 #: inputs, outputs of a matrix product: rows, inner width, columns
 Gemm = tuple[int, int, int]
 
+_ATEN = torch.ops.aten
+_PRODUCTS = (_ATEN.bmm, _ATEN.baddbmm)
+_CROSS = ".attn2"
+
 
 @dataclass(frozen=True)
 class Op:
-    """One layer or attention product.
+    """One layer or attention product, of one sample.
 
     Attributes:
-        block: where it stands: ``in``, ``down.0``, ``mid``, ``up.3``, ``out``.
+        path: of the module that it is in, as ``down_blocks.0.resnets.0.conv1``.
         kind: ``conv``, ``linear``, ``attention``, ``text`` (keys and values of the text) or ``time``.
-        flops: for one sample.
-        gemm: the matrix product that it amounts to for one sample, None for attention.
+        gemm: the matrix product that it amounts to, None for attention.
     """
 
-    block: str
+    path: str
     kind: str
     flops: int
     gemm: Gemm | None = None
 
+    @property
+    def block(self) -> str:
+        """Where in a UNet or a VAE's encoder it stands: ``in``, ``down.0``, ``mid``, ``up.3``, ``out``."""
+        first, *rest = self.path.split(".")
+        if first in ("down_blocks", "up_blocks"):
+            return f"{first.removesuffix('_blocks')}.{rest[0]}"
+        return {"mid_block": "mid", "conv_out": "out", "quant_conv": "out"}.get(first, "in")
 
-@dataclass
+
+@dataclass(frozen=True)
 class Network:
-    """The layers of a network in the order they run.
+    """The layers of a network in the order they run, and its number of weights."""
 
-    Attributes:
-        ops: the layers.
-        parameters: number of weights.
-        queries: for every cross-attention site, how many ops stand before its keys and values.
-        softmax: for every site, how many ops stand before the product with its values.
-    """
-
-    ops: list[Op] = field(default_factory=list)
-    parameters: int = 0
-    queries: dict[str, int] = field(default_factory=dict)
-    softmax: dict[str, int] = field(default_factory=dict)
+    ops: tuple[Op, ...]
+    parameters: int
 
     @property
     def total(self) -> int:
         """Operations for one sample."""
         return _sum(self.ops)
 
-    @property
-    def shrinks(self) -> int:
-        """How many times smaller the latents are in the middle; their side must be a multiple of it."""
-        blocks = {op.block for op in self.ops if op.block.startswith("down.")}
-        return 1 << (len(blocks) - 1)
+    @cached_property
+    def softmax(self) -> dict[str, int]:
+        """For every cross-attention layer in forward order, how many ops stand before the product with its values."""
+        values: dict[str, int] = {}
+        for position, op in enumerate(self.ops):
+            if op.kind == "attention" and op.path.endswith(_CROSS):
+                values[op.path] = position  # the later of the two products
+        names = layer_names(f"{path}.processor" for path in values)
+        return {name: values[key.removesuffix(".processor")] for name, key in names.items()}
 
     @property
     def text(self) -> int:
@@ -68,83 +84,74 @@ class Network:
     @property
     def prefix(self) -> int:
         """Of these, those before any text comes in: the same for all texts of an image at a timestep."""
-        return _sum(self.ops[: min(self.queries.values())])
+        first = next(position for position, op in enumerate(self.ops) if op.kind == "text")
+        return _sum(self.ops[:first])
 
     @property
     def tail(self) -> int:
-        """Of these, those after the last site's softmax: of no use to a score of the maps."""
+        """Of these, those after the last layer's softmax: of no use to a score of the maps."""
         return _sum(self.ops[max(self.softmax.values()) :])
 
     @property
     def last_values(self) -> int:
-        """Of these, the text's values at the last site: of no use to a score of the maps either."""
-        last = max(self.softmax, key=lambda site: self.softmax[site])
-        return [op.flops for op in self.ops[: self.softmax[last]] if op.kind == "text"][-1]
+        """Of these, the text's values at the last layer: of no use to a score of the maps either."""
+        return [op.flops for op in self.ops if op.kind == "text"][-1]
 
     def by_kind(self) -> dict[str, int]:
         """Operations for one sample by kind."""
-        found: dict[str, int] = {}
+        kinds: dict[str, int] = {}
         for op in self.ops:
-            found[op.kind] = found.get(op.kind, 0) + op.flops
-        return found
+            kinds[op.kind] = kinds.get(op.kind, 0) + op.flops
+        return kinds
 
-    def add(self, block: str, kind: str, gemm: Gemm, weights: int) -> None:
-        rows, inner, columns = gemm
-        self.ops.append(Op(block, kind, 2 * rows * inner * columns, gemm))
-        self.parameters += weights
 
-    def conv(self, block: str, cin: int, cout: int, side: int, kernel: int = 3) -> None:
-        """A convolution with an output of `side` by `side`."""
-        inner = kernel * kernel * cin
-        self.add(block, "conv", (side * side, inner, cout), inner * cout + cout)
+class _Recorder(TorchDispatchMode):
+    """Lists the operations that torch's counter has a formula for, with the module they are in."""
 
-    def linear(
-        self, block: str, cin: int, cout: int, rows: int, *, bias: bool = True, kind: str = "linear"
-    ) -> None:
-        self.add(block, kind, (rows, cin, cout), cin * cout + (cout if bias else 0))
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker, self.ops = ModuleTracker(), list[Op]()
 
-    def product(self, block: str, rows: int, columns: int, width: int) -> None:
-        """Queries with keys, or probabilities with values, of all heads together."""
-        self.ops.append(Op(block, "attention", 2 * rows * columns * width))
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        packet = func.overloadpacket
+        if packet in flop_registry:
+            path = max(self.tracker.parents, key=len).partition(".")[2]
+            flops = int(flop_registry[packet](*args, **(kwargs or {}), out_val=result))
+            self.ops.append(Op(path, _kind(path, packet), flops, _gemm(packet, args, result)))
+        return result
 
-    def norm(self, width: int) -> None:
-        self.parameters += 2 * width
 
-    def resnet(self, block: str, cin: int, cout: int, side: int, time: int | None) -> None:
-        self.norm(cin)
-        self.conv(block, cin, cout, side)
-        if time is not None:
-            self.linear(block, time, cout, 1, kind="time")
-        self.norm(cout)
-        self.conv(block, cout, cout, side)
-        if cin != cout:
-            self.conv(block, cin, cout, side, 1)
+def _kind(path: str, packet: Any) -> str:
+    if packet in _PRODUCTS:
+        return "attention"
+    if packet == _ATEN.convolution:
+        return "conv"
+    if path.endswith((f"{_CROSS}.to_k", f"{_CROSS}.to_v")):
+        return "text"
+    return "time" if any(part in path for part in ("time_emb", "add_embedding")) else "linear"
 
-    def transformer(self, site: str, width: int, side: int, text: tuple[int, int], layers: int) -> None:
-        """Self-attention, cross-attention with a text of `text` = (tokens, width), feed-forward."""
-        block, rows, (tokens, text_width) = site.rpartition(".")[0], side * side, text
-        self.norm(width)
-        self.linear(block, width, width, rows)
-        for layer in range(layers):
-            for _ in range(3):  # one norm before each of the three
-                self.norm(width)
-            for _ in range(3):
-                self.linear(block, width, width, rows, bias=False)
-            self.product(block, rows, rows, width)
-            self.product(block, rows, rows, width)
-            self.linear(block, width, width, rows)
-            self.linear(block, width, width, rows, bias=False)
-            name = site if layers == 1 else f"{site}.{layer}"
-            self.queries[name] = len(self.ops)
-            self.linear(block, text_width, width, tokens, bias=False, kind="text")
-            self.linear(block, text_width, width, tokens, bias=False, kind="text")
-            self.product(block, rows, tokens, width)
-            self.softmax[name] = len(self.ops)
-            self.product(block, rows, tokens, width)
-            self.linear(block, width, width, rows)
-            self.linear(block, width, 8 * width, rows)
-            self.linear(block, 4 * width, width, rows)
-        self.linear(block, width, width, rows)
+
+def _gemm(packet: Any, args: tuple[Any, ...], result: Any) -> Gemm | None:
+    if packet in _PRODUCTS:
+        return None
+    if packet == _ATEN.convolution:
+        weight = args[1]
+        return (result.numel() // result.shape[1], weight[0].numel(), weight.shape[0])
+    left, right = args[-2:]  # of mm and addmm
+    return (left.shape[0], left.shape[1], right.shape[1])
+
+
+def _count(model: Any, run: Callable[[], Any], parts: Iterable[Any]) -> Network:
+    """What `run` does; `parts` are the modules whose weights it uses."""
+    if hasattr(model, "set_attn_processor"):  # both products by themselves, the softmax between them
+        model.set_attn_processor(need("diffusers.models.attention_processor", "bench").AttnProcessor())
+    recorder = _Recorder()
+    with recorder.tracker, recorder:
+        run()
+    return Network(tuple(recorder.ops), sum(p.numel() for part in parts for p in part.parameters()))
 
 
 def unet(config: Mapping[str, Any], side: int | None = None, tokens: int = 77) -> Network:
@@ -155,89 +162,47 @@ def unet(config: Mapping[str, Any], side: int | None = None, tokens: int = 77) -
         side: side of the latents; default: the model's own.
         tokens: length of the text.
     """
-    found, widths = Network(), list(config["block_out_channels"])
     side = int(config["sample_size"]) if side is None else side
-    text = (tokens, int(config["cross_attention_dim"]))
-    layers = int(config.get("transformer_layers_per_block", 1))
-    per_block = int(config["layers_per_block"])
-    time, before = 4 * widths[0], widths[0]
-    found.linear("in", widths[0], time, 1, kind="time")
-    found.linear("in", time, time, 1, kind="time")
-    found.conv("in", int(config["in_channels"]), widths[0], side)
-    skips = [widths[0]]
-    for i, (kind, width) in enumerate(zip(config["down_block_types"], widths, strict=True)):
-        for j in range(per_block):
-            found.resnet(f"down.{i}", before, width, side, time)
-            before = width
-            if "CrossAttn" in kind:
-                found.transformer(f"down.{i}.{j}", width, side, text, layers)
-            skips.append(width)
-        if i < len(widths) - 1:
-            side //= 2
-            found.conv(f"down.{i}", width, width, side)
-            skips.append(width)
-    found.resnet("mid", before, before, side, time)
-    found.transformer("mid.0", before, side, text, layers)
-    found.resnet("mid", before, before, side, time)
-    for i, (kind, width) in enumerate(zip(config["up_block_types"], widths[::-1], strict=True)):
-        for j in range(per_block + 1):
-            found.resnet(f"up.{i}", before + skips.pop(), width, side, time)
-            before = width
-            if "CrossAttn" in kind:
-                found.transformer(f"up.{i}.{j}", width, side, text, layers)
-        if i < len(widths) - 1:
-            side *= 2
-            found.conv(f"up.{i}", width, width, side)
-    found.norm(before)
-    found.conv("out", before, int(config["out_channels"]), side)
-    return found
+    with torch.device("meta"), torch.no_grad():
+        model = need("diffusers", "bench").UNet2DConditionModel.from_config(config)
+        noised = torch.empty(1, model.config.in_channels, side, side)
+        text = torch.empty(1, tokens, model.config.cross_attention_dim)
+        more: dict[str, Any] = {}
+        if model.config.time_cond_proj_dim is not None:
+            more["timestep_cond"] = torch.empty(1, model.config.time_cond_proj_dim)
+        if model.config.addition_embed_type == "text_time":
+            ids = 6
+            pooled = model.add_embedding.linear_1.in_features - ids * model.config.addition_time_embed_dim
+            more["added_cond_kwargs"] = {
+                "text_embeds": torch.empty(1, pooled),
+                "time_ids": torch.empty(1, ids),
+            }
+        return _count(model, lambda: model(noised, torch.zeros(1), text, **more), [model])
 
 
 def vae_encoder(config: Mapping[str, Any], side: int) -> Network:
     """One image of `side` by `side` pixels through the encoder; `config` is that of ``vae/config.json``."""
-    found, widths = Network(), list(config["block_out_channels"])
-    before = widths[0]
-    found.conv("in", int(config["in_channels"]), before, side)
-    for i, width in enumerate(widths):
-        for _ in range(int(config["layers_per_block"])):
-            found.resnet(f"down.{i}", before, width, side, None)
-            before = width
-        if i < len(widths) - 1:
-            side //= 2
-            found.conv(f"down.{i}", width, width, side)
-    found.resnet("mid", before, before, side, None)
-    if config.get("mid_block_add_attention", True):
-        found.norm(before)
-        for _ in range(4):
-            found.linear("mid", before, before, side * side)
-        found.product("mid", side * side, side * side, before)
-        found.product("mid", side * side, side * side, before)
-    found.resnet("mid", before, before, side, None)
-    found.norm(before)
-    latent = 2 * int(config["latent_channels"])
-    found.conv("out", before, latent, side)
-    if config.get("use_quant_conv", True):
-        found.conv("out", latent, latent, side, 1)
-    return found
+    with torch.device("meta"), torch.no_grad():
+        model = need("diffusers", "bench").AutoencoderKL.from_config(config)
+        image = torch.empty(1, model.config.in_channels, side, side)
+        parts = [part for part in (model.encoder, model.quant_conv) if part is not None]
+
+        def encode() -> None:
+            hidden = image
+            for part in parts:
+                hidden = part(hidden)
+
+        return _count(model, encode, parts)
 
 
 def text_encoder(config: Mapping[str, Any]) -> Network:
     """One text, at its full length; `config` is that of ``text_encoder/config.json``."""
-    found, width = Network(), int(config["hidden_size"])
-    tokens = int(config["max_position_embeddings"])
-    found.parameters = (int(config["vocab_size"]) + tokens) * width
-    for layer in range(int(config["num_hidden_layers"])):
-        block = f"layer.{layer}"
-        for _ in range(4):
-            found.linear(block, width, width, tokens)
-        found.product(block, tokens, tokens, width)
-        found.product(block, tokens, tokens, width)
-        found.linear(block, width, int(config["intermediate_size"]), tokens)
-        found.linear(block, int(config["intermediate_size"]), width, tokens)
-        found.norm(width)
-        found.norm(width)
-    found.norm(width)
-    return found
+    transformers = need("transformers", "bench")
+    with torch.device("meta"), torch.no_grad():
+        kind = getattr(transformers, (config.get("architectures") or ["CLIPTextModel"])[0])
+        model = kind(transformers.CLIPTextConfig(**config, attn_implementation="eager"))
+        ids = torch.zeros(1, int(config["max_position_embeddings"]), dtype=torch.int64)
+        return _count(model, lambda: model(ids), [model])
 
 
 def _sum(ops: Iterable[Op]) -> int:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from discffusion.bench.clock import Clock, Times, in_turns
-from discffusion.bench.sides import Side
-from discffusion.bench.sides.ours import Ours
-from discffusion.bench.workloads import Draw, Terms, Workload, draw, make_terms
+from discffusion.bench.implementations import Implementation
+from discffusion.bench.implementations.ours import Ours
+from discffusion.bench.settings import BenchSettings, make_settings
+from discffusion.bench.workloads import Draw, Workload, draw
 
 __all__ = ["Growth", "line", "measure_growth", "resolutions"]
 
-#: sizes by what grows; everything else stays at one, and timesteps at those of the terms
+#: sizes by what grows; everything else stays at one, and timesteps at those of the settings
 SIZES: Mapping[str, tuple[int, ...]] = {
     "images": (1, 2, 4, 8),
     "texts": (1, 2, 4, 8),
@@ -25,25 +26,25 @@ SIZES: Mapping[str, tuple[int, ...]] = {
 
 @dataclass
 class Growth:
-    """By what grows, its sizes; and the times of each size by side."""
+    """By what grows, its sizes; and the times of each size by implementation."""
 
     sizes: dict[str, tuple[int, ...]]
     times: dict[str, dict[str, list[Times]]]
 
-    def line(self, what: str, side: str) -> tuple[float, float]:
+    def line(self, what: str, implementation: str) -> tuple[float, float]:
         """Seconds that a request takes at all, and for each more of `what`: a straight line through the medians."""
-        return line(self.sizes[what], [times.median for times in self.times[what][side]])
+        return line(self.sizes[what], [times.median for times in self.times[what][implementation]])
 
     def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
         for what, sizes in self.sizes.items():
-            found[what] = {"sizes": list(sizes), "sides": {}}
-            for side, times in self.times[what].items():
+            plain[what] = {"sizes": list(sizes), "implementations": {}}
+            for implementation, times in self.times[what].items():
                 own: dict[str, Any] = {"times": [one.to_dict() for one in times]}
                 if what != "resolution":
-                    own["fixed"], own["each"] = self.line(what, side)
-                found[what]["sides"][side] = own
-        return found
+                    own["fixed"], own["each"] = self.line(what, implementation)
+                plain[what]["implementations"][implementation] = own
+        return plain
 
 
 def line(sizes: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
@@ -62,47 +63,53 @@ def resolutions(own: int, unit: int) -> tuple[int, ...]:
 
 
 def measure_growth(
-    sides: Mapping[str, Side],
+    implementations: Mapping[str, Implementation],
     ours: Ours,
-    terms: Terms,
+    settings: BenchSettings,
     sizes: Mapping[str, Sequence[int]],
     *,
     repeats: int,
     clock: Clock,
     before: Callable[[], None] = lambda: None,
 ) -> Growth:
-    """Times all sides at all sizes of one thing after another; ``resolution`` may be among them."""
+    """Times all implementations at all sizes of one thing after another; ``resolution`` may be among them."""
     times: dict[str, dict[str, list[Times]]] = {}
     for what, wanted in sizes.items():
-        requests = [_drawn(*_request(what, size, terms, ours), repeats + 1) for size in wanted]
+        requests = [_drawn(*_request(what, size, settings, ours), repeats + 1) for size in wanted]
         runs: dict[str, Callable[[int], Any]] = {}
-        for name, side in sides.items():
+        for name, implementation in implementations.items():
             for place, request in enumerate(requests):
-                runs[f"{name} {place}"] = _call(side, *request)
+                runs[f"{name} {place}"] = _call(implementation, *request)
 
         def ready(key: str) -> None:
             before()
-            sides[key.rpartition(" ")[0]].prepare()
+            implementations[key.rpartition(" ")[0]].prepare()
 
         in_turns(runs, 1, clock, before=ready)  # does not count
-        found = in_turns(runs, repeats, clock, before=ready, first=1)
-        times[what] = {name: [found[f"{name} {place}"] for place in range(len(wanted))] for name in sides}
+        timings = in_turns(runs, repeats, clock, before=ready, first=1)
+        times[what] = {
+            name: [timings[f"{name} {place}"] for place in range(len(wanted))] for name in implementations
+        }
     return Growth({what: tuple(wanted) for what, wanted in sizes.items()}, times)
 
 
-def _request(what: str, size: int, terms: Terms, ours: Ours) -> tuple[Workload, Terms]:
+def _request(what: str, size: int, settings: BenchSettings, ours: Ours) -> tuple[Workload, BenchSettings]:
     if what == "images":
-        return Workload(size, 1), terms
+        return Workload(size, 1), settings
     if what == "texts":
-        return Workload(1, size), terms
+        return Workload(1, size), settings
     if what == "steps":
-        return Workload(1, 1), make_terms(ours.scorer, size, terms.resolution, terms.method, terms.map)
-    return Workload(1, 1), make_terms(ours.scorer, terms.steps, size, terms.method, terms.map)
+        return Workload(1, 1), make_settings(
+            ours.scorer, size, settings.resolution, settings.method, settings.map
+        )
+    return Workload(1, 1), make_settings(ours.scorer, settings.steps, size, settings.method, settings.map)
 
 
-def _drawn(workload: Workload, terms: Terms, number: int) -> tuple[list[Draw], Terms]:
-    return [draw(workload, terms.resolution, repeat) for repeat in range(number)], terms
+def _drawn(workload: Workload, settings: BenchSettings, number: int) -> tuple[list[Draw], BenchSettings]:
+    return [draw(workload, settings.resolution, repeat) for repeat in range(number)], settings
 
 
-def _call(side: Side, draws: Sequence[Draw], terms: Terms) -> Callable[[int], Any]:
-    return lambda repeat: side.matrix(draws[repeat].images, draws[repeat].texts, terms)
+def _call(
+    implementation: Implementation, draws: Sequence[Draw], settings: BenchSettings
+) -> Callable[[int], Any]:
+    return lambda repeat: implementation.matrix(draws[repeat].images, draws[repeat].texts, settings)

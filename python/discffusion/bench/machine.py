@@ -53,23 +53,23 @@ def versions() -> dict[str, str | None]:
     """Versions of the packages at work; None for those that are not there."""
     from discffusion import __version__, _native
 
-    found: dict[str, str | None] = {"discffusion": __version__, "torch": _native.torch_version()}
+    numbers: dict[str, str | None] = {"discffusion": __version__, "torch": _native.torch_version()}
     for name in _PACKAGES[2:]:
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            numbers[name] = None
+    return numbers
 
 
 def commit() -> str | None:
     """The commit that this package's files were checked out from, with a mark if files have changed since."""
     here = Path(__file__).resolve().parent
-    found = _git(here, "rev-parse", "--short=12", "HEAD")
+    head = _git(here, "rev-parse", "--short=12", "HEAD")
     # A package installed under a checkout of something else is none of its files.
-    if not found or not _git(here, "ls-files", "--", "../__init__.py"):
+    if not head or not _git(here, "ls-files", "--", "../__init__.py"):
         return None
-    return found + (" with changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    return head + (" with changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
 
 
 def memory_available() -> int | None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from discffusion.bench.implementations import IMPLEMENTATIONS, OURS
 from discffusion.bench.options import MAPS
-from discffusion.bench.sides import OURS, SIDES
-from discffusion.bench.stages import ENCODING
+from discffusion.bench.phases import ENCODING
 
 if TYPE_CHECKING:
     from discffusion.bench.growth import Growth
     from discffusion.bench.memory import Footprint
     from discffusion.bench.peak import Peak
-    from discffusion.bench.report import Report
+    from discffusion.bench.phases import Phases
+    from discffusion.bench.report import BenchReport
     from discffusion.bench.runner import Comparison
-    from discffusion.bench.stages import Stages
 
 __all__ = ["document"]
 
-_STAGES = {
+_PHASES = {
     "decode": "decode and resize a picture",
     "image": "VAE, one picture",
     "text": "text encoder, one text",
@@ -30,29 +30,32 @@ _STAGES = {
 }
 
 
-def document(report: Report) -> str:
+def document(report: BenchReport) -> str:
     """All parts that the report has."""
     parts = [_head(report)]
     if report.comparisons:
         parts.append(_comparisons(report.comparisons))
-    if report.stages is not None:
-        parts.append(_stages(report.stages))
+    if report.phases is not None:
+        parts.append(_phases(report.phases))
     if report.operators is not None:
-        found = report.operators
+        operators = report.operators
         parts.append(
-            f"One score took {duration(found['whole']['median'])} under torch's profiler, {found['ratio']:.2f} times "
-            f"the sum of its {found['count']} operators (least {found['least_ratio']:.2f})."
+            f"One score took {duration(operators['whole']['median'])} under torch's profiler, "
+            f"{operators['ratio']:.2f} times the sum of its {operators['count']} operators (least "
+            f"{operators['least_ratio']:.2f})."
         )
     if report.peak is not None:
         parts.append(_peak(report.peak))
     if report.memory:
-        parts += [_memory(state, found, report.about["weights"]) for state, found in report.memory.items()]
+        parts += [
+            _memory(state, footprints, report.about["weights"]) for state, footprints in report.memory.items()
+        ]
     if report.growth is not None:
         parts.append(_growth(report.growth))
     return "\n\n".join(parts) + "\n"
 
 
-def _head(report: Report) -> str:
+def _head(report: BenchReport) -> str:
     about = report.about
     machine, versions = about["machine"], about["versions"]
     used = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
@@ -69,15 +72,15 @@ def _head(report: Report) -> str:
         f"{about['resolution']} pixels, {about['dtype']} on {about['device']}",
         f"- Measured on {about['date']} in {report.seconds:.0f} s, {about['clock']} clock",
     ]
-    for name, choices in about["sides"].items():
+    for name, choices in about["implementations"].items():
         said = ", ".join(f"{key} {_plain(value)}" for key, value in choices.items())
-        lines.append(f"- {name}: {SIDES[name]}" + (f" ({said})" if said else ""))
+        lines.append(f"- {name}: {IMPLEMENTATIONS[name]}" + (f" ({said})" if said else ""))
     return "\n".join([*lines, *(f"- Note: {warning}" for warning in report.warnings)])
 
 
-def _comparisons(found: Sequence[Comparison]) -> str:
+def _comparisons(comparisons: Sequence[Comparison]) -> str:
     rows = []
-    for comparison in found:
+    for comparison in comparisons:
         ours = comparison.flops.get(OURS)
         for name, times in comparison.times.items():
             work = comparison.flops.get(name)
@@ -97,7 +100,16 @@ def _comparisons(found: Sequence[Comparison]) -> str:
             ["", name, "not measured: " + why, "", "", "", "", ""]
             for name, why in comparison.left_out.items()
         ]
-    names = ["images×texts", "side", "median", "least", "longer", "of least", "counted work", "scores apart"]
+    names = [
+        "images×texts",
+        "implementation",
+        "median",
+        "least",
+        "longer",
+        "of least",
+        "counted work",
+        "scores apart",
+    ]
     return (
         "## Whole requests\n\nFrom encoded pictures and texts to scores, in turns. «Longer» is how many times the time "
         "of this package, by medians and by the least times; «counted work» is the ratio of arithmetic alone.\n\n"
@@ -105,51 +117,55 @@ def _comparisons(found: Sequence[Comparison]) -> str:
     )
 
 
-def _stages(found: Stages) -> str:
-    names = list(found.times)
+def _phases(phases: Phases) -> str:
+    names = list(phases.times)
     rows = []
-    for stage, title in _STAGES.items():
-        row = [title.format(rows=found.rows)]
-        for side in names:
-            text = duration(found.times[side][stage].median)
-            if stage in MAPS:
-                more, least = (100 * found.overhead(side, stage, of) for of in ("median", "minimum"))
+    for phase, title in _PHASES.items():
+        row = [title.format(rows=phases.rows)]
+        for implementation in names:
+            text = duration(phases.times[implementation][phase].median)
+            if phase in MAPS:
+                more, least = (
+                    100 * phases.overhead(implementation, phase, of) for of in ("median", "minimum")
+                )
                 text += f" ({more:+.1f} %, least {least:+.1f} %)"
             row.append(text)
         if len(names) > 1:
-            ours, theirs = (found.times[side][stage].median for side in names)
+            ours, theirs = (phases.times[implementation][phase].median for implementation in names)
             row.append(f"{theirs / ours:.2f}×")
         rows.append(row)
-    assert set(_STAGES) == {*ENCODING, "unet", *MAPS}
-    return "## Stages\n\nMedians.\n\n" + _table(
-        ["stage", *names, *(["longer"] if len(names) > 1 else [])], rows
+    assert set(_PHASES) == {*ENCODING, "unet", *MAPS}
+    return "## Phases\n\nMedians.\n\n" + _table(
+        ["phase", *names, *(["longer"] if len(names) > 1 else [])], rows
     )
 
 
-def _peak(found: Peak) -> str:
-    best = found.gemm_rate("minimum")
+def _peak(peak: Peak) -> str:
+    best = peak.gemm_rate("minimum")
     rows = [
         [
-            side,
-            duration(times.median / found.rows),
-            f"{found.flops / times.median / 1e9:,.0f}",
-            f"**{100 * found.fraction(side):.1f} %**",
-            f"{100 * found.fraction(side, 'minimum'):.1f} %",
+            implementation,
+            duration(times.median / peak.rows),
+            f"{peak.flops / times.median / 1e9:,.0f}",
+            f"**{100 * peak.fraction(implementation):.1f} %**",
+            f"{100 * peak.fraction(implementation, 'minimum'):.1f} %",
         ]
-        for side, times in found.unet.items()
+        for implementation, times in peak.unet.items()
     ]
     return (
         f"## Fraction of the machine's rate\n\nBest matrix product of the network's sizes: "
-        f"{found.gemm_rate() / 1e9:,.0f} GFLOP/s by medians, {best / 1e9:,.0f} at best. The UNet does "
-        f"{found.flops / found.rows / 1e9:,.4g} GFLOP in an evaluation; {found.rows} evaluations without maps:\n\n"
-        + _table(["side", "an evaluation", "GFLOP/s", "of the product's rate", "least with least"], rows)
+        f"{peak.gemm_rate() / 1e9:,.0f} GFLOP/s by medians, {best / 1e9:,.0f} at best. The UNet does "
+        f"{peak.flops / peak.rows / 1e9:,.4g} GFLOP in an evaluation; {peak.rows} evaluations without maps:\n\n"
+        + _table(
+            ["implementation", "an evaluation", "GFLOP/s", "of the product's rate", "least with least"], rows
+        )
     )
 
 
-def _memory(state: str, found: dict[str, Footprint], weights: dict[str, int]) -> str:
+def _memory(state: str, footprints: dict[str, Footprint], weights: dict[str, int]) -> str:
     rows = [
         [
-            side,
+            implementation,
             size(one.peak),
             size(one.private),
             *([size(one.gpu_peak)] if one.gpu_peak else []),
@@ -160,12 +176,12 @@ def _memory(state: str, found: dict[str, Footprint], weights: dict[str, int]) ->
             size(one.read),
             size(one.fetched),
         ]
-        for side, one in found.items()
+        for implementation, one in footprints.items()
     ]
-    gpu = ["GPU peak"] if any(one.gpu_peak for one in found.values()) else []
+    gpu = ["GPU peak"] if any(one.gpu_peak for one in footprints.values()) else []
     how = "put out of the system's cache first" if state == "cold" else "in the system's cache"
     names = [
-        "side",
+        "implementation",
         "peak",
         "private",
         *gpu,
@@ -177,20 +193,21 @@ def _memory(state: str, found: dict[str, Footprint], weights: dict[str, int]) ->
         "from disk",
     ]
     text = (
-        f"Each side in a process of its own; the weights' files, {size(weights['files'])}, {how}. Loaded, what a score "
-        f"needs of them takes {size(weights['loaded'])}. «Peak» counts mapped files, «private» does not."
+        f"Each implementation in a process of its own; the weights' files, {size(weights['files'])}, {how}. "
+        f"Loaded, what a score needs of them takes {size(weights['loaded'])}. «Peak» counts mapped files, «private» "
+        "does not."
     )
     return f"## Memory and time to the first score, {state}\n\n{text}\n\n" + _table(names, rows)
 
 
-def _growth(found: Growth) -> str:
+def _growth(growth: Growth) -> str:
     parts = ["## Growth\n\nMedians; a straight line through them for what is linear."]
-    for what, sizes in found.sizes.items():
+    for what, sizes in growth.sizes.items():
         rows = []
-        for side, times in found.times[what].items():
-            row = [side, *(duration(one.median) for one in times)]
+        for implementation, times in growth.times[what].items():
+            row = [implementation, *(duration(one.median) for one in times)]
             if what != "resolution":
-                fixed, each = found.line(what, side)
+                fixed, each = growth.line(what, implementation)
                 row.append(f"{duration(fixed)} + {duration(each)} each")
             rows.append(row)
         last = [] if what == "resolution" else ["line"]

@@ -1,4 +1,4 @@
-"""Memory, and the time from nothing to the first score, of each side in a process of its own."""
+"""Memory, and the time from nothing to the first score, of each implementation in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from discffusion.bench.sides import Place
+from discffusion.bench.implementations import ModelSpec
 from discffusion.errors import DiscffusionError
 
 __all__ = ["Footprint", "measure_memory", "weight_bytes"]
 
-_PARTS = ("unet", "vae", "text_encoder")
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Footprint:
     """What one process came to that loaded a model and scored one picture with one text.
 
     Attributes:
-        imported: seconds to import what the side needs.
+        imported: seconds to import what the implementation needs.
         loaded: seconds to load the model after that.
         scored: seconds of the first score after that.
         peak: bytes resident at most, files that are mapped included (0 where the system does not tell).
@@ -56,36 +56,36 @@ class Footprint:
 
 def measure_memory(
     names: Mapping[str, Mapping[str, Any]],
-    place: Place,
+    spec: ModelSpec,
     *,
     threads: int,
     steps: int,
     resolution: int,
     cold: bool,
 ) -> dict[str, Footprint]:
-    """By side.
+    """By implementation.
 
     Args:
-        names: the sides, and what was chosen for each (:attr:`Side.about`).
+        names: the implementations, and what was chosen for each (:attr:`Implementation.about`).
         steps: timesteps of the score.
         cold: whether the weights are put out of the system's cache before.
     """
-    found = {}
+    footprints = {}
     for name, choices in names.items():
         job = {
-            "side": name,
+            "implementation": name,
             "choices": dict(choices),
-            "folder": str(place.folder),
-            "variant": place.variant,
-            "device": place.device,
-            "dtype": place.dtype,
+            "folder": str(spec.folder),
+            "variant": spec.variant,
+            "device": spec.device,
+            "dtype": spec.dtype,
             "threads": threads,
             "steps": steps,
             "resolution": resolution,
             "cold": cold,
         }
-        found[name] = Footprint(**_run(job), cold=cold)
-    return found
+        footprints[name] = Footprint(**_run(job), cold=cold)
+    return footprints
 
 
 def weight_bytes(folder: Path) -> int:
@@ -122,7 +122,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise DiscffusionError(
-            f"the process that measures {job['side']} ended with {done.returncode}: {last}"
+            f"the process that measures {job['implementation']} ended with {done.returncode}: {last}"
         )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    counted: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return counted

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from discffusion.bench.clock import CLOCKS
+from discffusion.bench.implementations import chosen
 from discffusion.bench.runner import Repeats
-from discffusion.bench.sides import chosen
 from discffusion.bench.workloads import WORKLOADS, Workload
 from discffusion.errors import ConfigError
 
 __all__ = ["MAPS", "METHODS", "PARTS", "Options"]
 
 #: what is measured, in this order
-PARTS = ("requests", "stages", "peak", "memory", "growth")
+PARTS = ("requests", "phases", "peak", "memory", "growth")
 METHODS = ("attention", "combined")
 MAPS = ("logits", "probs", "cosine")
 _USUAL: tuple[str, ...] = ("released", "diffusers")
@@ -28,16 +29,17 @@ class Options:
     """Options of a benchmark.
 
     Attributes:
-        workloads: numbers of images and texts, as ``"1x10"``; default: five, with the sides that suit each.
-        against: sides or families of them, see :data:`discffusion.bench.sides.SIDES`; given, they are measured in all
-            workloads. With none, this package is measured alone, and neither diffusers nor transformers is needed.
-        parts: of ``requests``, ``stages``, ``peak``, ``memory``, ``growth``; default: all, quickly the first three.
+        workloads: numbers of images and texts, as ``"1x10"``; default: five, with the implementations that suit each.
+        against: implementations or families of them, see :mod:`discffusion.bench.implementations`; given, they are
+            measured in all workloads. With none, this package is measured alone, and neither diffusers nor transformers
+            is needed; without these, operations are not counted and the part ``peak`` is left out.
+        parts: of ``requests``, ``phases``, ``peak``, ``memory``, ``growth``; default: all, quickly the first three.
         steps: timesteps of a score.
         resolution: side of the images, pixels; default: the model's own.
         method: ``"attention"`` or ``"combined"``.
         map: ``"logits"``, ``"probs"`` or ``"cosine"``.
         repeats: timings of everything; default: as many as a few seconds allow, three at the least.
-        threads: for all sides; default: as many as torch takes by itself.
+        threads: for all implementations; default: as many as torch takes by itself.
         clock: ``"wall"``, or ``"cpu"`` for the time on all cores.
         quick: one workload and few repeats.
 
@@ -58,6 +60,10 @@ class Options:
     quick: bool = False
 
     def __post_init__(self) -> None:
+        if "stages" in (self.parts or ()):
+            warnings.warn("the part stages is called phases now", DeprecationWarning, stacklevel=3)
+            parts = ["phases" if part == "stages" else part for part in self.parts or ()]
+            object.__setattr__(self, "parts", parts)
         for part in self.parts or ():
             _one_of("part", part, PARTS)
         _one_of("method", self.method, METHODS)
@@ -67,10 +73,10 @@ class Options:
             number = getattr(self, name)
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
                 raise ConfigError(f"{name} is {number!r}; expected a whole number above 0")
-        self.sides()
+        self.implementations()
 
-    def sides(self) -> dict[Workload, list[str]]:
-        """The workloads, and the sides that each is measured against."""
+    def implementations(self) -> dict[Workload, list[str]]:
+        """The workloads, and the implementations that each is measured against."""
         if self.workloads is not None:
             wanted = {Workload.parse(text): _USUAL for text in self.workloads}
         else:
@@ -90,6 +96,6 @@ class Options:
         return Repeats(self.repeats, seconds=_QUICK_SECONDS) if self.quick else Repeats(self.repeats)
 
 
-def _one_of(name: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} is {value!r}; there are {', '.join(known)}")
+def _one_of(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}; there are {', '.join(choices)}")

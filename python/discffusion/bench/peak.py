@@ -11,13 +11,13 @@ import numpy as np
 from discffusion.bench.accounting import Accounting
 from discffusion.bench.clock import Clock, Times, in_turns
 from discffusion.bench.flops import Gemm, Network
-from discffusion.bench.sides import OURS
-from discffusion.bench.sides.ours import Ours
-from discffusion.bench.sides.parts import evaluation_terms, less_encoders, own_parts
-from discffusion.bench.workloads import Terms
+from discffusion.bench.implementations import OURS
+from discffusion.bench.implementations.ours import Ours
+from discffusion.bench.implementations.parts import evaluation_settings, less_encoders, own_parts
+from discffusion.bench.settings import BenchSettings
 
 if TYPE_CHECKING:
-    from discffusion.bench.sides.diffusers_best import DiffusersBest
+    from discffusion.bench.implementations.diffusers_best import DiffusersBest
 
 __all__ = ["Peak", "gemm_shapes", "measure_peak"]
 
@@ -31,7 +31,7 @@ class Peak:
 
     Attributes:
         gemms: by shape ``(rows, inner, columns)``, the times of one product.
-        unet: by side, the times of one request's evaluations without any maps: encoders left out.
+        unet: by implementation, the times of one request's evaluations without any maps: encoders left out.
         flops: operations of those evaluations.
         rows: how many evaluations there are.
     """
@@ -46,9 +46,9 @@ class Peak:
         rates = [2 * m * k * n / getattr(times, of) for (m, k, n), times in self.gemms.items()]
         return float(max(rates))
 
-    def fraction(self, side: str, of: str = "median") -> float:
+    def fraction(self, implementation: str, of: str = "median") -> float:
         """The UNet's rate in terms of the matrix product's: medians with medians, minima with minima."""
-        return float(self.flops / getattr(self.unet[side], of) / self.gemm_rate(of))
+        return float(self.flops / getattr(self.unet[implementation], of) / self.gemm_rate(of))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -63,13 +63,13 @@ class Peak:
                 ],
             },
             "unet": {
-                side: {
+                implementation: {
                     **times.to_dict(),
                     "rate": self.flops / times.median,
-                    "fraction": self.fraction(side),
-                    "fraction_of_minima": self.fraction(side, "minimum"),
+                    "fraction": self.fraction(implementation),
+                    "fraction_of_minima": self.fraction(implementation, "minimum"),
                 }
-                for side, times in self.unet.items()
+                for implementation, times in self.unet.items()
             },
         }
 
@@ -81,19 +81,19 @@ def gemm_shapes(network: Network, rows: int) -> list[Gemm]:
         if op.gemm is not None and op.kind in ("conv", "linear"):
             work[op.gemm] = work.get(op.gemm, 0) + op.flops
     ordered = sorted(work, key=lambda shape: (-work[shape], shape))
-    total, covered, found = sum(work.values()), 0, []
+    total, covered, shapes = sum(work.values()), 0, []
     for shape in ordered[:_MOST]:
-        found.append((rows * shape[0], *shape[1:]))
+        shapes.append((rows * shape[0], *shape[1:]))
         covered += work[shape]
         if covered >= _SHARE * total:
             break
-    return found
+    return shapes
 
 
 def measure_peak(
     ours: Ours,
     others: Mapping[str, DiffusersBest],
-    terms: Terms,
+    settings: BenchSettings,
     accounting: Accounting,
     *,
     repeats: int,
@@ -101,7 +101,7 @@ def measure_peak(
     before: Callable[[], None] = lambda: None,
 ) -> Peak:
     """Matrix products of the network's sizes and evaluations of the UNet, in turns."""
-    on = evaluation_terms(ours, terms)
+    on = evaluation_settings(ours, settings)
     rows = on.steps
     net = accounting.unet
     # Keys and values of the one text need to be made once.
@@ -111,8 +111,8 @@ def measure_peak(
     products = _products(shapes, ours.scorer.device, ours.scorer.dtype)
     runs: dict[str, Callable[[int], Any]] = {str(shape): product for shape, product in products.items()}
     runs |= own_parts(ours, on, {"whole": {}})
-    for name, side in others.items():
-        runs[name] = side.evaluations(on)
+    for name, implementation in others.items():
+        runs[name] = implementation.evaluations(on)
 
     def ready(name: str) -> None:
         before()

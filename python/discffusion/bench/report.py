@@ -1,4 +1,4 @@
-"""What a benchmark found, and its forms: plain data, JSON, Markdown."""
+"""The results of a benchmark, and their forms: plain data, JSON, Markdown."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from discffusion.bench.growth import Growth
     from discffusion.bench.memory import Footprint
     from discffusion.bench.peak import Peak
+    from discffusion.bench.phases import Phases
     from discffusion.bench.runner import Comparison
-    from discffusion.bench.stages import Stages
 
-__all__ = ["FORMAT", "Report"]
+__all__ = ["FORMAT", "BenchReport"]
 
-#: raised when the form of the JSON changes
-FORMAT = 1
+#: raised when the form of the JSON changes; 2: ``implementations`` and ``phases`` were called sides and stages before
+FORMAT = 2
 
 
 @dataclass
-class Report:
+class BenchReport:
     """All that was measured; a part that was not asked for is None or empty.
 
     Attributes:
-        about: model, options, machine, versions, commit, date, and what was chosen for each side.
-        comparisons: by workload, all sides.
-        stages, operators, peak, growth: see the modules of these names.
-        memory: by ``"warm"`` and ``"cold"`` and by side.
+        about: model, options, machine, versions, commit, date, and what was chosen for each implementation.
+        comparisons: by workload, all implementations.
+        phases, operators, peak, growth: see the modules of these names.
+        memory: by ``"warm"`` and ``"cold"`` and by implementation.
         warnings: what makes the figures less certain, a sentence each.
     """
 
     about: dict[str, Any]
     comparisons: list[Comparison] = field(default_factory=list)
-    stages: Stages | None = None
+    phases: Phases | None = None
     operators: dict[str, Any] | None = None
     peak: Peak | None = None
     memory: dict[str, dict[str, Footprint]] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Report:
             "seconds": self.seconds,
             "warnings": list(self.warnings),
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],
-            "stages": None if self.stages is None else self.stages.to_dict(),
+            "phases": None if self.phases is None else self.phases.to_dict(),
             "operators": self.operators,
             "peak": None if self.peak is None else self.peak.to_dict(),
             "memory": {
-                state: {side: found.to_dict() for side, found in sides.items()}
-                for state, sides in self.memory.items()
+                state: {implementation: one.to_dict() for implementation, one in footprints.items()}
+                for state, footprints in self.memory.items()
             },
             "growth": None if self.growth is None else self.growth.to_dict(),
         }

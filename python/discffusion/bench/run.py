@@ -8,31 +8,33 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from discffusion import hub
-from discffusion.bench.accounting import Accounting
+from discffusion.bench.accounting import Accounting, latent_multiple
 from discffusion.bench.clock import Clock
+from discffusion.bench.implementations import OURS, Implementation, ModelSpec, load_others
+from discffusion.bench.implementations.ours import Ours
 from discffusion.bench.machine import busy, commit, describe_machine, versions
 from discffusion.bench.memory import measure_memory, weight_bytes
 from discffusion.bench.options import Options
-from discffusion.bench.report import Report
+from discffusion.bench.report import BenchReport
 from discffusion.bench.runner import compare
-from discffusion.bench.sides import OURS, Place, Side, all_sides
-from discffusion.bench.sides.ours import Ours
-from discffusion.bench.workloads import Workload, draw, make_terms
+from discffusion.bench.settings import make_settings
+from discffusion.bench.workloads import Workload, draw
+from discffusion.errors import InstallationError
 
 if TYPE_CHECKING:
     import os
 
-    from discffusion.bench.sides.diffusers_best import DiffusersBest
+    from discffusion.bench.implementations.diffusers_best import DiffusersBest
 
 __all__ = ["bench"]
 
 _BATCHED = "diffusers-batched"
-# The largest batch that is tried for diffusers, in evaluations; at least that of the stages.
-_LARGEST_BATCH, _STAGES_BATCH = 256, 64
+# The largest batch that is tried for diffusers, in evaluations; at least that of the phases.
+_LARGEST_BATCH, _PHASES_BATCH = 256, 64
 # Timesteps of the score whose memory is measured: more add nothing but time.
 _MEMORY_STEPS = 4
-# What a repeat of all stages takes at most, in terms of one score.
-_STAGES_TO_SCORE = 20
+# What a repeat of all phases takes at most, in terms of one score.
+_PHASES_TO_SCORE = 20
 
 
 def bench(
@@ -44,8 +46,8 @@ def bench(
     device: str = "auto",
     dtype: str = "auto",
     say: Callable[[str], None] = lambda _: None,
-    keep: Callable[[Report], object] = lambda _: None,
-) -> Report:
+    keep: Callable[[BenchReport], object] = lambda _: None,
+) -> BenchReport:
     """Measures this package against the released algorithm and against diffusers, in one process, in turns.
 
     Args:
@@ -54,7 +56,7 @@ def bench(
         keep: given the report as far as it is, whenever something was added.
 
     Raises:
-        DisagreementError: a side computes other scores.
+        DisagreementError: an implementation computes other scores.
         InstallationError: diffusers or transformers is missing.
     """
     started = time.perf_counter()
@@ -62,14 +64,13 @@ def bench(
     folder, name = hub.resolve(model, revision=revision, variant=variant)
     say(f"loading {name}")
 
-    def keep_timed(report: Report) -> None:
+    def keep_timed(report: BenchReport) -> None:
         report.seconds = time.perf_counter() - started
         keep(report)
 
-    run = _Run(Place(folder, variant, device, dtype), options, say, keep_timed)
-    report = Report(run.about(name))
-    warning = busy(run.machine)
-    report.warnings += [] if warning is None else [warning]
+    run = _Run(ModelSpec(folder, variant, device, dtype), options, say, keep_timed)
+    report = BenchReport(run.about(name))
+    report.warnings += [warning for warning in (busy(run.machine), run.uncounted) if warning is not None]
     for part in options.all_parts():
         getattr(run, part)(report)
         keep_timed(report)
@@ -77,10 +78,14 @@ def bench(
 
 
 class _Run:
-    """The sides, loaded once, and what is measured on them: a method for each part of the options."""
+    """The implementations, loaded once, and what is measured on them: a method for each part of the options."""
 
     def __init__(
-        self, place: Place, options: Options, say: Callable[[str], None], keep: Callable[[Report], None]
+        self,
+        spec: ModelSpec,
+        options: Options,
+        say: Callable[[str], None],
+        keep: Callable[[BenchReport], None],
     ) -> None:
         import torch
 
@@ -89,90 +94,99 @@ class _Run:
         self.threads = options.threads or torch.get_num_threads()
         torch.set_num_threads(self.threads)
         self.machine = describe_machine(self.threads)  # before there is any load of ours
-        self.ours = Ours(place)
+        self.ours = Ours(spec)
         scorer = self.ours.scorer
-        self.place = Place(place.folder, place.variant, scorer.device, scorer.dtype)
+        self.spec = ModelSpec(spec.folder, spec.variant, scorer.device, scorer.dtype)
         self.clock = Clock(options.clock, scorer.device)
-        self.workloads = options.sides()
-        self.others: dict[str, Side] = all_sides(
-            self.place, [name for names in self.workloads.values() for name in names]
+        self.workloads = options.implementations()
+        self.others: dict[str, Implementation] = load_others(
+            self.spec, [name for names in self.workloads.values() for name in names]
         )
-        self.terms = make_terms(scorer, options.steps, options.resolution, options.method, options.map)
-        self.accounting = Accounting.of(place.folder, self.terms.resolution)
-        largest = max(workload.pairs for workload in self.workloads) * self.terms.steps
-        for name, side in self.others.items():
+        self.settings = make_settings(scorer, options.steps, options.resolution, options.method, options.map)
+        self.accounting, self.uncounted = self._accounting()
+        largest = max(workload.pairs for workload in self.workloads) * self.settings.steps
+        for name, implementation in self.others.items():
             say(f"readying {name}")
-            side.tune(self.terms, min(max(largest, _STAGES_BATCH), _LARGEST_BATCH), self.clock)
+            implementation.tune(self.settings, min(max(largest, _PHASES_BATCH), _LARGEST_BATCH), self.clock)
+
+    def _accounting(self) -> tuple[Accounting | None, str | None]:
+        """What is counted on the modules of diffusers; or, where that is not installed, what is lacking then."""
+        try:
+            return Accounting.of(self.spec.folder, self.settings.resolution), None
+        except InstallationError as error:
+            return None, f"operations are not counted, so there is no part peak: {error}"
 
     @property
     def diffusers(self) -> DiffusersBest | None:
-        found: DiffusersBest | None = self.others.get(_BATCHED)  # type: ignore[assignment]
-        return found
+        batched: DiffusersBest | None = self.others.get(_BATCHED)  # type: ignore[assignment]
+        return batched
 
-    def requests(self, report: Report) -> None:
+    def requests(self, report: BenchReport) -> None:
         for workload, names in self.workloads.items():
             self.say(f"requests of {workload}")
-            found = compare(
+            comparison = compare(
                 {OURS: self.ours, **{name: self.others[name] for name in names}},
                 workload,
-                self.terms,
+                self.settings,
                 repeats=self.repeats,
                 clock=self.clock,
-                dtype=self.place.dtype,
+                dtype=self.spec.dtype,
                 accounting=self.accounting,
                 before=self._same_threads,
             )
-            report.comparisons.append(found)
+            report.comparisons.append(comparison)
             self.keep(report)
 
-    def stages(self, report: Report) -> None:
-        from discffusion.bench.stages import measure_operators, measure_stages
+    def phases(self, report: BenchReport) -> None:
+        from discffusion.bench.phases import measure_operators, measure_phases
 
-        self.say("stages")
+        self.say("phases")
         timing: dict[str, Any] = {"repeats": self._few(), "before": self._same_threads}
-        report.stages = measure_stages(self.ours, self.diffusers, self.terms, clock=self.clock, **timing)
-        if not self.place.device.startswith("cuda"):
-            report.operators = measure_operators(self.ours, self.terms, **timing)
+        report.phases = measure_phases(self.ours, self.diffusers, self.settings, clock=self.clock, **timing)
+        if not self.spec.device.startswith("cuda"):
+            report.operators = measure_operators(self.ours, self.settings, **timing)
 
-    def peak(self, report: Report) -> None:
+    def peak(self, report: BenchReport) -> None:
         from discffusion.bench.peak import measure_peak
 
+        if self.accounting is None:
+            return
         self.say("fraction of the machine's rate")
         report.peak = measure_peak(
             self.ours,
             {} if self.diffusers is None else {_BATCHED: self.diffusers},
-            self.terms,
+            self.settings,
             self.accounting,
             repeats=self._few(),
             clock=self.clock,
             before=self._same_threads,
         )
 
-    def memory(self, report: Report) -> None:
-        # One pair makes no batch, so of sides that differ in batches alone one will do.
+    def memory(self, report: BenchReport) -> None:
+        # One pair makes no batch, so of implementations that differ in batches alone one will do.
         names = [OURS, *(name for name in ("released-1", _BATCHED) if name in self.others)]
         choices = {name: {OURS: self.ours, **self.others}[name].about for name in names}
         for state in ("warm", "cold"):
             self.say(f"memory and time to the first score, {state}")
             report.memory[state] = measure_memory(
                 choices,
-                self.place,
+                self.spec,
                 threads=self.threads,
-                steps=min(self.terms.steps, _MEMORY_STEPS),
-                resolution=self.terms.resolution,
+                steps=min(self.settings.steps, _MEMORY_STEPS),
+                resolution=self.settings.resolution,
                 cold=state == "cold",
             )
 
-    def growth(self, report: Report) -> None:
+    def growth(self, report: BenchReport) -> None:
         from discffusion.bench.growth import SIZES, measure_growth, resolutions
 
         self.say("growth")
-        unit = int(self.ours.scorer.info()["vae_scale_factor"]) * self.accounting.unet.shrinks
+        unit = int(self.ours.scorer.info()["vae_scale_factor"]) * latent_multiple(self.spec.folder)
         report.growth = measure_growth(
             {OURS: self.ours, **({} if self.diffusers is None else {_BATCHED: self.diffusers})},
             self.ours,
-            self.terms,
-            {**SIZES, "resolution": resolutions(self.terms.resolution, unit)},
+            self.settings,
+            {**SIZES, "resolution": resolutions(self.settings.resolution, unit)},
             repeats=self.repeats.number or self.repeats.least,
             clock=self.clock,
             before=self._same_threads,
@@ -186,22 +200,22 @@ class _Run:
             "fingerprint": info["fingerprint"],
             "parameters": info["num_parameters"],
             "weights": {
-                "files": weight_bytes(self.place.folder),
+                "files": weight_bytes(self.spec.folder),
                 "loaded": self.ours.scorer.memory()["weights"],
             },
-            "device": self.place.device,
-            "dtype": self.place.dtype,
-            "method": self.terms.method,
-            "map": self.terms.map,
-            "steps": self.terms.steps,
-            "timesteps": list(self.terms.timesteps),
-            "resolution": self.terms.resolution,
+            "device": self.spec.device,
+            "dtype": self.spec.dtype,
+            "method": self.settings.method,
+            "map": self.settings.map,
+            "steps": self.settings.steps,
+            "timesteps": list(self.settings.timesteps),
+            "resolution": self.settings.resolution,
             "clock": self.clock.name,
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "commit": commit(),
-            "machine": {**self.machine, "gpu": _gpu(self.place.device)},
+            "machine": {**self.machine, "gpu": _gpu(self.spec.device)},
             "versions": versions(),
-            "sides": {name: side.about for name, side in {OURS: self.ours, **self.others}.items()},
+            "implementations": {name: one.about for name, one in {OURS: self.ours, **self.others}.items()},
         }
 
     def _same_threads(self) -> None:
@@ -211,10 +225,10 @@ class _Run:
         torch.set_num_threads(self.threads)
 
     def _few(self) -> int:
-        """How often stages are timed, by the time of one score."""
-        own = draw(Workload(1, 1), self.terms.resolution)
-        one = self.clock.time(lambda: self.ours.matrix(own.images, own.texts, self.terms))
-        return self.repeats.of(_STAGES_TO_SCORE * one)
+        """How often phases are timed, by the time of one score."""
+        own = draw(Workload(1, 1), self.settings.resolution)
+        one = self.clock.time(lambda: self.ours.matrix(own.images, own.texts, self.settings))
+        return self.repeats.of(_PHASES_TO_SCORE * one)
 
 
 def _gpu(device: str) -> str | None:

@@ -1,4 +1,4 @@
-"""All sides on the same requests, in turns, in one process."""
+"""All implementations on the same requests, in turns, in one process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from discffusion.bench.accounting import Accounting
 from discffusion.bench.clock import Clock, Times, in_turns
-from discffusion.bench.sides import OURS, Side
-from discffusion.bench.workloads import Draw, Terms, Workload, draw
+from discffusion.bench.implementations import OURS, Implementation
+from discffusion.bench.settings import BenchSettings
+from discffusion.bench.workloads import Draw, Workload, draw
 from discffusion.errors import DiscffusionError
 
 __all__ = ["Comparison", "DisagreementError", "Repeats", "compare", "tolerance"]
@@ -23,7 +24,7 @@ _SHORT = 10.0
 
 
 class DisagreementError(DiscffusionError):
-    """A side computes other scores, so that its times are of other work."""
+    """An implementation computes other scores, so that its times are of other work."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Repeats:
     most: int = 25
 
     def of(self, one: float) -> int:
-        """The number, where one repeat of all sides takes `one` seconds."""
+        """The number, where one repeat of all implementations takes `one` seconds."""
         if self.number is not None:
             return self.number
         return max(self.least, min(self.most, int(self.seconds / max(one, 1e-6))))
@@ -50,14 +51,15 @@ class Repeats:
 
 @dataclass
 class Comparison:
-    """One workload on all sides.
+    """One workload on all implementations.
 
     Attributes:
-        times: by side.
-        apart: how far a side's scores are from ours: the greatest difference in terms of the mean size of a score.
-        left_out: sides that were not measured, and why.
-        flops: operations that each side's way of computing takes, where they are known; for ours the least that gives
-            these scores.
+        times: by implementation.
+        apart: how far an implementation's scores are from ours: the greatest difference in terms of the mean size of a
+            score.
+        left_out: implementations that were not measured, and why.
+        flops: operations that each implementation's way of computing takes, where they are counted; for ours the least
+            that gives these scores.
     """
 
     workload: Workload
@@ -67,14 +69,14 @@ class Comparison:
     flops: dict[str, int] = field(default_factory=dict)
 
     def ratio(self, name: str, of: str = "median") -> float:
-        """How many times longer a side takes than ours; `of` is ``"median"`` or ``"minimum"``."""
-        theirs, ours = (getattr(self.times[side], of) for side in (name, OURS))
+        """How many times longer an implementation takes than ours; `of` is ``"median"`` or ``"minimum"``."""
+        theirs, ours = (getattr(self.times[implementation], of) for implementation in (name, OURS))
         return float(theirs / ours)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "workload": str(self.workload),
-            "sides": {
+            "implementations": {
                 name: {
                     **times.to_dict(),
                     "ratio_of_medians": self.ratio(name),
@@ -94,9 +96,9 @@ def tolerance(dtype: str) -> float:
 
 
 def compare(
-    sides: Mapping[str, Side],
+    implementations: Mapping[str, Implementation],
     workload: Workload,
-    terms: Terms,
+    settings: BenchSettings,
     *,
     repeats: Repeats,
     clock: Clock,
@@ -104,18 +106,23 @@ def compare(
     accounting: Accounting | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> Comparison:
-    """Times `workload` on all sides; each repeat has pictures and captions of its own, the same for all.
+    """Times `workload` on all implementations; each repeat has pictures and captions of its own, the same for all.
 
     Args:
-        sides: by name; ours is among them.
+        implementations: by name; ours is among them.
         before: called before each timing, while no clock runs.
 
     Raises:
-        DisagreementError: a side's scores are further from ours than rounding explains.
+        DisagreementError: an implementation's scores are further from ours than rounding explains.
     """
-    reasons = {name: side.unable(workload.pairs, terms) for name, side in sides.items()}
+    reasons = {
+        name: implementation.unable(workload.pairs, settings)
+        for name, implementation in implementations.items()
+    }
     left_out = {name: reason for name, reason in reasons.items() if reason is not None}
-    taking_part = {name: side for name, side in sides.items() if name not in left_out}
+    taking_part = {
+        name: implementation for name, implementation in implementations.items() if name not in left_out
+    }
     apart: dict[str, float] = {}
     scores: dict[tuple[str, int], NDArray[np.float64]] = {}
 
@@ -123,7 +130,7 @@ def compare(
         before()
         taking_part[name].prepare()
 
-    def calls(draws: Sequence[Draw], on: Terms) -> dict[str, Callable[[int], Any]]:
+    def calls(draws: Sequence[Draw], on: BenchSettings) -> dict[str, Callable[[int], Any]]:
         def call(name: str) -> Callable[[int], Any]:
             def score(repeat: int) -> None:
                 own = draws[repeat]
@@ -134,9 +141,9 @@ def compare(
         return {name: call(name) for name in taking_part}
 
     def check() -> None:
-        for (name, repeat), found in scores.items():
+        for (name, repeat), matrix in scores.items():
             ours = scores[OURS, repeat]
-            own = float(np.abs(found - ours).max() / np.abs(ours).mean())
+            own = float(np.abs(matrix - ours).max() / np.abs(ours).mean())
             if not own <= tolerance(dtype):  # so that NaN is no agreement
                 raise DisagreementError(
                     f"{name} and {OURS} were to compute the same scores of {workload}, but are {own:.1e} apart (at "
@@ -145,34 +152,34 @@ def compare(
             apart[name] = max(apart.get(name, 0.0), own)
         scores.clear()
 
-    first = [draw(workload, terms.resolution, number) for number in range(1 + repeats.warm_up)]
-    # One timestep tells whether the sides agree, before minutes are spent, and how long the whole will take.
-    short = in_turns(calls(first, terms.first(1)), 1, clock, before=ready)
+    first = [draw(workload, settings.resolution, number) for number in range(1 + repeats.warm_up)]
+    # One timestep tells whether the implementations agree, before minutes are spent, and how long the whole will take.
+    short = in_turns(calls(first, settings.first(1)), 1, clock, before=ready)
     check()
-    expected = sum(times.minimum for times in short.values()) * terms.steps
+    expected = sum(times.minimum for times in short.values()) * settings.steps
     if repeats.warm_up and expected < _SHORT:
-        warm = in_turns(calls(first[1:], terms), repeats.warm_up, clock, before=ready)
+        warm = in_turns(calls(first[1:], settings), repeats.warm_up, clock, before=ready)
         check()
         expected = sum(times.minimum for times in warm.values())
     number = repeats.of(expected)
-    draws = [draw(workload, terms.resolution, len(first) + repeat) for repeat in range(number)]
-    times = in_turns(calls(draws, terms), number, clock, before=ready)
+    draws = [draw(workload, settings.resolution, len(first) + repeat) for repeat in range(number)]
+    times = in_turns(calls(draws, settings), number, clock, before=ready)
     check()
-    return Comparison(workload, times, apart, left_out, _flops(accounting, workload, terms, times))
+    return Comparison(workload, times, apart, left_out, _flops(accounting, workload, settings, times))
 
 
 def _flops(
-    accounting: Accounting | None, workload: Workload, terms: Terms, names: Mapping[str, Any]
+    accounting: Accounting | None, workload: Workload, settings: BenchSettings, names: Mapping[str, Any]
 ) -> dict[str, int]:
     if accounting is None:
         return {}
-    size = (workload.images, workload.texts, terms.steps)
-    found = {}
+    size = (workload.images, workload.texts, settings.steps)
+    flops = {}
     for name in names:
         if name == OURS:
-            found[name] = accounting.needed(*size, terms.method)
+            flops[name] = accounting.needed(*size, settings.method)
         elif name.startswith("released"):
-            found[name] = accounting.released(*size)
+            flops[name] = accounting.released(*size)
         else:
-            found[name] = accounting.cached(*size, terms.method)
-    return found
+            flops[name] = accounting.cached(*size, settings.method)
+    return flops

@@ -31,8 +31,8 @@ def bench(
     against: Annotated[
         str | None,
         typer.Option(
-            help="Sides, separated by commas: released (or released-1, released-16), diffusers (or diffusers-batched, "
-            "diffusers-loop), or none.",
+            help="Implementations, separated by commas: released (or released-1, released-16), diffusers (or "
+            "diffusers-batched, diffusers-loop), or none.",
             show_default="released,diffusers",
             rich_help_panel=_WHAT,
         ),
@@ -40,7 +40,7 @@ def bench(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this alone: requests, stages, peak, memory or growth; give it again for more.",
+            help="Measure this alone: requests, phases, peak, memory or growth; give it again for more.",
             show_default="all",
             rich_help_panel=_WHAT,
         ),
@@ -67,7 +67,9 @@ def bench(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="For all sides.", show_default="torch's choice", rich_help_panel=_HOW),
+        typer.Option(
+            min=1, help="For all implementations.", show_default="torch's choice", rich_help_panel=_HOW
+        ),
     ] = None,
     clock: Annotated[
         Literal["wall", "cpu"],
@@ -84,8 +86,8 @@ def bench(
 ) -> None:
     """Measure speed and memory against the released algorithm and against diffusers.
 
-    All sides score the same pictures and texts with the same weights, noise and threads, in turns in one process; that
-    their scores agree is checked. Needs `pip install "discffusion[bench]"`, except with `--against none`.
+    All implementations score the same pictures and texts with the same weights, noise and threads, in turns in one
+    process; that their scores agree is checked. Needs `pip install "discffusion[bench]"`, except with `--against none`.
 
     Example: `discffusion bench --quick`
 

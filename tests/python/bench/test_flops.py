@@ -12,7 +12,7 @@ from tests.fixtures.make_checkpoint import write_checkpoint
 from tests.fixtures.published import configs
 
 from discffusion import hub
-from discffusion.bench.accounting import Accounting
+from discffusion.bench.accounting import Accounting, latent_multiple
 from discffusion.bench.flops import text_encoder, unet, vae_encoder
 from discffusion.errors import CheckpointError
 
@@ -24,21 +24,21 @@ def sd21() -> Accounting:
     """Stable Diffusion 2.1-base from its published configuration, at 512 pixels."""
     parts = configs("sd21", "full")
     return Accounting(
-        unet(parts["unet"]), vae_encoder(parts["vae"], 512), text_encoder(parts["text_encoder"])
+        unet(parts["unet"]), vae_encoder(parts["vae"], 512), [text_encoder(parts["text_encoder"])]
     )
 
 
 def test_sd21_at_64(sd21: Accounting) -> None:
     assert sd21.unet.total / GIGA == pytest.approx(804.3, abs=0.05)
     assert sd21.vae.total / GIGA == pytest.approx(1116.7, abs=0.05)
-    assert sd21.text.total / GIGA == pytest.approx(45.1, abs=0.05)
+    assert sd21.one_text / GIGA == pytest.approx(45.1, abs=0.05)
 
 
 def test_parameters_are_the_published_ones(sd21: Accounting) -> None:
     """865.9 M, 34.2 M and 340.4 M; the first and the last to the number."""
     assert sd21.unet.parameters == 865_910_724
     assert sd21.vae.parameters / 1e6 == pytest.approx(34.2, abs=0.05)
-    assert sd21.text.parameters == 340_387_840
+    assert sd21.text[0].parameters == 340_387_840
 
 
 def test_sd21_by_kind_and_block(sd21: Accounting) -> None:
@@ -63,7 +63,6 @@ def test_what_can_be_saved(sd21: Accounting) -> None:
     share = sum(op.flops for op in net.ops[: net.softmax["mid.0"]]) / net.total
     assert share == pytest.approx(0.32, abs=0.005)
     assert net.last_values == 2 * 77 * 1024 * 320
-    assert net.shrinks == 8
 
 
 @pytest.mark.parametrize(
@@ -89,13 +88,25 @@ def test_released_code_to_what_is_needed(
 def test_caching_alone(sd21: Accounting) -> None:
     assert sd21.released(1, 10, 50) / sd21.cached(1, 10, 50) == pytest.approx(3.38, abs=0.006)
     one_more = sd21.cached(1, 1, 10, "combined") - sd21.cached(1, 1, 10)
-    assert one_more == sd21.text.total + 10 * sd21.unet.total
+    assert one_more == sd21.one_text + 10 * sd21.unet.total
 
 
 def test_other_sizes() -> None:
     """At 256 pixels 181 GFLOP; an evaluation of Stable Diffusion 1.5 is half of 1.607 TFLOP."""
     assert unet(configs("sd21", "full")["unet"], 32).total / GIGA == pytest.approx(181, abs=0.5)
     assert 2 * unet(configs("sd15", "full")["unet"]).total / GIGA == pytest.approx(1607, abs=0.5)
+
+
+def test_xl() -> None:
+    """2,567 M parameters and 70 layers; both text encoders, 123 M and 695 M; linear layers do most of the work."""
+    parts = configs("sdxl", "full")
+    net = unet(parts["unet"])
+    assert net.parameters == 2_567_463_684
+    assert len(net.softmax) == 70
+    assert net.text == sum(2 * 2 * 77 * 2048 * width for width in [640] * 10 + [1280] * 60)
+    assert net.by_kind()["linear"] > 0.6 * net.total
+    encoders = [text_encoder(parts[part]) for part in ("text_encoder", "text_encoder_2")]
+    assert [encoder.parameters for encoder in encoders] == [123_060_480, 694_659_840]
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sd21", "pocket"])
@@ -135,6 +146,7 @@ def test_from_a_folder(tmp_path: Path) -> None:
     own = Accounting.of(folder, 128)
     assert own.unet.total == unet(configs("sd21", "tiny")["unet"], 16).total
     assert own.vae.total == vae_encoder(configs("sd21", "tiny")["vae"], 128).total
+    assert latent_multiple(folder) == 8
     file = folder / "unet" / "config.json"
     file.write_text(json.dumps({"sample_size": 8}))
     with pytest.raises(CheckpointError, match="Stable Diffusion"):

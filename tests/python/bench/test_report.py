@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from discffusion.bench import Options, Report, bench
+from discffusion.bench import BenchReport, Options, bench
 from discffusion.bench.clock import Times
+from discffusion.bench.implementations import OURS, ModelSpec
 from discffusion.bench.machine import busy, commit, cpu_name, memory_available
 from discffusion.bench.markdown import duration, size
 from discffusion.bench.memory import Footprint, evict, measure_memory, weight_bytes
 from discffusion.bench.peak import Peak
+from discffusion.bench.phases import Phases
 from discffusion.bench.runner import Comparison
-from discffusion.bench.sides import OURS, Place
-from discffusion.bench.stages import Stages
 from discffusion.bench.workloads import Workload
 from discffusion.cli import build_app
 from discffusion.errors import ConfigError
 
 
 @pytest.fixture
-def report() -> Report:
+def report() -> BenchReport:
     about = {
         "model": "pocket", "device": "cpu", "dtype": "float32", "method": "attention", "map": "logits", "steps": 10,
         "resolution": 32, "clock": "wall", "date": "2026-01-01", "commit": "0123456789ab",
         "weights": {"files": 11 << 20, "loaded": 21 << 20},
         "machine": {"cpu": "An Example", "cores": 2, "threads": 2, "memory": 8 << 30, "system": "Linux", "load": 0.1,
                     "python": "3.11", "gpu": None},
-        "versions": {"torch": "2.11.0", "diffusers": None}, "sides": {OURS: {}, "released-1": {"batch": 1}},
+        "versions": {"torch": "2.11.0", "diffusers": None}, "implementations": {OURS: {}, "released-1": {"batch": 1}},
     }  # fmt: skip
     comparison = Comparison(
         Workload(1, 10),
@@ -47,30 +48,30 @@ def report() -> Report:
         for name, value in (("unet", 1.0), ("logits", 1.03), ("probs", 1.06), ("cosine", 1.1))
     }
     print_ = Footprint(0.2, 0.1, 0.3, 300 << 20, 100 << 20, 1 << 20, 0, 0, False)
-    return Report(
+    return BenchReport(
         about,
         [comparison],
-        stages=Stages({OURS: own}, 64),
+        phases=Phases({OURS: own}, 64),
         peak=Peak({(10, 10, 10): Times([1.0])}, {OURS: Times([2.0])}, 3000, 2),
         memory={"warm": {OURS: print_}},
         warnings=["the machine was busy"],
     )
 
 
-def test_as_data(report: Report, tmp_path: Path) -> None:
+def test_as_data(report: BenchReport, tmp_path: Path) -> None:
     found = json.loads(report.to_json(tmp_path / "bench.json"))
     assert json.loads((tmp_path / "bench.json").read_text()) == found
-    released = found["comparisons"][0]["sides"]["released-1"]
+    released = found["comparisons"][0]["implementations"]["released-1"]
     assert released["ratio_of_medians"] == pytest.approx(4.0)  # 0.6 to 0.15
     assert released["ratio_of_minima"] == pytest.approx(6.0)
     assert found["comparisons"][0]["left_out"] == {"released-16": "its maps do not fit"}
-    assert found["stages"]["sides"][OURS]["overhead"]["probs"] == pytest.approx(0.06)
+    assert found["phases"]["implementations"][OURS]["overhead"]["probs"] == pytest.approx(0.06)
     assert found["peak"]["unet"][OURS]["fraction"] == pytest.approx(0.75)  # 1500 of 2000 a second
     assert found["memory"]["warm"][OURS]["to_first_score"] == pytest.approx(0.6)
-    assert found["growth"] is None and found["format"] == 1
+    assert found["growth"] is None and found["format"] == 2
 
 
-def test_as_markdown(report: Report) -> None:
+def test_as_markdown(report: BenchReport) -> None:
     text = report.markdown()
     assert "An Example, 2 cores, 2 threads, 8 GiB" in text and "commit 0123456789ab" in text
     assert "torch 2.11.0, Python 3.11" in text  # what is not installed is not named
@@ -90,7 +91,7 @@ def test_units() -> None:
     assert [size(n) for n in (1 << 20, 3 << 29)] == ["1 MiB", "1.50 GiB"]
 
 
-def test_files(report: Report, tmp_path: Path) -> None:
+def test_files(report: BenchReport, tmp_path: Path) -> None:
     assert [file.name for file in report.write(tmp_path / "new")] == ["bench.json", "bench.md"]
     assert (tmp_path / "new" / "bench.md").read_text() == report.markdown()
     assert report.write(tmp_path / "a" / "r.md") == [tmp_path / "a" / "r.md"]
@@ -112,7 +113,7 @@ def test_machine() -> None:
 
 def test_memory_of_a_process(tiny: Path) -> None:
     evict(tiny)
-    found = measure_memory({OURS: {}}, Place(tiny), threads=1, steps=1, resolution=64, cold=True)[OURS]
+    found = measure_memory({OURS: {}}, ModelSpec(tiny), threads=1, steps=1, resolution=64, cold=True)[OURS]
     assert found.cold and found.gpu_peak == 0
     assert found.peak > found.private > 0  # mapped files come on top
     assert min(found.imported, found.loaded, found.scored) > 0
@@ -126,17 +127,17 @@ def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(
         DiscffusionError, match=r"process that measures discffusion ended with 1.*config\.json"
     ):
-        measure_memory({OURS: {}}, Place(tmp_path), threads=1, steps=1, resolution=64, cold=False)
+        measure_memory({OURS: {}}, ModelSpec(tmp_path), threads=1, steps=1, resolution=64, cold=False)
 
 
 def test_all_parts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every part but memory, once, in small, against the quickest of the others."""
-    monkeypatch.setattr("discffusion.bench.sides.parts._PIXELS", 128)
+    monkeypatch.setattr("discffusion.bench.implementations.parts._PIXELS", 128)
     monkeypatch.setattr("discffusion.bench.growth.SIZES", {"images": (1, 2), "steps": (1, 3)})
-    monkeypatch.setattr("discffusion.bench.run._STAGES_BATCH", 2)
+    monkeypatch.setattr("discffusion.bench.run._PHASES_BATCH", 2)
     options = Options(
         workloads=["1x2"], against=["diffusers-batched"], steps=2, resolution=64, repeats=1, threads=1,
-        parts=["requests", "stages", "peak", "growth"],
+        parts=["requests", "phases", "peak", "growth"],
     )  # fmt: skip
     said: list[str] = []
     kept: list[dict[str, Any]] = []
@@ -147,13 +148,13 @@ def test_all_parts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(json.dumps(data)) == data
     # As it grew: the one workload, then part by part.
     assert len(kept) == 1 + 4 and kept[-1] == data
-    assert kept[0]["comparisons"] == data["comparisons"] and kept[0]["stages"] is None
+    assert kept[0]["comparisons"] == data["comparisons"] and kept[0]["phases"] is None
     (comparison,) = data["comparisons"]
     assert comparison["workload"] == "1x2"
-    assert comparison["sides"]["diffusers-batched"]["apart"] < 1e-5
-    flops = {name: side["flops"] for name, side in comparison["sides"].items()}
+    assert comparison["implementations"]["diffusers-batched"]["apart"] < 1e-5
+    flops = {name: one["flops"] for name, one in comparison["implementations"].items()}
     assert flops["diffusers-batched"] > flops[OURS] > 0
-    assert set(data["stages"]["sides"]) == set(data["peak"]["unet"]) == {OURS, "diffusers-batched"}
+    assert set(data["phases"]["implementations"]) == set(data["peak"]["unet"]) == {OURS, "diffusers-batched"}
     assert data["operators"]["count"] > 100 and data["operators"]["ratio"] > 1
     assert set(data["growth"]) == {"images", "steps", "resolution"}
     assert data["machine"]["threads"] == 1 and data["versions"]["torch"].startswith("2.")
@@ -167,9 +168,21 @@ def test_command(tiny: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(build_app(), [*arguments, "--json", "--output", str(tmp_path)])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    assert list(found["comparisons"][0]["sides"]) == [OURS]
+    assert list(found["comparisons"][0]["implementations"]) == [OURS]
     assert json.loads((tmp_path / "bench.json").read_text()) == found
     assert (tmp_path / "bench.md").read_text().startswith("# Benchmark of")
+
+
+def test_without_diffusers(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This package is measured alone; what its work is counted on is lacking, and the report says so."""
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    options = Options(against=[], workloads=["1x1"], steps=1, resolution=64, repeats=1, threads=1,
+                      parts=["requests", "peak", "growth"])  # fmt: skip
+    monkeypatch.setattr("discffusion.bench.growth.SIZES", {"images": (1, 2)})
+    report = bench(tiny, options, device="cpu")
+    assert report.peak is None and report.growth is not None
+    assert report.comparisons[0].flops == {} and report.comparisons[0].times[OURS].median > 0
+    assert any("operations are not counted" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize(

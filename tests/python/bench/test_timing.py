@@ -9,14 +9,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from discffusion import Scorer
+from discffusion import Scorer, bench
 from discffusion.bench.clock import Clock, Times, in_turns
-from discffusion.bench.flops import Network
+from discffusion.bench.flops import Network, Op
 from discffusion.bench.growth import line, resolutions
 from discffusion.bench.options import Options
 from discffusion.bench.peak import Peak, gemm_shapes
 from discffusion.bench.runner import Comparison, Repeats
-from discffusion.bench.workloads import WORKLOADS, Workload, draw, make_terms
+from discffusion.bench.settings import make_settings
+from discffusion.bench.workloads import WORKLOADS, Workload, draw
 from discffusion.errors import ConfigError
 
 
@@ -72,13 +73,13 @@ def test_draws_are_distinct_and_larger_than_the_model_takes() -> None:
 
 
 def test_terms(scorer: Scorer) -> None:
-    terms = make_terms(scorer, 4, 64)
-    assert terms.noise.shape == (4, 4, 8, 8) and terms.noise.dtype == np.float32
-    assert list(terms.timesteps) == scorer.with_config(steps=4, noise_range=None).describe()["timesteps"]
-    config = scorer.with_config("default", **terms.config()).config
+    settings = make_settings(scorer, 4, 64)
+    assert settings.noise.shape == (4, 4, 8, 8) and settings.noise.dtype == np.float32
+    assert list(settings.timesteps) == scorer.with_config(steps=4, noise_range=None).describe()["timesteps"]
+    config = scorer.with_config("default", **settings.config()).config
     assert (config.method, config.map, config.pooling, config.layers) == ("attention", "logits", "lse", "all")
-    short = terms.first(1)
-    assert short.timesteps == terms.timesteps[:1] and np.array_equal(short.noise, terms.noise[:1])
+    short = settings.first(1)
+    assert short.timesteps == settings.timesteps[:1] and np.array_equal(short.noise, settings.noise[:1])
 
 
 def test_line() -> None:
@@ -100,23 +101,31 @@ def test_fraction_of_the_rate() -> None:
 
 
 def test_products_that_matter() -> None:
-    net = Network()
-    net.linear("a", 100, 100, 10)
-    net.linear("a", 100, 100, 10)
-    net.conv("a", 4, 8, 5)
-    net.linear("a", 100, 10, 1, kind="time")
-    net.product("a", 1000, 1000, 1000)
+    linear = Op("mid_block.a", "linear", 2 * 10 * 100 * 100, (10, 100, 100))
+    conv = Op("conv_in", "conv", 2 * 25 * 36 * 8, (25, 36, 8))
+    time = Op("time_embedding.a", "time", 2 * 100 * 10, (1, 100, 10))
+    product = Op("mid_block.b", "attention", 2 * 1000**3)
+    net = Network((linear, linear, conv, time, product), 0)
     assert gemm_shapes(net, 3) == [(30, 100, 100)]  # 400,000 of 414,400
 
 
 def test_options() -> None:
-    sides = Options().sides()
-    assert list(sides) == list(WORKLOADS) and sides[Workload(16, 16)] == ["diffusers-batched"]
-    assert list(Options(quick=True).sides()) == [Workload(1, 1)]
-    assert Options(workloads=["3x1"], against=["released-1"]).sides() == {Workload(3, 1): ["released-1"]}
-    assert Options(against=[]).sides()[Workload(1, 1)] == []
+    against = Options().implementations()
+    assert list(against) == list(WORKLOADS) and against[Workload(16, 16)] == ["diffusers-batched"]
+    assert list(Options(quick=True).implementations()) == [Workload(1, 1)]
+    assert Options(workloads=["3x1"], against=["released-1"]).implementations() == {
+        Workload(3, 1): ["released-1"]
+    }
+    assert Options(against=[]).implementations()[Workload(1, 1)] == []
     assert Options(parts=["memory", "requests"]).all_parts() == ["requests", "memory"]
-    assert Options(quick=True).all_parts() == ["requests", "stages", "peak"]
+    assert Options(quick=True).all_parts() == ["requests", "phases", "peak"]
+
+
+def test_old_names() -> None:
+    with pytest.warns(DeprecationWarning, match="stages is called phases"):
+        assert Options(parts=["memory", "stages"]).all_parts() == ["phases", "memory"]
+    with pytest.warns(DeprecationWarning, match="Report is called BenchReport"):
+        assert bench.Report is bench.BenchReport
 
 
 @pytest.mark.parametrize(

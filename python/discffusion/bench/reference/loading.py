@@ -26,6 +26,10 @@ class TextEncoder:
         ids = self.ids([text])
         return ids, slice(1, ids[0].tolist().index(self.tokenizer.eos_token_id))
 
+    def encode(self, texts: list[str], **options: Any) -> Any:
+        """The model's output for the texts."""
+        return self.model(self.ids(texts).to(self.model.device), **options)
+
     def ids(self, texts: list[str]) -> Any:
         """Token ids int64 ``[n, m]``, padded and truncated to the encoder's length."""
         length = self.model.config.max_position_embeddings
@@ -50,10 +54,8 @@ class Parts:
     scheduler: Any
 
 
-def load_parts(
-    folder: Path, variant: str | None = None, dtype: Any = torch.float32, device: Any = "cpu"
-) -> Parts:
-    """Reads the folder; nothing is fetched.
+def load_parts(folder: Path, variant: str | None = None, dtype: Any = torch.float32) -> Parts:
+    """Reads the folder, on the CPU; nothing is fetched.
 
     Raises:
         InstallationError: diffusers or transformers is missing.
@@ -73,7 +75,7 @@ def load_parts(
         diffusers.DDIMScheduler.load_config(folder, subfolder="scheduler")
     )
     for model in (*(encoder.model for encoder in encoders), vae, unet):
-        model.eval().requires_grad_(False).to(device)
+        model.eval().requires_grad_(False)
     return Parts(index, encoders, vae, unet, scheduler)
 
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion in PyTorch: one image, one text, one timestep at a time, float32 on the CPU.
+"""A model in PyTorch: one image, one text, one timestep at a time, float32 on the CPU.
 
 Written from the paper's equations and for reading, not for speed.
 """
@@ -15,21 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from discffusion._extras import need
+from discffusion.bench.reference.conditioning import Conditioning, encode_texts, unet_arguments
 from discffusion.bench.reference.layers import layer_names
 from discffusion.bench.reference.loading import load_parts
 from discffusion.bench.reference.pooling import attention_map
 from discffusion.bench.reference.processors import RecordingProcessor
 
-__all__ = ["Conditioning", "Observation", "Reference"]
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the UNet reads of a text: ``context`` ``[m, D]`` and, for XL, ``pooled`` ``[p]``."""
-
-    context: Any
-    pooled: Any = None
+__all__ = ["Observation", "Reference"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +46,9 @@ class Reference:
     """
 
     def __init__(self, folder: Path, variant: str | None = None) -> None:
-        parts = load_parts(folder, variant)
-        self.index, self.encoders, self.vae = parts.index, parts.encoders, parts.vae
-        self.unet, self.scheduler = parts.unet, parts.scheduler
+        self.parts = load_parts(folder, variant)
+        self.encoders, self.vae = self.parts.encoders, self.parts.vae
+        self.unet, self.scheduler = self.parts.unet, self.parts.scheduler
         self.tokenizer, self.text_encoder = self.encoders[0].tokenizer, self.encoders[0].model
         keys = layer_names(self.unet.attn_processors)
         self.layers = {name: RecordingProcessor() for name in keys}
@@ -68,16 +60,17 @@ class Reference:
         return list(self.layers)
 
     def tokens(self, text: str) -> tuple[Any, slice]:
-        """Token ids ``[1, m]`` and where among them the prompt's own are."""
+        """Token ids ``[1, m]`` of the first encoder, and where among them the prompt's own are; the other encoders have
+        them at the same places."""
         return self.encoders[0].tokens(text)
 
-    def condition(self, text: str) -> Conditioning:
-        """τ(y): the text encoder's last hidden state, after its final norm."""
-        return Conditioning(self.text_encoder(self.tokens(text)[0]).last_hidden_state[0])
+    def condition(self, text: str | None) -> Conditioning:
+        """What the UNet reads of a text, or of no text."""
+        return encode_texts(self.parts, [text])[0]
 
     def unconditional(self) -> Conditioning:
-        """What the denoising term compares with: the empty text."""
-        return self.condition("")
+        """What the denoising term compares with."""
+        return self.condition(None)
 
     def embed(self, text: str) -> Any:
         """The context ``[m, D]`` of a text."""
@@ -112,23 +105,9 @@ class Reference:
             return noise
         return self.scheduler.get_velocity(z[None], noise[None], torch.tensor([self.clipped(t)]))[0]
 
-    def guidance(self, scale: float = 8.5) -> Any:
-        """What the UNet of a latent consistency model takes beside the timestep, ``[1, d]``: the guidance scale, by
-        default the pipeline's own. None for other models."""
-        width = self.unet.config.time_cond_proj_dim
-        if width is None:
-            return None
-        pipeline = need("diffusers", "bench").LatentConsistencyModelPipeline
-        return pipeline.get_guidance_scale_embedding(None, torch.tensor([scale - 1]), embedding_dim=width)
-
     def unet_arguments(self, z_t: Any, conditionings: Sequence[Conditioning]) -> dict[str, Any]:
         """Keyword arguments of the UNet for latents ``[B, C, h, w]`` and as many texts, in the latents' dtype."""
-        guidance = self.guidance()
-        context = torch.stack([conditioning.context for conditioning in conditionings])
-        return {
-            "encoder_hidden_states": context.to(z_t.dtype),
-            "timestep_cond": None if guidance is None else guidance.to(z_t.dtype),
-        }
+        return unet_arguments(self.parts, z_t, Conditioning.stack(conditionings))
 
     def observe(self, z_t: Any, t: int, conditioning: Conditioning) -> Observation:
         """One pass of the UNet."""

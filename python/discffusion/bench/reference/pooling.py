@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from discffusion.bench.reference.layers import block_of
 
@@ -21,22 +22,26 @@ def attention_map(q: Any, k: Any, kind: str) -> Any:
     """The map ``[..., n, m]`` of queries ``[..., n, d]`` and keys ``[..., m, d]`` (method, section 2): logits
     ``QKᵀ/√d``, probabilities over all text tokens, or the cosine of queries and keys."""
     if kind == "cosine":
-        return torch.cosine_similarity(q[..., :, None, :], k[..., None, :, :], dim=-1, eps=0)
-    logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        return functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).mT
+    logits = q @ k.mT / q.shape[-1] ** 0.5
     return logits if kind == "logits" else logits.softmax(-1)
 
 
-def pool(maps: Any, pooling: str = "lse", lambda_: float = 1.0) -> Any:
-    """One number ``[...]`` a map ``[..., n, m]``: Eq. 4 and the ablations of Table 3 (method, section 3)."""
-    match pooling:
-        case "lse":
-            return (lambda_ * maps).logsumexp(-1).mean(-1) / lambda_
-        case "max_row":
-            return maps.amax(-1).mean(-1)
-        case "max_col":
-            return maps.amax(-2).mean(-1)
-        case "mean":
-            return maps.mean((-1, -2))
+def pool(maps: Any, pooling: str = "lse", lambda_: float = 1.0, keep: Any = None) -> Any:
+    """One number ``[...]`` a map ``[..., n, m]``: Eq. 4 and the ablations of Table 3 (method, section 3).
+
+    Args:
+        keep: bool ``[..., m]``, which text tokens are pooled; None for all. Axes before the last spread as usual.
+    """
+    keep = torch.ones(maps.shape[-1], dtype=torch.bool) if keep is None else keep
+    if pooling in ("max_col", "mean"):
+        columns = maps.amax(-2) if pooling == "max_col" else maps.mean(-2)
+        return (columns * keep).sum(-1) / keep.sum(-1)
+    rows = maps.masked_fill(~keep[..., None, :], -torch.inf)
+    if pooling == "lse":
+        return (lambda_ * rows).logsumexp(-1).mean(-1) / lambda_
+    if pooling == "max_row":
+        return rows.amax(-1).mean(-1)
     raise ValueError(pooling)
 
 

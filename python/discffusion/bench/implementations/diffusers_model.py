@@ -1,4 +1,4 @@
-"""A model as diffusers and transformers read it, and what the sides made of it have in common."""
+"""A model as diffusers and transformers read it, and what the implementations made of it have in common."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import torch
 from PIL import Image
 
 from discffusion._extras import need
+from discffusion.bench.reference.conditioning import Conditioning, encode_texts, unet_arguments
+from discffusion.bench.reference.layers import layer_names
+from discffusion.bench.reference.loading import load_parts
 
 if TYPE_CHECKING:
-    from discffusion.bench.sides import Place
-    from discffusion.bench.workloads import Terms
+    from discffusion.bench.implementations import ModelSpec
+    from discffusion.bench.settings import BenchSettings
 
-__all__ = ["FORMATS", "Modules", "inference"]
+__all__ = ["FORMATS", "DiffusersModel", "inference"]
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -28,45 +31,34 @@ def inference(method: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-class Modules:
-    """UNet, VAE, text encoder, tokenizer and schedule of a folder, in evaluation mode.
+class DiffusersModel:
+    """UNet, VAE, text encoders, tokenizers and schedule of a folder, in evaluation mode.
 
     Attributes:
         formats: the memory format that UNet and VAE are in.
-        timed: what was found out about formats and batches, for all sides that choose: seconds by part, format, size.
+        timed: what formats and batches take, for all implementations that choose: seconds by part, format, size.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         diffusers, transformers = need("diffusers", "bench"), need("transformers", "bench")
-        self.device = torch.device(place.device)
-        self.dtype = getattr(torch, place.dtype)
-        load: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "variant": place.variant}
-        folder = place.folder
+        self.device = torch.device(spec.device)
+        self.dtype = getattr(torch, spec.dtype)
         with _quiet(diffusers, transformers):
-            self.tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
-            self.text_encoder = transformers.CLIPTextModel.from_pretrained(
-                folder / "text_encoder", dtype=self.dtype, **load
-            )
-            self.vae = diffusers.AutoencoderKL.from_pretrained(
-                folder, subfolder="vae", torch_dtype=self.dtype, **load
-            )
-            self.unet = diffusers.UNet2DConditionModel.from_pretrained(
-                folder, subfolder="unet", torch_dtype=self.dtype, **load
-            )
-            self.scheduler = diffusers.DDIMScheduler.from_config(
-                diffusers.DDIMScheduler.load_config(folder, subfolder="scheduler")
-            )
-        self.vae.decoder = self.vae.post_quant_conv = None  # no side decodes anything
-        for part in (self.text_encoder, self.vae, self.unet):
-            part.eval().requires_grad_(False).to(self.device)
+            self.parts = load_parts(spec.folder, spec.variant, self.dtype)
+        self.unet, self.vae, self.scheduler = self.parts.unet, self.parts.vae, self.parts.scheduler
+        self.vae.decoder = self.vae.post_quant_conv = None  # no implementation decodes anything
+        for model in (*(encoder.model for encoder in self.parts.encoders), self.vae, self.unet):
+            model.to(self.device)
+        if len(self.parts.encoders) > 1 and self.dtype == torch.float16 and self.vae.config.force_upcast:
+            self.vae.float()  # the VAE of XL overflows
         self.processors = dict(self.unet.attn_processors)  # fused attention everywhere
         self.formats = {"unet": "contiguous", "vae": "contiguous"}
         self.timed: dict[tuple[str, str, int], float] = {}
 
     @property
-    def sites(self) -> list[str]:
-        """The names of the processors of cross-attention layers."""
-        return [name for name in self.processors if ".attn2." in name]
+    def layers(self) -> list[str]:
+        """The keys of the processors of cross-attention layers, in forward order."""
+        return list(layer_names(self.processors).values())
 
     def use(self, processors: dict[str, Any], unet: str, vae: str) -> None:
         """Puts these processors in, and UNet and VAE in these memory formats."""
@@ -82,30 +74,26 @@ class Modules:
         if picture.size != (resolution, resolution):
             picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC)
         values = torch.from_numpy(np.array(picture)).to(self.device)
-        return (values.permute(2, 0, 1).float() / 127.5 - 1).to(self.dtype)
+        return (values.permute(2, 0, 1).float() / 127.5 - 1).to(self.vae.dtype)
 
     def encode_images(self, pixels: Any) -> Any:
         """Latents ``z`` ``[n, C, h, w]``, float32, of pictures ``[n, 3, H, W]``."""
         pixels = pixels.contiguous(memory_format=FORMATS[self.formats["vae"]])
         return self.vae.encode(pixels).latent_dist.mean.float() * self.vae.config.scaling_factor
 
-    def encode_texts(self, texts: Sequence[str]) -> Any:
-        """Text vectors ``[n, m, D]``."""
-        length = self.text_encoder.config.max_position_embeddings
-        ids = self.tokenizer(
-            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
-        return self.text_encoder(ids["input_ids"].to(self.device)).last_hidden_state
+    def encode_texts(self, texts: Sequence[str | None]) -> Conditioning:
+        """What the UNet reads of each text; None is no text."""
+        return encode_texts(self.parts, texts)
 
-    def alphas(self, terms: Terms) -> Any:
+    def alphas(self, settings: BenchSettings) -> Any:
         """``ᾱ`` of the timesteps, ``[steps, 1, 1, 1]``."""
-        found = self.scheduler.alphas_cumprod[self.times(terms).cpu()].to(self.device)
-        return found.view(-1, 1, 1, 1)
+        alphas = self.scheduler.alphas_cumprod[self.times(settings).cpu()].to(self.device)
+        return alphas.view(-1, 1, 1, 1)
 
-    def times(self, terms: Terms) -> Any:
+    def times(self, settings: BenchSettings) -> Any:
         """The timesteps, int64 ``[steps]``; one behind the last stands for the last."""
         last = len(self.scheduler.alphas_cumprod) - 1
-        return torch.tensor(terms.timesteps, device=self.device).clamp_max(last)
+        return torch.tensor(settings.timesteps, device=self.device).clamp_max(last)
 
     def target(self, clean: Any, noise: Any, alphas: Any) -> Any:
         """What the UNet should predict: the noise, or the velocity."""
@@ -113,10 +101,10 @@ class Modules:
             return noise
         return alphas.sqrt() * noise - (1 - alphas).sqrt() * clean
 
-    def predict(self, noised: Any, times: Any, texts: Any) -> Any:
+    def predict(self, noised: Any, times: Any, conditioning: Conditioning) -> Any:
         """The UNet's prediction, float32."""
         noised = noised.to(self.dtype).contiguous(memory_format=FORMATS[self.formats["unet"]])
-        return self.unet(noised, times, texts).sample.float()
+        return self.unet(noised, times, **unet_arguments(self.parts, noised, conditioning)).sample.float()
 
 
 @contextmanager

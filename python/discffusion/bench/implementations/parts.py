@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.bench.clock import Times
-from discffusion.bench.sides.ours import Ours
-from discffusion.bench.workloads import Terms, Workload, draw
+from discffusion.bench.implementations.ours import Ours
+from discffusion.bench.settings import BenchSettings
+from discffusion.bench.workloads import Workload, draw
 
-__all__ = ["evaluation_terms", "less_encoders", "own_parts", "picture_array"]
+__all__ = ["evaluation_settings", "less_encoders", "own_parts", "picture_array"]
 
 TEXT = "a red circle left of a blue square"
 # Evaluations of the UNet in one request: on the CPU, as many as make up one of 64×64 latents, but two at the least, so
@@ -21,19 +22,19 @@ TEXT = "a red circle left of a blue square"
 _PIXELS, _LEAST, _MOST = 4096, 2, 64
 
 
-def evaluation_terms(ours: Ours, terms: Terms) -> Terms:
-    """Terms with enough timesteps that a request's time is mostly the UNet's; no map is asked for."""
-    pixels = terms.noise.shape[2] * terms.noise.shape[3]
+def evaluation_settings(ours: Ours, settings: BenchSettings) -> BenchSettings:
+    """BenchSettings with enough timesteps that a request's time is mostly the UNet's; no map is asked for."""
+    pixels = settings.noise.shape[2] * settings.noise.shape[3]
     room = _MOST * _PIXELS if ours.scorer.device.startswith("cuda") else _PIXELS
     rows = max(_LEAST, min(_MOST, room // pixels))
-    noise = np.random.default_rng(1).standard_normal((rows, *terms.noise.shape[1:]), dtype=np.float32)
+    noise = np.random.default_rng(1).standard_normal((rows, *settings.noise.shape[1:]), dtype=np.float32)
     train = int(ours.scorer.info()["num_train_timesteps"])
     timesteps = tuple(int(t) for t in np.linspace(0.9 * train, 0.1 * train, rows))
-    return Terms(timesteps, noise, terms.resolution, "denoising", terms.map)
+    return BenchSettings(timesteps, noise, settings.resolution, "denoising", settings.map)
 
 
 def own_parts(
-    ours: Ours, terms: Terms, forms: Mapping[str, Mapping[str, Any]]
+    ours: Ours, settings: BenchSettings, forms: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Callable[[int], Any]]:
     """Calls ``ours: image``, ``ours: text`` and, for each of `forms`, ``ours: NAME``: a request of one image and text.
 
@@ -41,13 +42,15 @@ def own_parts(
         forms: changes of the configuration by name. None is compared with the empty text: every request has one
             evaluation for each timestep.
     """
-    picture = picture_array(draw(Workload(1, 1), terms.resolution).images[0], terms.resolution)
+    picture = picture_array(draw(Workload(1, 1), settings.resolution).images[0], settings.resolution)
 
     def request(changes: Mapping[str, Any]) -> Callable[[int], Any]:
-        scorer = ours.scorer.with_config("default", **{**terms.config(), "unconditional": False, **changes})
-        return lambda _: scorer.score_pairs([picture], [TEXT], [(0, 0)], noise=terms.noise, progress=False)
+        scorer = ours.scorer.with_config(
+            "default", **{**settings.config(), "unconditional": False, **changes}
+        )
+        return lambda _: scorer.score_pairs([picture], [TEXT], [(0, 0)], noise=settings.noise, progress=False)
 
-    encoder = ours.configured(terms)
+    encoder = ours.configured(settings)
     json = encoder.config.to_json()
     return {
         "ours: image": lambda _: encoder.encode_images([picture]),

@@ -1,4 +1,4 @@
-"""Where the time goes: each stage of a score, what pooling adds to the UNet, and what the operators leave."""
+"""Where the time goes: each phase of a score, what pooling adds to the UNet, and what the operators leave."""
 
 from __future__ import annotations
 
@@ -10,65 +10,68 @@ from typing import TYPE_CHECKING, Any
 
 from discffusion import _native
 from discffusion.bench.clock import Clock, Times, in_turns
+from discffusion.bench.implementations import OURS
+from discffusion.bench.implementations.ours import Ours
+from discffusion.bench.implementations.parts import TEXT, evaluation_settings, less_encoders, own_parts
 from discffusion.bench.options import MAPS
-from discffusion.bench.sides import OURS
-from discffusion.bench.sides.ours import Ours
-from discffusion.bench.sides.parts import TEXT, evaluation_terms, less_encoders, own_parts
-from discffusion.bench.workloads import Terms, Workload, draw
+from discffusion.bench.settings import BenchSettings
+from discffusion.bench.workloads import Workload, draw
 
 if TYPE_CHECKING:
-    from discffusion.bench.sides.diffusers_best import DiffusersBest
+    from discffusion.bench.implementations.diffusers_best import DiffusersBest
 
-__all__ = ["ENCODING", "Stages", "measure_operators", "measure_stages"]
+__all__ = ["ENCODING", "Phases", "measure_operators", "measure_phases"]
 
-#: the stages before the UNet
+#: the phases before the UNet
 ENCODING = ("decode", "image", "text")
 
 
 @dataclass
-class Stages:
-    """Times by side.
+class Phases:
+    """Times by implementation.
 
     Attributes:
-        times: by side and stage: ``decode`` (decoding and resizing one picture), ``image`` (the VAE, one picture),
-            ``text`` (one text), ``unet`` (evaluations without any map), and the same evaluations with pooled maps of
-            all layers: ``logits``, ``probs``, ``cosine``.
+        times: by implementation and phase: ``decode`` (decoding and resizing one picture), ``image`` (the VAE, one
+            picture), ``text`` (one text), ``unet`` (evaluations without any map), and the same evaluations with pooled
+            maps of all layers: ``logits``, ``probs``, ``cosine``.
         rows: evaluations of the UNet in one timing.
     """
 
     times: dict[str, dict[str, Times]]
     rows: int
 
-    def overhead(self, side: str, map: str, of: str = "median") -> float:
+    def overhead(self, implementation: str, map: str, of: str = "median") -> float:
         """What pooling a map of all layers adds, as a share of the evaluations without; 0.03 is three per cent."""
-        own = self.times[side]
+        own = self.times[implementation]
         return float(getattr(own[map], of) / getattr(own["unet"], of) - 1)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "evaluations": self.rows,
-            "sides": {
-                side: {
-                    "stages": {stage: found.to_dict() for stage, found in stages.items()},
-                    "overhead": {name: self.overhead(side, name) for name in MAPS},
-                    "overhead_of_minima": {name: self.overhead(side, name, "minimum") for name in MAPS},
+            "implementations": {
+                implementation: {
+                    "phases": {phase: times.to_dict() for phase, times in phases.items()},
+                    "overhead": {name: self.overhead(implementation, name) for name in MAPS},
+                    "overhead_of_minima": {
+                        name: self.overhead(implementation, name, "minimum") for name in MAPS
+                    },
                 }
-                for side, stages in self.times.items()
+                for implementation, phases in self.times.items()
             },
         }
 
 
-def measure_stages(
+def measure_phases(
     ours: Ours,
     diffusers: DiffusersBest | None,
-    terms: Terms,
+    settings: BenchSettings,
     *,
     repeats: int,
     clock: Clock,
     before: Callable[[], None] = lambda: None,
-) -> Stages:
-    """All stages of our side and of diffusers' in turns."""
-    on = evaluation_terms(ours, terms)
+) -> Phases:
+    """All phases of our implementation and of diffusers' in turns."""
+    on = evaluation_settings(ours, settings)
     side = on.resolution
     file = draw(Workload(1, 1), side).images[0]
     core = _native.core()
@@ -80,32 +83,32 @@ def measure_stages(
         **own_parts(ours, on, forms),
     }
     if diffusers is not None:
-        modules, evaluations = diffusers.modules, diffusers.evaluations(on)
-        picture = modules.pixels(file, side)[None]
+        model, evaluations = diffusers.model, diffusers.evaluations(on)
+        picture = model.pixels(file, side)[None]
         runs |= {
-            "theirs: decode": lambda _: modules.pixels(file, side),
-            "theirs: image": lambda _: modules.encode_images(picture),
-            "theirs: text": lambda _: modules.encode_texts([TEXT]),
+            "theirs: decode": lambda _: model.pixels(file, side),
+            "theirs: image": lambda _: model.encode_images(picture),
+            "theirs: text": lambda _: model.encode_texts([TEXT]),
             **{f"theirs: {name}": evaluations for name in ("unet", *MAPS)},
         }
 
     def ready(name: str) -> None:
         before()
-        whose, _, stage = name.partition(": ")
+        whose, _, phase = name.partition(": ")
         if whose == "theirs" and diffusers is not None:
-            diffusers.prepare_evaluations(stage if stage in MAPS else None)
+            diffusers.prepare_evaluations(phase if phase in MAPS else None)
 
     in_turns(runs, 1, clock, before=ready)  # does not count
     times = in_turns(runs, repeats, clock, before=ready)
-    found = {OURS: {stage: times[f"ours: {stage}"] for stage in ENCODING}}
-    found[OURS] |= {name: less_encoders(times, name) for name in forms}
+    by_name = {OURS: {phase: times[f"ours: {phase}"] for phase in ENCODING}}
+    by_name[OURS] |= {name: less_encoders(times, name) for name in forms}
     if diffusers is not None:
-        found["diffusers-batched"] = {name: times[f"theirs: {name}"] for name in (*ENCODING, *forms)}
-    return Stages(found, on.steps)
+        by_name["diffusers-batched"] = {name: times[f"theirs: {name}"] for name in (*ENCODING, *forms)}
+    return Phases(by_name, on.steps)
 
 
 def measure_operators(
-    ours: Ours, terms: Terms, *, repeats: int, before: Callable[[], None] = lambda: None
+    ours: Ours, settings: BenchSettings, *, repeats: int, before: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
     """One score of one picture and text, and the time of torch's operators in it, both by the wall clock of one run.
 
@@ -116,12 +119,12 @@ def measure_operators(
 
     # Without a GPU the profiler of a CUDA build complains on stderr.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    draws = [draw(Workload(1, 1), terms.resolution, number) for number in range(repeats + 1)]
+    draws = [draw(Workload(1, 1), settings.resolution, number) for number in range(repeats + 1)]
     clock, whole, operators, count = Clock(), Times(), Times(), 0
     for number, own in enumerate(draws):
         before()
         with torch.autograd.profiler.profile() as profile:
-            seconds = clock.time(lambda own=own: ours.matrix(own.images, own.texts, terms))  # type: ignore[misc]
+            seconds = clock.time(lambda own=own: ours.matrix(own.images, own.texts, settings))  # type: ignore[misc]
         if number == 0:
             continue  # the profiler's own start
         outermost = [event for event in profile.function_events if event.cpu_parent is None]
