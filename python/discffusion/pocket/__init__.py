@@ -1,4 +1,4 @@
-"""The pocket models of the ``shapes`` world, a miniature Stable Diffusion and a small CLIP, and their recipes."""
+"""The bundled models of the ``shapes`` world: a miniature Stable Diffusion, and a small CLIP."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from tools.pocket.clip_report import measure
 from transformers import CLIPModel, CLIPProcessor
 
 from discffusion import load_dataset
 from discffusion.baselines import load_baseline
 from discffusion.pocket import CLIP_DIR
-from discffusion.pocket.clip_report import measure
 
 
 def test_it_is_small_and_published_as_any_other() -> None:

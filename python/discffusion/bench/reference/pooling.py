@@ -33,11 +33,10 @@ def pool(maps: Any, pooling: str = "lse", lambda_: float = 1.0, keep: Any = None
     Args:
         keep: bool ``[..., m]``, which text tokens are pooled; None for all. Axes before the last spread as usual.
     """
-    keep = torch.ones(maps.shape[-1], dtype=torch.bool) if keep is None else keep
     if pooling in ("max_col", "mean"):
         columns = maps.amax(-2) if pooling == "max_col" else maps.mean(-2)
-        return (columns * keep).sum(-1) / keep.sum(-1)
-    rows = maps.masked_fill(~keep[..., None, :], -torch.inf)
+        return columns.mean(-1) if keep is None else (columns * keep).sum(-1) / keep.sum(-1)
+    rows = maps if keep is None else maps.masked_fill(~keep[..., None, :], -torch.inf)
     if pooling == "lse":
         return (lambda_ * rows).logsumexp(-1).mean(-1) / lambda_
     if pooling == "max_row":

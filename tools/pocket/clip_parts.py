@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
-from discffusion.pocket.architecture import IMAGE_SIZE, MAX_TOKENS
-from discffusion.pocket.files import replace_folder
+from tools.pocket.architecture import IMAGE_SIZE, MAX_TOKENS
+from tools.pocket.files import replace_folder
 
 PATCH = 8
 WIDTH = 96  # of the text tower and of the embeddings

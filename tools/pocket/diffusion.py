@@ -16,9 +16,9 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
-from discffusion.pocket.architecture import build_scheduler, build_text_encoder, build_unet
-from discffusion.pocket.corpus import WEIGHTS
-from discffusion.pocket.files import load_state, save_state
+from tools.pocket.architecture import build_scheduler, build_text_encoder, build_unet
+from tools.pocket.corpus import WEIGHTS
+from tools.pocket.files import load_state, save_state
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tools.pocket.clip import Recipe, contrastive, main
+from tools.pocket.clip_parts import build_clip
 
 from discffusion import load_dataset
 from discffusion.baselines import load_baseline
-from discffusion.pocket.clip import Recipe, contrastive, main
-from discffusion.pocket.clip_parts import build_clip
 
 
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

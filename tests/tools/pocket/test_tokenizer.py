@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 
-from discffusion.pocket.tokenizer import byte_symbols, learn_merges, open_tokenizer, write_tokenizer
+from tools.pocket.tokenizer import byte_symbols, learn_merges, open_tokenizer, write_tokenizer
 
 CAPTIONS = [
     "",

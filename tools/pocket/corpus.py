@@ -16,7 +16,7 @@ from discffusion.data.shapes.randomness import generator
 from discffusion.data.shapes.render import render
 from discffusion.data.shapes.sampling import draw_plan, draw_single, split_of
 from discffusion.data.shapes.scene import Scene
-from discffusion.pocket.files import write_atomically
+from tools.pocket.files import write_atomically
 
 _SINGLE = 0.08  # share of the pictures that show a lone shape
 #: how often each kind of caption is used for a picture of two shapes, and of one

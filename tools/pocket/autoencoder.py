@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from discffusion.pocket.architecture import build_vae
-from discffusion.pocket.files import load_state, save_state
+from tools.pocket.architecture import build_vae
+from tools.pocket.files import load_state, save_state
 
 _KL = 1e-5  # weight of the divergence from a unit normal, per latent element
 

@@ -1,19 +1,18 @@
-"""Zero-shot matching accuracy of a model, by denoising error and by every simple reading of its attention maps.
-
-A small PyTorch reference for development; it stands apart from the package's own scorer.
-"""
+"""Zero-shot matching accuracy of a model in training, by denoising error and by every simple reading of its attention
+maps."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
-from discffusion.pocket.architecture import build_scheduler
-from discffusion.pocket.diffusion import Denoiser
+from discffusion.bench.reference.layers import layer_names
+from discffusion.bench.reference.pooling import attention_map, pool
+from discffusion.bench.reference.processors import RecordingProcessor
+from tools.pocket.architecture import build_scheduler
+from tools.pocket.diffusion import Denoiser
 
 LAMBDAS = (1.0, 10.0, 30.0)
 
@@ -38,32 +37,6 @@ class Readings(NamedTuple):
     timesteps: list[int]
 
 
-class Recorder:
-    """Attention processor that leaves the pooled maps of a cross-attention layer in ``found``."""
-
-    def __init__(self, wanted: list[str]) -> None:
-        self.wanted = wanted
-        self.plain = AttnProcessor2_0()
-        self.found: dict[str, torch.Tensor] = {}
-        self.content: torch.Tensor | None = None  # bool [batch, tokens]
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        if self.content is not None and encoder_hidden_states is not None:
-            query, key = (
-                x.unflatten(-1, (attn.heads, -1)).transpose(1, 2).float()
-                for x in (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states))
-            )
-            self.found = _pool(query, key, self.content, self.wanted)
-        return self.plain(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
-
-
 def options() -> list[str]:
     """Names ``map/pooling/tokens`` of every reading of an attention map."""
     poolings = (*(f"lse{scale:g}" for scale in LAMBDAS), "max_row", "max_col", "mean")
@@ -72,35 +45,19 @@ def options() -> list[str]:
     ]
 
 
-def _pool(
-    query: torch.Tensor, key: torch.Tensor, content: torch.Tensor, wanted: list[str]
-) -> dict[str, torch.Tensor]:
-    """Option -> ``[batch]``, mean over heads."""
-    logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    norms = query.norm(dim=-1)[..., None] * key.norm(dim=-1)[..., None, :]
-    maps = {
-        "logits": logits,
-        "probs": logits.softmax(-1),
-        "cosine": logits * math.sqrt(query.shape[-1]) / norms.clamp_min(1e-6),
-    }
-    found = {}
+def _pool(recorder: RecordingProcessor, content: torch.Tensor, wanted: list[str]) -> dict[str, torch.Tensor]:
+    """Option -> ``[batch]``, mean over heads; ``content`` ``[batch, tokens]`` marks the prompt's own tokens."""
+    query, key = recorder.q.float(), recorder.k.float()
+    maps = {kind: attention_map(query, key, kind) for kind in {option.split("/")[0] for option in wanted}}
+    pooled = {}
     for option in wanted:
-        name, pooling, tokens = option.split("/")
-        keep = content if tokens == "content" else torch.ones_like(content)
-        found[option] = _pool_one(maps[name], pooling, keep[:, None])
-    return found
-
-
-def _pool_one(full: torch.Tensor, pooling: str, keep: torch.Tensor) -> torch.Tensor:
-    """``full`` ``[batch, heads, pixels, tokens]``, ``keep`` ``[batch, 1, tokens]``; ``[batch]``."""
-    if pooling in ("max_col", "mean"):
-        columns = full.amax(2) if pooling == "max_col" else full.mean(2)
-        return ((columns * keep).sum(-1) / keep.sum(-1).clamp_min(1)).mean(1)
-    some = full.masked_fill(~keep[:, :, None], -torch.inf)
-    if pooling == "max_row":
-        return some.amax(-1).mean((1, 2))
-    scale = float(pooling.removeprefix("lse"))
-    return (torch.logsumexp(scale * some, -1) / scale).mean((1, 2))
+        kind, pooling, tokens = option.split("/")
+        scale = float(pooling.removeprefix("lse")) if pooling.startswith("lse") else 1.0
+        keep = content[:, None] if tokens == "content" else None
+        pooled[option] = pool(maps[kind], "lse" if pooling.startswith("lse") else pooling, scale, keep).mean(
+            1
+        )
+    return pooled
 
 
 @torch.no_grad()
@@ -131,7 +88,10 @@ def read(
     blank_tokens[0, 0] = tokens[0, 0, 0]
     blank = model.text(input_ids=blank_tokens).last_hidden_state
     before = dict(model.unet.attn_processors)
-    layers, recorders = _attach(model, options() if wanted is None else wanted)
+    wanted = options() if wanted is None else wanted
+    layers = layer_names(before)
+    recorders = {name: RecordingProcessor() for name in layers}
+    model.unet.set_attn_processor({**before, **{layers[name]: one for name, one in recorders.items()}})
     errors, blanks, pooled = [], [], []
     for first in range(0, len(latents), chunk):
         z, ids = latents[first : first + chunk], tokens[first : first + chunk]
@@ -146,14 +106,11 @@ def read(
         wide = noisy[:, :, None].expand(*pair, *z.shape[2:]).flatten(0, 3)
         when = times.expand(pair).flatten()
         given = words[:, None, :, None].expand(*pair, *words.shape[2:]).flatten(0, 3)
-        for recorder in recorders:
-            recorder.content = content[:, None, :, None].expand(*pair, -1).flatten(0, 3)
         guess = model.unet(wide, when, given).sample.unflatten(0, pair)
         errors.append((guess - target[:, :, None]).flatten(4).norm(dim=-1))
-        found = [recorder.found for recorder in recorders]
-        pooled.append({o: torch.stack([f[o] for f in found], -1).unflatten(0, pair) for o in found[0]})
-        for recorder in recorders:
-            recorder.content = None
+        own = content[:, None, :, None].expand(*pair, -1).flatten(0, 3)
+        by_layer = [_pool(recorder, own, wanted) for recorder in recorders.values()]
+        pooled.append({o: torch.stack([one[o] for one in by_layer], -1).unflatten(0, pair) for o in wanted})
         flat = noisy.flatten(0, 2)
         guess = model.unet(flat, times.expand(b, 2, t).flatten(), blank.expand(len(flat), -1, -1)).sample
         blanks.append((guess.unflatten(0, (b, 2, t)) - target).flatten(3).norm(dim=-1))
@@ -163,20 +120,9 @@ def read(
         blank=torch.cat(blanks).float().numpy(),
         signal=abar.sqrt().numpy(),
         pooled={option: torch.cat([part[option] for part in pooled]).float().numpy() for option in pooled[0]},
-        layers=layers,
+        layers=list(layers),
         timesteps=times.tolist(),
     )
-
-
-def _attach(model: Denoiser, wanted: list[str]) -> tuple[list[str], list[Recorder]]:
-    """A recorder on every cross-attention layer, in forward order."""
-    processors: dict[str, Any] = dict(model.unet.attn_processors)
-    order = {"down": 0, "mid": 1, "up": 2}
-    names = sorted((n for n in processors if "attn2" in n), key=lambda n: (order[n.split("_")[0]], n))
-    recorders = [Recorder(wanted) for _ in names]
-    processors.update(zip(names, recorders, strict=True))
-    model.unet.set_attn_processor(processors)
-    return [name.split(".transformer_blocks")[0] for name in names], recorders
 
 
 def accuracy(scores: np.ndarray) -> np.ndarray:

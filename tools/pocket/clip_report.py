@@ -1,4 +1,4 @@
-"""Measure the small CLIP and write its model card: ``python -m discffusion.pocket.clip_report --model DIR``."""
+"""Measure the small CLIP and write its model card: ``python -m tools.pocket.clip_report --model DIR``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from discffusion.baselines import load_baseline
 from discffusion.data import load_dataset
-from discffusion.pocket.clip import SUBSETS
-from discffusion.pocket.files import write_atomically
-from discffusion.pocket.measure import accuracy
-from discffusion.pocket.report import wilson
+from tools.pocket.clip import SUBSETS
+from tools.pocket.files import write_atomically
+from tools.pocket.measure import accuracy
+from tools.pocket.report import wilson
 
 CARD = """# Small CLIP of the shapes world
 
@@ -33,13 +33,13 @@ a negative; no hard negatives are made. 1,600 steps of AdamW, up to 1.5e-3 after
 0; weight decay 0.05. About 15 minutes of one core. No option was chosen by its accuracy on `eval`; the length was set
 before the run.
 
-    python -m discffusion.pocket.clip --out DIR --steps 1600 --rate 1.5e-3 --threads 1
+    python -m tools.pocket.clip --out DIR --steps 1600 --rate 1.5e-3 --threads 1
 
 ## Figures
 
 Image and text selection, zero-shot, in percent: mean of the four comparisons of an item, {n} items a subset, split
 `{split}`, seed {seed} (not used in development). In brackets 95 % Wilson intervals that count items, not comparisons.
-Measured with `python -m discffusion.pocket.clip_report`.
+Measured with `python -m tools.pocket.clip_report`.
 
 {table}
 
@@ -75,7 +75,7 @@ def table(shares: dict[str, float], n: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m discffusion.pocket.clip_report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.pocket.clip_report", description=__doc__)
     parser.add_argument(
         "--model", type=Path, required=True, help="folder of the model; its README.md is replaced"
     )

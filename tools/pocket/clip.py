@@ -1,4 +1,4 @@
-"""Train the small CLIP on ``shapes``: ``python -m discffusion.pocket.clip --out DIR``.
+"""Train the small CLIP on ``shapes``: ``python -m tools.pocket.clip --out DIR``.
 
 The same command continues an interrupted run. Needs transformers, safetensors and regex.
 """
@@ -20,13 +20,13 @@ from transformers import CLIPModel
 from discffusion.data import load_dataset
 from discffusion.data.shapes.dataset import MAIN
 from discffusion.pocket import MODEL_DIR
-from discffusion.pocket.architecture import MAX_TOKENS
-from discffusion.pocket.autoencoder import to_pixels
-from discffusion.pocket.clip_parts import build_clip, export_clip
-from discffusion.pocket.corpus import WEIGHTS, Corpus, load_corpus
-from discffusion.pocket.files import load_state, save_state
-from discffusion.pocket.measure import accuracy
-from discffusion.pocket.tokenizer import open_tokenizer
+from tools.pocket.architecture import MAX_TOKENS
+from tools.pocket.autoencoder import to_pixels
+from tools.pocket.clip_parts import build_clip, export_clip
+from tools.pocket.corpus import WEIGHTS, Corpus, load_corpus
+from tools.pocket.files import load_state, save_state
+from tools.pocket.measure import accuracy
+from tools.pocket.tokenizer import open_tokenizer
 
 SUBSETS = (*MAIN, "winoground")
 
@@ -131,7 +131,7 @@ def selection(
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m discffusion.pocket.clip", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.pocket.clip", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run and of the model")
     parser.add_argument("--pictures", type=int, default=80_000, help="size of the training set")
     parser.add_argument("--check-every", type=int, default=500, help="steps between checks on the split eval")

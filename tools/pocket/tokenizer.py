@@ -10,7 +10,7 @@ from pathlib import Path
 import regex
 from transformers import CLIPTokenizer
 
-from discffusion.pocket.architecture import MAX_TOKENS
+from tools.pocket.architecture import MAX_TOKENS
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 _WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")

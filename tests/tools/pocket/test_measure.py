@@ -9,10 +9,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 
-from discffusion.pocket.architecture import build_scheduler  # noqa: E402
-from discffusion.pocket.diffusion import Material, Recipe, _batch, build  # noqa: E402
-from discffusion.pocket.measure import accuracy, at, attention_scores, denoising_scores, options, read  # noqa: E402
-from discffusion.pocket.report import wilson  # noqa: E402
+from tools.pocket.architecture import build_scheduler  # noqa: E402
+from tools.pocket.diffusion import Material, Recipe, _batch, build  # noqa: E402
+from tools.pocket.evaluation import Questions  # noqa: E402
+from tools.pocket.measure import accuracy, at, attention_scores, denoising_scores, options, read  # noqa: E402
+from tools.pocket.report import open_model, wilson  # noqa: E402
+from tools.pocket.tokenizer import open_tokenizer  # noqa: E402
+
+from discffusion.bench.reference.model import Reference  # noqa: E402
+from discffusion.bench.reference.pooling import attention_score  # noqa: E402
+from discffusion.pocket import MODEL_DIR  # noqa: E402
 
 
 def test_ties_are_wrong_and_the_diagonal_right() -> None:
@@ -53,3 +59,32 @@ def test_workers_share_one_batch() -> None:
     for all_of_it, a, b in zip(whole, first, second, strict=True):
         assert torch.equal(all_of_it[::2], a) and torch.equal(all_of_it[1::2], b)
     assert recipe.rate_at(0) < recipe.rate_at(500) > recipe.rate_at(recipe.steps - 1)
+
+
+def test_readings_are_those_of_the_bundled_model() -> None:
+    """Every option against the pooling of one map at a time, which the parity tests hold the core to."""
+    model, vae = open_model(MODEL_DIR)
+    questions = Questions(
+        vae, open_tokenizer(MODEL_DIR / "tokenizer"), "eval", 1, seed=4, subsets=("subject",)
+    )
+    latents, tokens = questions.encoded["subject"]
+    readings = read(model, latents, tokens, [501], seed=3)
+    noise = torch.randn((1, 1, 1, 4, 8, 8), generator=torch.Generator().manual_seed(3 * 100003))[0, 0, 0]
+    reference = Reference(MODEL_DIR)
+    for j, ids in enumerate(tokens[0]):
+        text = reference.tokenizer.decode(ids, skip_special_tokens=True)
+        seen = reference.observe(reference.noised(latents[0, 1], noise, 501), 501, reference.condition(text))
+        for option in options():
+            kind, pooling, which = option.split("/")
+            maps = {name: seen.map(name, kind) for name in readings.layers}
+            if which == "content":
+                maps = {name: one[..., reference.tokens(text)[1]] for name, one in maps.items()}
+            how = (
+                {"pooling": "lse", "lambda_": float(pooling[3:])}
+                if "lse" in pooling
+                else {"pooling": pooling}
+            )
+            expected = [attention_score({name: one}, **how) for name, one in maps.items()]
+            np.testing.assert_allclose(
+                readings.pooled[option][0, 1, j, 0], expected, rtol=1e-4, err_msg=option
+            )

@@ -31,9 +31,9 @@ weights (0.999), timesteps `1000 sqrt(u)` for uniform `u`. Together about 80 cor
 repeat the recipe but not the bytes: the learning rate of the bundled VAE was changed by hand on the way (one cycle up
 to step 1,400; then 3e-3, falling to 1.7e-3 at step 1,600).
 
-    torchrun --nproc-per-node 2 -m discffusion.pocket.train --out DIR --vae-steps 1600 --steps 500 \\
+    torchrun --nproc-per-node 2 -m tools.pocket.train --out DIR --vae-steps 1600 --steps 500 \\
         --decay-steps 1 --rate 1e-3
-    torchrun --nproc-per-node 2 -m discffusion.pocket.train --out DIR --vae-steps 1600 --steps 2150 \\
+    torchrun --nproc-per-node 2 -m tools.pocket.train --out DIR --vae-steps 1600 --steps 2150 \\
         --decay-steps 650 --rate 1.6e-3
 
 ## Figures
@@ -43,7 +43,7 @@ Image and text selection, zero-shot, in percent: mean of the four comparisons of
 comparisons. Noise is shared within an item. `trailing`: the ten timesteps 999, 899, ..., 99. `middle`: 649, 599, 549,
 499, 449, 399, 349, 299. `minus-blank` subtracts the error under the empty text. Attention options read
 map/pooling/tokens, then the layers; `last(1)` is `up.1.1`, heads are averaged. Measured with
-`python -m discffusion.pocket.report` (bfloat16 autocast).
+`python -m tools.pocket.report` (bfloat16 autocast).
 
 The recommended attention score is `cosine/lse10/all, last(1), middle`. Layer, timesteps, map and pooling were chosen on
 the split `eval` (32 items a subset) at step 1,500 of the training: there it was the best of those on the eight `middle`

@@ -1,9 +1,9 @@
-"""Train the pocket model from nothing: ``python -m discffusion.pocket.train --out DIR``.
+"""Train the pocket model from nothing: ``python -m tools.pocket.train --out DIR``.
 
 Needs the development dependencies diffusers and transformers. Started again with the same command after an
 interruption, it goes on where it was. The model lies in ``DIR/model`` and is replaced at each check.
 
-``torchrun --nproc-per-node N -m discffusion.pocket.train --out DIR`` trains the UNet with N processes, one part of each
+``torchrun --nproc-per-node N -m tools.pocket.train --out DIR`` trains the UNet with N processes, one part of each
 batch in each; on a CPU that is shared, N processes of one thread wait less for each other than N threads.
 """
 
@@ -19,17 +19,17 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL
 
-from discffusion.pocket.autoencoder import encode, reconstruction_error, train_vae
-from discffusion.pocket.corpus import Corpus, load_corpus
-from discffusion.pocket.diffusion import Denoiser, Material, Recipe, build, train
-from discffusion.pocket.evaluation import Questions, table, tokenize
-from discffusion.pocket.export import export
-from discffusion.pocket.files import write_atomically
-from discffusion.pocket.tokenizer import open_tokenizer, write_tokenizer
+from tools.pocket.autoencoder import encode, reconstruction_error, train_vae
+from tools.pocket.corpus import Corpus, load_corpus
+from tools.pocket.diffusion import Denoiser, Material, Recipe, build, train
+from tools.pocket.evaluation import Questions, table, tokenize
+from tools.pocket.export import export
+from tools.pocket.files import write_atomically
+from tools.pocket.tokenizer import open_tokenizer, write_tokenizer
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m discffusion.pocket.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.pocket.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run and of the model")
     parser.add_argument("--pictures", type=int, default=80_000, help="size of the training set")
     parser.add_argument("--vae-steps", type=int, default=1600)

@@ -11,9 +11,9 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import nn
 
-from discffusion.pocket.architecture import build_scheduler
-from discffusion.pocket.diffusion import Denoiser
-from discffusion.pocket.files import replace_folder
+from tools.pocket.architecture import build_scheduler
+from tools.pocket.diffusion import Denoiser
+from tools.pocket.files import replace_folder
 
 _INDEX = {
     "_class_name": "StableDiffusionPipeline",

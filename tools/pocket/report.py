@@ -1,4 +1,4 @@
-"""Measure a trained model and write its model card: ``python -m discffusion.pocket.report --model DIR``."""
+"""Measure a trained model and write its model card: ``python -m tools.pocket.report --model DIR``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from discffusion.data.shapes.dataset import MAIN
-from discffusion.pocket.card import CARD
-from discffusion.pocket.diffusion import Denoiser
-from discffusion.pocket.evaluation import Questions
-from discffusion.pocket.files import write_atomically
-from discffusion.pocket.measure import Readings, accuracy, at, attention_scores, denoising_scores
-from discffusion.pocket.tokenizer import open_tokenizer
+from tools.pocket.card import CARD
+from tools.pocket.diffusion import Denoiser
+from tools.pocket.evaluation import Questions
+from tools.pocket.files import write_atomically
+from tools.pocket.measure import Readings, accuracy, at, attention_scores, denoising_scores
+from tools.pocket.tokenizer import open_tokenizer
 
 TRAILING = [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
 #: where the attention maps tell most, chosen on the split eval
@@ -100,7 +100,7 @@ def markdown(rows: list[Figure], n: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m discffusion.pocket.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.pocket.report", description=__doc__)
     parser.add_argument(
         "--model", type=Path, required=True, help="folder of the model; its README.md is replaced"
     )

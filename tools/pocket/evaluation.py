@@ -11,11 +11,11 @@ from transformers import CLIPTokenizer
 
 from discffusion.data import load_dataset
 from discffusion.data.shapes.dataset import MAIN
-from discffusion.pocket.architecture import MAX_TOKENS
-from discffusion.pocket.autoencoder import encode
-from discffusion.pocket.diffusion import Denoiser
-from discffusion.pocket.files import write_atomically
-from discffusion.pocket.measure import Readings, accuracy, attention_scores, denoising_scores, read
+from tools.pocket.architecture import MAX_TOKENS
+from tools.pocket.autoencoder import encode
+from tools.pocket.diffusion import Denoiser
+from tools.pocket.files import write_atomically
+from tools.pocket.measure import Readings, accuracy, attention_scores, denoising_scores, read
 
 SUBSETS = (*MAIN, "winoground")
 
