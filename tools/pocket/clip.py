@@ -49,14 +49,13 @@ class Recipe:
 
 def tokenize(tokenizer: object, texts: list[str]) -> torch.Tensor:
     """int64 ``[n, m]``, padded to the longest: the text tower is causal and reads the end token's place."""
-    found = tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS)  # type: ignore[operator]
-    return torch.tensor(found["input_ids"])
+    encoded = tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS)  # type: ignore[operator]
+    return torch.tensor(encoded["input_ids"])
 
 
 def contrastive(model: CLIPModel, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """CLIP's symmetric loss over the batch; another picture of the very same caption is no negative."""
-    found = model(pixel_values=pixels, input_ids=tokens)
-    logits = found.logits_per_image
+    logits = model(pixel_values=pixels, input_ids=tokens).logits_per_image
     same = (tokens[:, None] == tokens[None]).all(-1) & ~torch.eye(len(tokens), dtype=torch.bool)
     logits = logits.masked_fill(same, -torch.inf)
     target = torch.arange(len(tokens))
@@ -118,7 +117,7 @@ def selection(
     model: CLIPModel, tokenizer: object, split: str, n: int, seed: int, subsets: tuple[str, ...] = SUBSETS
 ) -> dict[str, float]:
     """Subset -> share of right comparisons over ``n`` items (two of images and two of texts an item)."""
-    found = {}
+    shares = {}
     for subset in subsets:
         items = list(load_dataset("shapes", split=split, subset=subset, n=n, seed=seed))
         pictures = np.stack([np.asarray(image) for item in items for image in item.images])
@@ -126,8 +125,8 @@ def selection(
         image = model.get_image_features(pixel_values=to_pixels(pictures)).pooler_output
         text = model.get_text_features(input_ids=tokens).pooler_output
         pairs = (functional.normalize(x, dim=-1).unflatten(0, (-1, 2)) for x in (image, text))
-        found[subset] = float(accuracy(torch.einsum("nie,nje->nij", *pairs).numpy()).mean())
-    return found
+        shares[subset] = float(accuracy(torch.einsum("nie,nje->nij", *pairs).numpy()).mean())
+    return shares
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

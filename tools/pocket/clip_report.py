@@ -55,15 +55,15 @@ where two texts have the same words in another order (`winoground`).
 def measure(folder: Path, split: str, n: int, seed: int) -> dict[str, float]:
     """Subset -> share of right comparisons over ``n`` items."""
     clip = load_baseline("clip", model=folder, device="cpu", dtype="float32")
-    found = {}
+    shares = {}
     for subset in SUBSETS:
         items = list(load_dataset("shapes", split=split, subset=subset, n=n, seed=seed))
         images = [image for item in items for image in item.images]
         texts = [text for item in items for text in item.texts]
         pairs = [(2 * i + a, 2 * i + b) for i in range(n) for a in (0, 1) for b in (0, 1)]
         scores = clip.score_pairs(images, texts, pairs).reshape(n, 2, 2)
-        found[subset] = float(accuracy(scores).mean())
-    return found
+        shares[subset] = float(accuracy(scores).mean())
+    return shares
 
 
 def table(shares: dict[str, float], n: int) -> str:
@@ -83,9 +83,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=400, help="items of each subset")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    found = table(measure(given.model, given.split, given.n, given.seed), given.n)
-    print(found)
-    card = CARD.format(table=found, n=given.n, split=given.split, seed=given.seed)
+    figures = table(measure(given.model, given.split, given.n, given.seed), given.n)
+    print(figures)
+    card = CARD.format(table=figures, n=given.n, split=given.split, seed=given.seed)
     write_atomically(given.model / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
 
 

@@ -62,15 +62,15 @@ class Questions:
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """int64 ``[n, 77]``."""
-    found = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_TOKENS)
-    return torch.tensor(found.input_ids)
+    encoded = tokenizer(texts, padding="max_length", truncation=True, max_length=MAX_TOKENS)
+    return torch.tensor(encoded.input_ids)
 
 
 def table(readings: dict[str, Readings], options: tuple[str, ...] | None = None, best: int = 8) -> str:
     """Accuracy of the denoising scores, and of the given or the best attention options, per subset, in percent."""
     rows: dict[str, list[float]] = {}
-    for found in readings.values():
-        for name, scores in {**denoising_scores(found), **attention_scores(found)}.items():
+    for one in readings.values():
+        for name, scores in {**denoising_scores(one), **attention_scores(one)}.items():
             rows.setdefault(name, []).append(100 * float(accuracy(scores).mean()))
     main = min(len(MAIN), len(readings))
     attention = sorted((n for n in rows if "denoising" not in n), key=lambda n: -np.mean(rows[n][:main]))

@@ -42,11 +42,11 @@ def measure(folder: Path, split: str, n: int, seed: int, workers: int) -> dict[s
     if workers == 1:
         return dict(zip(MAIN, map(_measure_one, jobs), strict=True))
     with get_context("spawn").Pool(workers) as pool:
-        found = {}
+        by_subset = {}
         for subset, readings in zip(MAIN, pool.imap(_measure_one, jobs), strict=True):
-            found[subset] = readings
+            by_subset[subset] = readings
             print(f"{subset}: done", flush=True)
-        return found
+        return by_subset
 
 
 def _measure_one(job: tuple[Path, str, int, int, str]) -> Readings:
@@ -63,9 +63,9 @@ def figures(
 ) -> list[Figure]:
     """Accuracies of the denoising scores and of attention options at both choices of timesteps."""
     rows: dict[str, list[float]] = {}
-    for found in readings.values():
+    for one in readings.values():
         for when, timesteps in (("trailing", TRAILING), ("middle", MIDDLE)):
-            part = at(found, timesteps)
+            part = at(one, timesteps)
             scores = denoising_scores(part)
             for last in lasts:
                 where = "all layers" if last is None else f"last({last})"
