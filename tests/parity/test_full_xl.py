@@ -53,6 +53,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """The checkpoint, 7 GB, gone when the tests are."""
     folder = tmp_path_factory.mktemp("full_xl")
     write_checkpoint(folder, "sdxl", "full", dtype="float16")
+    # What the network is told of an image's size is the model's own.
+    path = folder / "unet" / "config.json"
+    config = {**json.loads(path.read_text("utf-8")), "sample_size": RESOLUTION // 8}
+    path.write_text(json.dumps(config), encoding="utf-8")
     before = torch.get_num_threads()
     torch.set_num_threads(torch.multiprocessing.cpu_count())
     yield Case(

@@ -20,7 +20,7 @@ from tests.parity.test_reference_xl import LAYERS
 from tests.parity.training_case import LOSS_TOLERANCE, TrainingCase, assert_close
 
 from discffusion import CheckpointError, ConfigError, ScoreConfig, Scorer, Trainer, _native
-from discffusion.bench.reference import load_reference
+from discffusion.bench.reference.model import Reference
 from discffusion.errors import DeltasError
 
 _core = _native.core()
@@ -164,7 +164,7 @@ TRAINED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 @pytest.fixture(scope="module")
 def training(checkpoint: Callable[..., Path]) -> TrainingCase:
     made = TrainingCase(checkpoint("sdxl", seed=1))
-    made.__dict__["reference"] = load_reference(made.folder)
+    made.__dict__["reference"] = Reference(made.folder)
     return made
 
 
@@ -193,7 +193,7 @@ def test_lora_in(xl: Case, tmp_path: Path, layout: str) -> None:
     """The same file changes our maps and diffusers' alike."""
     pairs = lora_files.random_pairs(xl.reference.unet)
     path = lora_files.write(tmp_path / "lora.safetensors", getattr(lora_files, layout)(pairs))
-    reference = load_reference(xl.folder)
+    reference = Reference(xl.folder)
     loader = lora_files.by_adapter() if layout == "diffusers" else merging(pairs)
     loader(reference, path)
     adapted = Case(xl.folder)
@@ -212,7 +212,7 @@ def test_lora_out(xl: Case, tmp_path: Path) -> None:
     pipe = pipeline(xl.folder)
     pipe.load_lora_weights(tmp_path, weight_name=path.name)
     pipe.fuse_lora()
-    reference = load_reference(xl.folder)
+    reference = Reference(xl.folder)
     fused = {k.replace(".base_layer", ""): v for k, v in pipe.unet.state_dict().items() if ".lora_" not in k}
     reference.unet.load_state_dict(fused)
     adapted = Case(xl.folder)

@@ -13,7 +13,14 @@ import torch
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[2] / "src" / "kernels"
 TORCH = Path(torch.__file__).parent
-CXX = [os.environ.get("CXX", "c++"), "-std=c++17", "-isystem", str(TORCH / "include"), f"-I{SOURCES}", f"-I{SOURCES.parent / 'runtime'}"]
+CXX = [
+    os.environ.get("CXX", "c++"),
+    "-std=c++17",
+    "-isystem",
+    str(TORCH / "include"),
+    f"-I{SOURCES}",
+    f"-I{SOURCES.parent / 'runtime'}",
+]
 
 
 def cuda_headers() -> list[Path]:
