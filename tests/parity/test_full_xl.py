@@ -1,7 +1,7 @@
 """Stable Diffusion XL at its real size: 2,567 million parameters in the UNet, against diffusers.
 
-Images of 256 pixels: the weights are all there, and a pass takes seconds. The reference leaves memory before the core is
-loaded; both compute in float32, from files in float16, as most are published.
+Images of 256 pixels: the weights are all there, and a pass takes seconds. The reference leaves memory before the core
+is loaded; both compute in float32, from files in float16, as most are published.
 """
 
 from __future__ import annotations
