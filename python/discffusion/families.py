@@ -67,7 +67,7 @@ def families() -> tuple[Family, ...]:
 
 
 def family_of(index: Mapping[str, Any]) -> Family:
-    """The family of a ``model_index.json``: by the pipeline's class or, where no family knows that, by the parts listed."""
+    """The family of a ``model_index.json``: by its pipeline's class or, where no family knows that, by its parts."""
     kind = index.get("_class_name")
     if isinstance(kind, str):
         for family in families():

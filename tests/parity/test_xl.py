@@ -127,9 +127,10 @@ def test_the_unconditional_text_is_what_the_pipeline_says(xl: Case, tmp_path: Pa
     assert abs(expected - xl.recording.score(0, 0, **fields)) > 1e-3
 
 
-def pipeline(folder: Path) -> Any:
+def pipeline(folder: Path, **parts: Any) -> Any:
+    """diffusers' pipeline of a folder with DDIM; `parts` are in memory already."""
     made: Any = StableDiffusionXLPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, add_watermarker=False
+        folder, torch_dtype=torch.float32, add_watermarker=False, **parts
     )
     made.scheduler = DDIMScheduler.from_config(DDIMScheduler.load_config(folder, subfolder="scheduler"))
     made.set_progress_bar_config(disable=True)
