@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from discffusion import errors
+from discffusion._version import __version__
 from discffusion.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from discffusion.shards.run import score_shards
     from discffusion.trainer import Trainer
     from discffusion.training.history import History
-
-__version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOMES = {

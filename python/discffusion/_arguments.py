@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from discffusion.errors import ConfigError, DeviceError
 from discffusion.images import warn_of_gradient
 
-__all__ = ["checked_floats", "checked_noise", "checked_texts", "torch_name"]
+__all__ = ["checked_floats", "checked_noise", "checked_texts", "torch_name", "whole_number"]
 
 
 def checked_texts(texts: Any) -> list[str]:
@@ -54,3 +54,10 @@ def torch_name(value: Any, option: str) -> str:
     if not isinstance(value, str) and not type(value).__module__.startswith("torch"):
         raise DeviceError(f"{option} is {value!r}; expected a name or a torch {option}")
     return text
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """`value`, if it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ConfigError(f"{name} is {value!r}; expected a whole number, {least} or more")
+    return int(value)

@@ -18,6 +18,7 @@ from discffusion import _memory, _native, generation, hub
 from discffusion._arguments import checked_noise, checked_texts, torch_name
 from discffusion._foreign import Foreign
 from discffusion._progress import Progress, reporting
+from discffusion._version import __version__
 from discffusion.config import ScoreConfig
 from discffusion.errors import ConfigError, DiscffusionError
 from discffusion.images import ImageLike, is_single, prepare, prepare_many
@@ -618,8 +619,6 @@ class Scorer:
         Raises:
             CheckpointError: a file was written to after the model was loaded from it.
         """
-        from discffusion import __version__
-
         _, deltas, merge = self._state
         merged = self.dtype == "float32" if merge is None else merge
         return {

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from discffusion._arguments import checked_noise, checked_texts
+from discffusion._arguments import checked_noise, checked_texts, whole_number
 from discffusion._progress import Progress, reporting
 from discffusion.errors import ConfigError
 from discffusion.images import is_single, prepare_many
 from discffusion.stages import check_stages, eliminate
-from discffusion.training.plan import whole_number
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer

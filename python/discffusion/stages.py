@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion._arguments import whole_number
 from discffusion.errors import ConfigError
-from discffusion.training.plan import whole_number
 
 __all__ = ["SURE", "check_stages", "eliminate", "spread"]
 

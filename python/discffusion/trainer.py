@@ -8,20 +8,22 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from discffusion import __version__, _native
-from discffusion._progress import Progress
+from discffusion import _native
+from discffusion._arguments import whole_number
+from discffusion._processes import joined
+from discffusion._progress import Progress, reporting
+from discffusion._version import __version__
 from discffusion.config import ScoreConfig
+from discffusion.data.items import Items
 from discffusion.deltas import Deltas
 from discffusion.errors import ConfigError
 from discffusion.scorer import Scorer
-from discffusion.training.bar import showing
 from discffusion.training.calls import Calls
+from discffusion.training.card import card
 from discffusion.training.folder import Folder
-from discffusion.training.group import joined
 from discffusion.training.history import History
-from discffusion.training.items import Items
 from discffusion.training.options import TrainOptions, check, option_table
-from discffusion.training.plan import Plan, whole_number
+from discffusion.training.plan import Plan
 from discffusion.training.run import Run
 
 if TYPE_CHECKING:
@@ -188,7 +190,11 @@ class Trainer:
             run.prepare(start, resume, lambda: {str(settings["start_deltas"]), self._first_digest()})
             sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}
             self._now = _Now(core, run, sources)
-            run.train(stack.enter_context(showing(progress if group.rank == 0 else False)))
+            run.train(
+                stack.enter_context(
+                    reporting(progress if group.rank == 0 else False, "step", patience=0.0, leave=True)
+                )
+            )
         return run.history
 
     @property
@@ -238,9 +244,9 @@ class Trainer:
 
     def card(self) -> str:
         """A model card of the deltas of now in Markdown: base model, data, options, figures, how to load them."""
-        from discffusion.training.card import card
-
-        return card(self)
+        deltas = self.deltas
+        relative_norms = deltas.norms(relative_to=self.scorer)
+        return card(self.about(), deltas, relative_norms, self.config.changes(), self.history)
 
     def about(self) -> dict[str, Any]:
         """What is saved with the deltas, plain data: base model, score, options, data, steps and their validation."""

@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=list(INSTRUMENTED)):
 
     from discffusion._lora_files import read_pickled
     from discffusion.data import load_dataset
-    from discffusion.data.refs_pickle import read_plain_pickle
+    from discffusion.data.archives.refs_pickle import read_plain_pickle
     from discffusion.errors import DiscffusionError
     from discffusion.images import prepare
     from discffusion.shards.inputs import Shard

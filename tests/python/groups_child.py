@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from discffusion.training.group import joined
+from discffusion._processes import joined
 
 GROUPS = 8
 

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from discffusion import _progress
-from discffusion.evaluation import bar as of_items
-from discffusion.training import bar as of_steps
 
 
 @pytest.fixture
@@ -34,16 +32,18 @@ def report_of_a_request() -> None:
 
 
 def report_of_items() -> None:
-    with of_items.showing(True, 2) as told:
-        assert told is not None
-        told(1, True)
-        told(2, True)
+    with _progress.reporting(True, "item", patience=0.0, leave=True) as report:
+        assert report is not None
+        report(0.5, 2)
+        report(2, 2)
 
 
 def report_of_steps() -> None:
-    with of_steps.showing(True) as told:
-        told(1, 2, {"loss": 1.0})
-        told(2, 2, {"loss": 0.5})
+    with _progress.reporting(True, "step", patience=0.0, leave=True) as report:
+        assert report is not None
+        report(0, 2, computed=False)
+        report(1, 2, loss=1.0)
+        report(2, 2, loss=0.5)
 
 
 @pytest.mark.parametrize("show", [report_of_a_request, report_of_items, report_of_steps])

@@ -17,7 +17,7 @@ from tests.python.shared_training_child import STEPS
 from tests.python.training_items import Drawn, threads, trainer_of
 
 from discffusion import ConfigError, Scorer
-from discffusion.training.group import Alone
+from discffusion._processes import SingleProcess
 
 CHILD = "tests.python.shared_training_child"
 
@@ -165,7 +165,7 @@ def test_items_of_a_batch_that_are_compared_are_not_shared(
 ) -> None:
     import contextlib
 
-    class Two(Alone):
+    class Two(SingleProcess):
         size = 2
 
     monkeypatch.setattr("discffusion.trainer.joined", lambda *_: contextlib.nullcontext(Two()))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion._arguments import whole_number
 from discffusion._extras import need
 from discffusion.baselines.clip import DEFAULT
 from discffusion.baselines.learned import LearnedClip
@@ -18,7 +19,6 @@ from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA
 from discffusion.data.item import MatchItem
 from discffusion.errors import ConfigError
-from discffusion.training.plan import whole_number
 
 __all__ = ["Cocoop"]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion._arguments import whole_number
 from discffusion.baselines.protocol import Baseline, Pairs
 from discffusion.config import ScoreConfig
 from discffusion.errors import ConfigError
 from discffusion.scorer import Scorer
 from discffusion.staged import Staged
 from discffusion.stages import check_stages
-from discffusion.training.plan import whole_number
 
 __all__ = ["Denoising", "StagedDenoising", "diffusion_classifier", "diffusion_itm"]
 

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion._arguments import whole_number
 from discffusion._extras import need
-from discffusion._progress import Progress
+from discffusion._progress import Progress, reporting
 from discffusion.baselines.published import EXTRA
 from discffusion.data.item import MatchItem
+from discffusion.data.items import Items, comparable
 from discffusion.errors import ConfigError, DatasetError, TrainingError
-from discffusion.training.bar import showing
-from discffusion.training.items import Items, comparable
-from discffusion.training.plan import whole_number
 
 __all__ = ["FitOptions", "check_items", "item_loss", "lower"]
 
@@ -106,7 +105,7 @@ def lower(
         match, made = found
         return item_loss(score(made), match, options.loss, scale, options.margin)
 
-    with torch.enable_grad(), showing(progress) as show:
+    with torch.enable_grad(), reporting(progress, "step", patience=0.0, leave=True) as report:
         for epoch in range(options.epochs):
             order = np.random.default_rng((options.seed, epoch)).permutation(len(items)).tolist()
             losses: list[float] = []
@@ -124,7 +123,8 @@ def lower(
                 optimiser.step()
                 done += 1
                 losses += parts.tolist()
-                show(done, steps, {"loss": total.item()})
+                if report is not None:
+                    report(done, steps, loss=total.item())
             rows.append({"epoch": epoch + 1, "loss": float(np.mean(losses))})
     return rows
 

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._extras import need
+from discffusion._files import replacing
 from discffusion._progress import Progress
 from discffusion.baselines.clip import ClipBaseline
 from discffusion.baselines.fitting import FitOptions, check_items, lower
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA, digest
 from discffusion.data.item import MatchItem
+from discffusion.data.items import Items
 from discffusion.errors import ConfigError, DeltasError
-from discffusion.training.items import Items
 
 __all__ = ["LearnedClip"]
 
@@ -119,12 +120,8 @@ class LearnedClip(ClipBaseline):
         told = {"baseline": self.name, "model": self.model_id, "fingerprint": self._fingerprint}
         told |= {key: json.dumps(value) for key, value in self._about.items()}
         file = Path(path).expanduser()
-        part = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        try:
-            need("safetensors.torch", EXTRA).save_file(tensors, part, told)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(file) as temporary:
+            need("safetensors.torch", EXTRA).save_file(tensors, temporary, told)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Reads what :meth:`save` wrote, for the same baseline and model.

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from discffusion import __version__
 from discffusion._extras import need
+from discffusion._version import __version__
 from discffusion.errors import CheckpointError, InstallationError
 
 __all__ = ["EXTRA", "FILES", "ModelSource", "digest", "first_line", "load_model", "load_part", "versions"]

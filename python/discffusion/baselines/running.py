@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
-from discffusion._arguments import checked_texts
+from discffusion._arguments import checked_texts, whole_number
 from discffusion.baselines.placing import place
 from discffusion.baselines.protocol import PairBaseline
 from discffusion.baselines.published import FILES, ModelSource, digest, versions
 from discffusion.baselines.texts import check_truncate, tell_truncated
-from discffusion.training.plan import whole_number
 
 __all__ = ["RunningBaseline"]
 

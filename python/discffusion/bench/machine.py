@@ -51,7 +51,8 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str | None]:
     """Versions of the packages at work; None for those that are not there."""
-    from discffusion import __version__, _native
+    from discffusion import _native
+    from discffusion._version import __version__
 
     numbers: dict[str, str | None] = {"discffusion": __version__, "torch": _native.torch_version()}
     for name in _PACKAGES[2:]:

@@ -66,7 +66,7 @@ class BenchReport:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The same as JSON; also written to `path`, if one is given."""
-        from discffusion.training.files import write_text
+        from discffusion._files import write_text
 
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
@@ -85,7 +85,7 @@ class BenchReport:
         Raises:
             ConfigError: the name ends otherwise.
         """
-        from discffusion.training.files import write_text
+        from discffusion._files import write_text
 
         where = Path(path)
         check_output(where)

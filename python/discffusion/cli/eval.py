@@ -145,7 +145,7 @@ def evaluate(
         open_dataset(dataset, root, split, subset, data, allow_missing), sample, sample_seed, rest, skip
     )
     from discffusion import evaluation
-    from discffusion.evaluation.files import recorded
+    from discffusion.evaluation.store.files import recorded
 
     for path in compare or ():
         recorded(path)  # before anything is scored: a file that cannot be compared with

@@ -140,7 +140,8 @@ def _numbered(path: Path, number: int, count: int) -> Path:
 
 def _about(scorer: Any, options: dict[str, Any]) -> dict[str, Any]:
     """What is needed to make the pictures again."""
-    from discffusion import __version__, generation
+    from discffusion import generation
+    from discffusion._version import __version__
 
     described = scorer.describe()
     return {

@@ -53,7 +53,7 @@ def about(scorer: Any, revision: str | None, images: Mapping[str, str] | None = 
         revision: what was asked for; the scorer's own word counts where it has one.
         images: sha256 by name.
     """
-    from discffusion.evaluation.describe import header
+    from discffusion._identity import header
 
     more = {} if images is None else {"images": dict(images)}
     return {**header(FORMAT, scorer.describe(), revision), **more}

@@ -186,7 +186,7 @@ def _callbacks(tensorboard: str | None, trackio: str | None, output: Path) -> li
 
 
 def _write(trainer: Trainer, history: History, output: Path) -> None:
-    from discffusion.training.files import write_text
+    from discffusion._files import write_text
 
     for leftover in output.glob(".*.tmp"):  # of a run that was killed while it wrote these
         leftover.unlink(missing_ok=True)

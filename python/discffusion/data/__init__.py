@@ -39,9 +39,13 @@ _OWN = {
     "coco_captions": Entry(
         "discffusion.data.coco_captions:load", "COCO captions: retrieval, or pre-training"
     ),
-    "webdataset": Entry("discffusion.data.webdataset:load", "tar shards of images with captions"),
-    "table": Entry("discffusion.data.table:load", "csv, tsv, json, jsonl or parquet with columns you name"),
-    "hf": Entry("discffusion.data.hf:load", "a dataset of the library datasets, with columns you name"),
+    "webdataset": Entry("discffusion.data.archives.webdataset:load", "tar shards of images with captions"),
+    "table": Entry(
+        "discffusion.data.tables.table:load", "csv, tsv, json, jsonl or parquet with columns you name"
+    ),
+    "hf": Entry(
+        "discffusion.data.tables.hf:load", "a dataset of the library datasets, with columns you name"
+    ),
 }
 _DATASETS: Registry[Callable[..., Any]] = Registry(
     "dataset",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from discffusion.data.tar import Member
+from discffusion.data.archives.tar import Member
 from discffusion.errors import DatasetError
 
 __all__ = ["IMAGE_KEYS", "Parts", "extensions", "samples_of"]

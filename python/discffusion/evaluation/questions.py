@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from discffusion.data.item import MatchItem
+from discffusion.data.items import Items
 from discffusion.errors import DatasetError, ImageError
 from discffusion.images import prepare
-from discffusion.training.items import Items
 
 __all__ = ["Question", "Questions"]
 

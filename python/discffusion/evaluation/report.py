@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from discffusion._extras import need
+from discffusion._files import write_text
+from discffusion._identity import header
 from discffusion.errors import ConfigError
 from discffusion.evaluation import tables
-from discffusion.evaluation.describe import header
 from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.metrics import metric_named
 from discffusion.evaluation.record import Record, ordered
-from discffusion.training.files import write_text
 
 __all__ = ["Report"]
 

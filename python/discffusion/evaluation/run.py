@@ -13,25 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from discffusion._progress import Progress
+from discffusion._arguments import whole_number
+from discffusion._identity import columns, described, digest, images_digest
+from discffusion._processes import SingleProcess, joined
+from discffusion._progress import Progress, ProgressReport, reporting
 from discffusion.data.item import MatchItem
 from discffusion.errors import ConfigError, DiscffusionError
-from discffusion.evaluation.bar import Told, showing
-from discffusion.evaluation.describe import columns, described, images_digest
-from discffusion.evaluation.files import recorded
-from discffusion.evaluation.journal import Journal
 from discffusion.evaluation.metrics import auto_metrics, distinct, metric_named
 from discffusion.evaluation.questions import Question, Questions
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.report import Report
-from discffusion.evaluation.rows import rows_of
 from discffusion.evaluation.scoring import Scoring
-from discffusion.evaluation.settings import digest, settings_of
-from discffusion.evaluation.shared import SharedRows
+from discffusion.evaluation.store.files import recorded
+from discffusion.evaluation.store.journal import Journal
+from discffusion.evaluation.store.rows import rows_of
+from discffusion.evaluation.store.settings import settings_of
+from discffusion.evaluation.store.shared import SharedRows
 from discffusion.scorer import Scorer
 from discffusion.staged import Staged
-from discffusion.training.group import Alone, joined
-from discffusion.training.plan import whole_number
 
 __all__ = ["evaluate", "reopen"]
 
@@ -105,9 +104,11 @@ def evaluate(
             if shared is None
             else shared.journal()
         )
-        told = stack.enter_context(showing(progress if group.rank == 0 else False, len(questions)))
+        report_progress = stack.enter_context(
+            reporting(progress if group.rank == 0 else False, "item", patience=0.0, leave=True)
+        )
         constant = {"dataset": questions.name, **columns(facts)}
-        run = _Run(scoring, journal, constant, told)
+        run = _Run(scoring, journal, constant, report_progress, len(questions))
         for number, block in enumerate(scoring.blocks(questions)):
             run.block(block, own=number % group.size == group.rank)
         journal.finish()
@@ -156,14 +157,20 @@ class _Run:
     """Turns blocks of items into records, and writes rows on the way."""
 
     def __init__(
-        self, scoring: Scoring, journal: Journal, constant: dict[str, Any], told: Told | None
+        self,
+        scoring: Scoring,
+        journal: Journal,
+        constant: dict[str, Any],
+        report_progress: ProgressReport | None,
+        total: int,
     ) -> None:
         self.records: list[Record] = []
         # texts that are longer than the model reads, with their numbers of tokens
         self.cut: dict[str, int] = {}
         # sha256 of the images of each item
         self.images: dict[str, tuple[str, ...]] = {}
-        self._scoring, self._journal, self._constant, self._told = scoring, journal, constant, told
+        self._scoring, self._journal, self._constant = scoring, journal, constant
+        self._report_progress, self._total = report_progress, total
 
     def block(self, block: list[Question], own: bool) -> None:
         """Scores a block, if it is this process's `own`; in place of others' scores there are zeros."""
@@ -191,7 +198,7 @@ class _Run:
     ) -> list[NDArray[np.float64]]:
         """The scores of a block; what is not known of it is computed and written."""
         start = time.perf_counter()
-        report = self._part_of(block) if self._told is not None else None
+        report = self._part_of(block) if self._report_progress is not None else None
         scores, computed = self._scoring.score(block, report)
         seconds = (time.perf_counter() - start) / max(computed, 1)
         constant = {**self._constant, "seconds": round(seconds, 6)}
@@ -207,7 +214,7 @@ class _Run:
         return merged
 
     def _part_of(self, block: list[Question]) -> Callable[[int, int], None]:
-        """What is told while a block is at work; that it is done, only when its rows are written."""
+        """Progress while a block is scored; that it is done is reported only when its rows are written."""
 
         def part(done: int, total: int) -> None:
             if done < total:
@@ -216,8 +223,8 @@ class _Run:
         return part
 
     def _tell(self, more: float, scored: bool) -> None:
-        if self._told is not None:
-            self._told(len(self.records) + more, scored)
+        if self._report_progress is not None:
+            self._report_progress(len(self.records) + more, self._total, computed=scored)
 
 
 def _record(question: Question, scores: NDArray[np.float64]) -> Record:
@@ -227,7 +234,7 @@ def _record(question: Question, scores: NDArray[np.float64]) -> Record:
     )
 
 
-def _together(records: list[Record], group: Alone) -> list[Record]:
+def _together(records: list[Record], group: SingleProcess) -> list[Record]:
     """The records with the scores of all processes, each of which has zeros where others scored: the sum is exact."""
     flat = np.concatenate([record.scores.ravel() for record in records]) if records else np.zeros(0)
     ends = np.cumsum([record.scores.size for record in records])[:-1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from discffusion.evaluation.describe import in_words
+from discffusion import _markdown
+from discffusion._identity import in_words
 from discffusion.plot.figure import COLOURS, axes_or_new
 
 if TYPE_CHECKING:
@@ -59,15 +60,10 @@ def _cells(columns: tuple[str, ...], name: str, group: str | None, value: Estima
 def markdown(report: Report) -> str:
     """The report as markdown: what was scored, the table, the notes."""
     columns = _columns(report)
-    body = [tuple(cell.replace("|", "\\|") for cell in _cells(columns, *row)) for row in report.shown()]
-    widths = [max(len(row[column]) for row in [columns, *body]) for column in range(len(columns))]
-    rule = tuple("-" * width for width in widths)
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (columns, rule, *body)
-    ]
+    body = [tuple(map(_markdown.cell, _cells(columns, *row))) for row in report.shown()]
     notes = [f"- {note}" for note in report.notes]
-    return "\n".join([*_head(report), "", *lines, *([""] if notes else []), *notes])
+    table = _markdown.table(columns, body)
+    return "\n".join([*_head(report), "", table, *([""] if notes else []), *notes])
 
 
 def html(report: Report) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from discffusion._extras import need
+from discffusion._files import write_bytes, write_text
 from discffusion.errors import OutputError
 from discffusion.plot.figure import png
-from discffusion.training.files import write_bytes, write_text
 
 if TYPE_CHECKING:
     from discffusion.explanation import Explanation

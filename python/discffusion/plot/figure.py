@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from discffusion._extras import need
+from discffusion._files import write_bytes
 
 __all__ = ["COLOURS", "axes_or_new", "new_figure", "picture", "png"]
 
@@ -53,10 +53,5 @@ def picture(path: Path, draw: Callable[[Any], None], size: tuple[float, float] =
     figure = new_figure(size)
     draw(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        part.write_bytes(png(figure))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, png(figure))
     return path

@@ -12,9 +12,9 @@ import numpy as np
 
 from discffusion.baselines import check_baseline, load_baseline
 from discffusion.data.item import MatchItem
+from discffusion.data.items import Items
 from discffusion.data.lazy import Dataset
 from discffusion.errors import DeltasError
-from discffusion.training.items import Items
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from discffusion.evaluation.describe import described
+from discffusion._files import write_text
+from discffusion._identity import described, digest
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.run import evaluate
-from discffusion.evaluation.settings import digest, settings_of
+from discffusion.evaluation.store.settings import settings_of
 from discffusion.reproduce.baselines import PAPERS_CLIP, Baselines
 from discffusion.reproduce.methods import Line, absent, baseline
 from discffusion.reproduce.scale import Scale
 from discffusion.reproduce.sources import PLACES, Source, sources
 from discffusion.reproduce.trainings import Recipe, Trained, train
-from discffusion.training.files import write_text
 
 if TYPE_CHECKING:
     from discffusion.data.lazy import Dataset

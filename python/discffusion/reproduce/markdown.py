@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from discffusion import _markdown
 from discffusion.reproduce.printed import Printed
 from discffusion.reproduce.result import Cell, Result, Row
 
@@ -46,7 +47,8 @@ def table(result: Result) -> str:
                 values = [_measured(row, column) for column in result.columns]
                 of_label.append([_kind(row), *values, f"{row.seconds:.0f}" if row.seconds else ""])
         lines += [[label if number == 0 else "", *line] for number, line in enumerate(of_label)]
-    text = _aligned([line[: len(lines[0])] for line in lines])
+    head, *body = [line[: len(lines[0])] for line in lines]
+    text = _markdown.table(head, body)
     if unit == "percent":
         unit = "In percent."
         if result.rows:
@@ -86,16 +88,6 @@ def _cell(cell: Cell) -> str:
     if len(cell.seeds) > 1:
         text += f" [seeds {100 * min(cell.seeds):.1f} to {100 * max(cell.seeds):.1f}]"
     return text
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A markdown table whose columns line up as plain text too."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-
-    def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([row(lines[0]), row(["-" * width for width in widths]), *map(row, lines[1:])])
 
 
 def _claims(result: Result) -> str:

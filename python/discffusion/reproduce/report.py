@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discffusion._files import write_text
 from discffusion.reproduce.markdown import section
 from discffusion.reproduce.result import Result
-from discffusion.training.files import write_text
 
 if TYPE_CHECKING:
     from discffusion.reproduce.bench import Bench

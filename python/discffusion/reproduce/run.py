@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from discffusion._arguments import whole_number
 from discffusion.errors import ConfigError
 from discffusion.reproduce import report
 from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.registry import experiment, experiment_names
 from discffusion.reproduce.result import Result
 from discffusion.reproduce.scale import FULL, QUICK, Scale
-from discffusion.training.plan import whole_number
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer

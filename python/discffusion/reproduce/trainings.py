@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discffusion._files import write_text
+from discffusion._identity import identity
+from discffusion.data.items import Items
 from discffusion.deltas import Deltas
 from discffusion.errors import DeltasError
-from discffusion.evaluation.describe import identity
-from discffusion.training.files import write_text
-from discffusion.training.items import Items
 
 if TYPE_CHECKING:
     from discffusion.data.lazy import Dataset

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from discffusion.data.tar import expand
+from discffusion.data.archives.tar import expand
 from discffusion.errors import ConfigError, DatasetError
 from discffusion.shards.places import file_system, is_remote
 

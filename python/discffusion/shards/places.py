@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from discffusion._extras import need
+from discffusion._files import host_and_process, temporary_name, write_text
 from discffusion.errors import ConfigError, DatasetError, DiscffusionError, OutputError
-from discffusion.training.files import host_and_process, write_text
 
 __all__ = ["Folder", "fetched", "file_system", "is_remote", "read_bytes"]
 
@@ -182,11 +181,11 @@ class Folder:
     def _put(self, own: Path, name: str) -> None:
         target = f"{self._root}/{_inside(name)}"
         parent, last = target.rsplit("/", 1)
-        part = f"{parent}/.{last}.{secrets.token_hex(6)}.tmp"
+        temporary = f"{parent}/{temporary_name(last)}"
         try:
             self._system.makedirs(parent, exist_ok=True)
-            self._system.put_file(str(own), part)
-            self._system.mv(part, target)
+            self._system.put_file(str(own), temporary)
+            self._system.mv(temporary, target)
         except Exception as error:  # each file system has errors of its own
             raise OSError(f"{type(error).__name__}: {error}") from None
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from discffusion._extras import need
-from discffusion._progress import Progress
+from discffusion._progress import Progress, reporting
 from discffusion._workers import share
 from discffusion.errors import ConfigError
-from discffusion.evaluation.bar import showing
 from discffusion.shards.inputs import Shard, shards_in
 from discffusion.shards.layout import Layout
 from discffusion.shards.places import Folder
@@ -118,15 +117,15 @@ def _score(
     found = Summary(shards=len(shards))
     worker = Worker(made(scorer), folder, layout)
     names = folder.names()
-    with showing(progress, len(shards)) as told:
+    with reporting(progress, "shard", patience=0.0, leave=True) as report:
         for number, shard in enumerate(shards):
             counts = counts_in(folder, shard, worker.settings) if shard.output in names else None
             now = counts is None
             if counts is None:
                 counts = worker.score(shard)
             found.take(shard.name, counts, now)
-            if told is not None:
-                told(number + 1, now)
+            if report is not None:
+                report(number + 1, len(shards), computed=now)
     return found
 
 

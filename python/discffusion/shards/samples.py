@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from discffusion.data.cells import Held, ParquetRows, as_image
+from discffusion.data.archives.tar import Member, members, read_member
 from discffusion.data.present import rooted
 from discffusion.data.samples import IMAGE_KEYS, extensions, samples_of
-from discffusion.data.tar import Member, members, read_member
+from discffusion.data.tables.cells import Held, ParquetRows, as_image
 from discffusion.errors import DatasetError
 from discffusion.images import MAX_FILE_BYTES
 from discffusion.shards.inputs import Shard, printable

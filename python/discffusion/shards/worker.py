@@ -7,10 +7,9 @@ import time
 import warnings
 from typing import Any
 
+from discffusion import _parquet as parquet
+from discffusion._identity import anonymous, described, difference, identity
 from discffusion.errors import DatasetError, OutputError
-from discffusion.evaluation import parquet
-from discffusion.evaluation.describe import anonymous, described, identity
-from discffusion.evaluation.settings import difference
 from discffusion.shards.inputs import Shard
 from discffusion.shards.layout import Layout
 from discffusion.shards.places import Folder, fetched

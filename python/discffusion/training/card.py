@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from discffusion import __version__
-
-if TYPE_CHECKING:
-    from discffusion.trainer import Trainer
+from discffusion import _markdown
+from discffusion._version import __version__
+from discffusion.deltas import Deltas
+from discffusion.training.history import History
 
 __all__ = ["card"]
 
@@ -43,8 +44,6 @@ scorer.score("photo.jpg", "a text")
 
 {training}
 
-| option | value |
-| --- | --- |
 {options}
 
 ## Validation
@@ -55,21 +54,29 @@ scorer.score("photo.jpg", "a text")
 
 Frobenius norms; relative to the weight that a delta is added to.
 
-| layer | attention | projection | norm | relative norm |
-| --- | --- | --- | ---: | ---: |
 {norms}
 """
 
 
-def card(trainer: Trainer) -> str:
-    """A model card in Markdown; every figure in it is of this trainer's run."""
-    about, deltas = trainer.about(), trainer.deltas
-    relative = deltas.norms(relative_to=trainer.scorer)
-    changes = {name: value for name, value in trainer.config.changes().items() if value is not None}
+def card(
+    about: dict[str, Any],
+    deltas: Deltas,
+    relative_norms: Mapping[str, float],
+    config_changes: Mapping[str, Any],
+    history: History,
+) -> str:
+    """A model card in Markdown; every figure in it is of one run.
+
+    Args:
+        about: what is saved with the deltas.
+        relative_norms: by name of a delta, its norm relative to that of the weight.
+        config_changes: fields of the score's configuration that are not the default.
+    """
+    changes = {name: value for name, value in config_changes.items() if value is not None}
     loading = ", ".join(
         [repr(about["base_model"]), *(f"{name}={value!r}" for name, value in changes.items())]
     )
-    options = {**about["training_options"], **_found(about)}
+    options = {**about["training_options"], **_settled(about)}
     return _CARD.format(
         base=about["base_model"],
         base_json=json.dumps(about["base_model"]),
@@ -78,17 +85,27 @@ def card(trainer: Trainer) -> str:
         + ("dense" if deltas.rank is None else f"of rank {deltas.rank}"),
         loading=loading,
         data="\n".join(_data(about)),
-        training=_training(trainer, about),
-        options="\n".join(f"| {name} | {_cell(value)} |" for name, value in options.items()),
-        validation=_validation(trainer),
-        norms="\n".join(
-            f"| {e['site']} | {e['attention']} | {e['projection']} | {e['norm']:.4g} | {relative[e['name']]:.4g} |"
-            for e in deltas.entries
+        training=_training(history.steps, about),
+        options=_markdown.table(
+            ["option", "value"],
+            [[name, _markdown.cell(value)] for name, value in options.items()],
+            padded=False,
         ),
+        validation=_validation(history.validations),
+        norms=_norms(deltas, relative_norms),
     )
 
 
-def _found(about: dict[str, Any]) -> dict[str, Any]:
+def _norms(deltas: Deltas, relative: Mapping[str, float]) -> str:
+    head = ["layer", "attention", "projection", "norm", "relative norm"]
+    rows = [
+        [e["site"], e["attention"], e["projection"], f"{e['norm']:.4g}", f"{relative[e['name']]:.4g}"]
+        for e in deltas.entries
+    ]
+    return _markdown.table(head, rows, right=head[3:], padded=False)
+
+
+def _settled(about: dict[str, Any]) -> dict[str, Any]:
     """What the run made of options that were left open, and what is no option of the trainer."""
     run = about.get("training", {})
     return {name: run[name] for name in ("temperature", "batch_size") if run.get(name) is not None}
@@ -96,16 +113,15 @@ def _found(about: dict[str, Any]) -> dict[str, Any]:
 
 def _data(about: dict[str, Any]) -> list[str]:
     lines = [
-        f"- {part}: {found['items']} items of {_cell(found['source'])}, digest `{found['digest']}`"
-        for part, found in about.get("data", {}).items()
+        f"- {part}: {data['items']} items of {_markdown.cell(data['source'])}, digest `{data['digest']}`"
+        for part, data in about.get("data", {}).items()
     ]
     if "before" in about:
-        lines.append(f"- the deltas that training started from: {_cell(about['before'])}")
+        lines.append(f"- the deltas that training started from: {_markdown.cell(about['before'])}")
     return lines or ["None: the deltas were not trained."]
 
 
-def _training(trainer: Trainer, about: dict[str, Any]) -> str:
-    steps = trainer.history.steps
+def _training(steps: list[dict[str, Any]], about: dict[str, Any]) -> str:
     if not steps:
         return "No step was done."
     last = steps[-1]
@@ -125,21 +141,20 @@ def _mean_loss(steps: list[dict[str, Any]], epoch: int) -> str:
     return f"{sum(losses) / len(losses):.4g}" if losses else "unknown"
 
 
-def _validation(trainer: Trainer) -> str:
-    rows = trainer.history.validations
+def _validation(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return "There was none."
-    table = "\n".join(
-        f"| {row['step']} | {row['epoch']} | {100 * row['accuracy']:.2f} | {row['comparisons']} | {row['ties']} |"
+    head = ["step", "epoch", "accuracy", "comparisons", "ties"]
+    cells = [
+        [
+            *map(str, (row["step"], row["epoch"])),
+            f"{100 * row['accuracy']:.2f}",
+            *map(str, (row["comparisons"], row["ties"])),
+        ]
         for row in rows
-    )
+    ]
     return (
         "Accuracy is the share of comparisons won, in percent: a matching pair against a pair of the same image or\n"
         "the same text that does not match. Ties are not won. The deltas were chosen by it, so it is no measure of\n"
-        "their worth on other data.\n\n| step | epoch | accuracy | comparisons | ties |\n"
-        f"| ---: | ---: | ---: | ---: | ---: |\n{table}"
+        "their worth on other data.\n\n" + _markdown.table(head, cells, right=head, padded=False)
     )
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")

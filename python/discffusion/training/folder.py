@@ -23,8 +23,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from discffusion._files import write_text
 from discffusion.errors import DiscffusionError, OutputError, TrainingError
-from discffusion.training.files import write_text
 
 __all__ = ["Folder"]
 

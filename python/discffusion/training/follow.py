@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from discffusion import _native
-from discffusion.training.group import Alone
+from discffusion._processes import SingleProcess
 
 if TYPE_CHECKING:
     from discffusion import _core
@@ -17,7 +17,7 @@ __all__ = ["follow"]
 
 
 def follow(
-    group: Alone,
+    group: SingleProcess,
     core: _core.Trainer,
     scorer: _core.Scorer,
     told: dict[str, Any],
@@ -27,7 +27,7 @@ def follow(
 
     Processes need no folder in common: files are sent as bytes.
     """
-    told = json.loads(group.tell(json.dumps({**told, "best": best is not None}).encode()))
+    told = json.loads(group.broadcast(json.dumps({**told, "best": best is not None}).encode()))
     with tempfile.TemporaryDirectory(prefix="discffusion-") as folder:
         path = Path(folder) / "state.safetensors"
         if group.rank == 0:
@@ -43,9 +43,9 @@ def follow(
     return told, best
 
 
-def _received(group: Alone, path: Path) -> bool:
+def _received(group: SingleProcess, path: Path) -> bool:
     """Sends the file at `path` from the first process; whether this is another one, which then has it there too."""
-    data = group.tell(path.read_bytes() if group.rank == 0 else None)
+    data = group.broadcast(path.read_bytes() if group.rank == 0 else None)
     if group.rank > 0:
         path.write_bytes(data)
     return group.rank > 0

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from discffusion._files import write_text
 from discffusion.errors import InstallationError
-from discffusion.training.files import write_text
 
 __all__ = ["History"]
 

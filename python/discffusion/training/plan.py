@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from discffusion.errors import ConfigError
-
-__all__ = ["Plan", "whole_number"]
+__all__ = ["Plan"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +52,3 @@ class Plan:
     def checkpoints(self, step: int) -> bool:
         """Whether a state is written after so many steps."""
         return step > 0 and step % self.checkpoint_every == 0
-
-
-def whole_number(name: str, value: object, least: int) -> int:
-    """`value`, if it is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ConfigError(f"{name} is {value!r}; expected a whole number, {least} or more")
-    return int(value)

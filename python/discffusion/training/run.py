@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from discffusion._processes import SingleProcess, own_range
+from discffusion._progress import ProgressReport
+from discffusion.data.items import Items
 from discffusion.errors import ConfigError, DatasetError, ImageError, OutputError, TrainingError
 from discffusion.images import prepare
-from discffusion.training.bar import Report
 from discffusion.training.calls import Calls
 from discffusion.training.folder import Folder
 from discffusion.training.follow import follow
-from discffusion.training.group import Alone, part_of
 from discffusion.training.history import History
-from discffusion.training.items import Items
 from discffusion.training.plan import Plan
 from discffusion.training.resume import pack, resume
 from discffusion.training.validation import exhausted, measure
@@ -50,7 +50,7 @@ class Run:
         settings: dict[str, Any],
         folder: Folder | None,
         calls: Calls,
-        group: Alone,
+        group: SingleProcess,
     ) -> None:
         self.history = History()
         self.plan, self.settings = plan, settings
@@ -106,10 +106,11 @@ class Run:
         self._first = done
         self.history = History(folder.rewind(done, found.validations if found else ()))
 
-    def train(self, report: Report) -> None:
+    def train(self, report: ProgressReport | None) -> None:
         """Runs to the end. What ends it before leaves the state of the last whole step in the folder."""
         core, total = self._core, self.plan.total
-        report(core.steps, total, None)
+        if report is not None:
+            report(core.steps, total, computed=False)
         try:
             while True:
                 if self._validation is not None and self._validation_is_due():
@@ -117,7 +118,8 @@ class Run:
                 if core.steps >= total or exhausted(self.history, self.plan.patience):
                     break
                 self._one_step()
-                report(core.steps, total, self.history[-1])
+                if report is not None:
+                    report(core.steps, total, loss=self.history[-1]["loss"])
                 if self.plan.checkpoints(core.steps) and not self._validation_is_due():
                     self._save()
             self._save()
@@ -142,7 +144,7 @@ class Run:
         if core.steps == 0 and is_open and not plan.in_batch:
             self._calibrate(order[: max(plan.batch_size, _CALIBRATION)])
         indices = plan.batch(order, place)
-        part = part_of(len(indices), self._group)
+        part = own_range(len(indices), self._group)
         self._gather([indices[place] for place in part])
         try:
             # Ctrl-C may strike between the end of a call and the use of its value; within extend it cannot

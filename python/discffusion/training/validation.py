@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from discffusion._processes import SingleProcess, own_range
+from discffusion.data.items import Items, comparable
 from discffusion.errors import DatasetError, DiscffusionError
-from discffusion.training.group import Alone, part_of
 from discffusion.training.history import History
-from discffusion.training.items import Items, comparable
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
@@ -34,10 +34,10 @@ def compare(scores: NDArray[np.float64], match: NDArray[np.bool_]) -> tuple[int,
     return won, ties, total
 
 
-def measure(scorer: Scorer, items: Items, group: Alone) -> dict[str, Any]:
+def measure(scorer: Scorer, items: Items, group: SingleProcess) -> dict[str, Any]:
     """The share of comparisons that `scorer` wins; a tie is not won. Each process of `group` scores a part of them."""
     won = ties = total = 0
-    for index in part_of(len(items), group):
+    for index in own_range(len(items), group):
         item = items[index]
         if not any(comparable(item.match)):
             continue

@@ -16,9 +16,9 @@ from PIL import Image
 from tests.python.baselines import tiny as models
 from transformers import CLIPModel, CLIPProcessor
 
+from discffusion._identity import identity
 from discffusion.baselines import Baseline, load_baseline
 from discffusion.errors import CheckpointError, ConfigError, ImageError
-from discffusion.evaluation.describe import identity
 
 LONG = "a dog " * 30  # 62 tokens, of which the model reads 24
 

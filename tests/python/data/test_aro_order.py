@@ -10,7 +10,7 @@ import pytest
 from tests.python.data.published_files import picture, write_json
 
 from discffusion.data import load_dataset
-from discffusion.data.aro_order import plain
+from discffusion.data.aro.order import plain
 from discffusion.errors import DatasetError
 
 CAPTIONS = [

@@ -11,7 +11,7 @@ import pytest
 from tests.python.data.shards import JPEG, PNG, classes, shard
 
 from discffusion.data import load_dataset
-from discffusion.data.tar import members
+from discffusion.data.archives.tar import members
 from discffusion.errors import DatasetError
 
 

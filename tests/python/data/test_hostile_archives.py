@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.python.data.shards import JPEG, shard
 
 from discffusion.data import load_dataset
+from discffusion.data.archives.tar import members
 from discffusion.data.sources import ImageStore
-from discffusion.data.tar import members
 from discffusion.errors import DatasetError
 from discffusion.shards import score_shards
 

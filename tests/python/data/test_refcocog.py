@@ -14,7 +14,7 @@ from tests.python.data.published_files import picture, ref, refcocog
 
 from discffusion.data import load_dataset
 from discffusion.data.options import wander
-from discffusion.data.refcocog_read import plain_text
+from discffusion.data.refcocog.read import plain_text
 from discffusion.data.shapes.randomness import generator
 from discffusion.errors import DatasetError, ImageError
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.python.data.published_files import python2_pickle, ref
 
-from discffusion.data.refs_pickle import read_plain_pickle
+from discffusion.data.archives.refs_pickle import read_plain_pickle
 from discffusion.errors import DatasetError
 
 

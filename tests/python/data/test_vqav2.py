@@ -11,7 +11,7 @@ import pytest
 from tests.python.data.published_files import question, vqav2, write_json
 
 from discffusion.data import load_dataset
-from discffusion.data.vqav2_read import frequent, questions
+from discffusion.data.vqav2.read import frequent, questions
 from discffusion.errors import DatasetError
 
 COLOURS = "red blue green black white brown pink gray tan purple orange yellow gold".split()

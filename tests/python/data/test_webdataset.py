@@ -13,7 +13,7 @@ import pytest
 from tests.python.data.shards import JPEG, PNG, WEBP, classes, shard
 
 from discffusion.data import load_dataset
-from discffusion.data.tar import expand, members, read_member
+from discffusion.data.archives.tar import expand, members, read_member
 from discffusion.errors import DatasetError
 
 

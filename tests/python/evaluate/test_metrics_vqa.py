@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.python.evaluate.scored import record
 
 from discffusion import ConfigError
+from discffusion.data.vqav2.answers import normalise
 from discffusion.evaluation.metrics import METRICS
 from discffusion.evaluation.metrics.vqa import vqa_accuracy
-from discffusion.evaluation.metrics.vqa_text import normalise
 from discffusion.evaluation.record import Record
 
 

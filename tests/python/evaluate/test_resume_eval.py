@@ -22,8 +22,9 @@ from tests.python.training_child import at_call, die
 
 import discffusion
 from discffusion import ConfigError, DatasetError, MatchItem, Report, Scorer, evaluate
-from discffusion.evaluation import files, journal, parquet
-from discffusion.evaluation.journal import Journal
+from discffusion import _parquet as parquet
+from discffusion.evaluation.store import files, journal
+from discffusion.evaluation.store.journal import Journal
 
 ROOT = Path(__file__).parents[3]
 

@@ -13,8 +13,8 @@ from tests.python.evaluate.test_resume_eval import same, without_time
 from tests.python.processes import finished, job
 
 from discffusion import ConfigError, Scorer, evaluate
-from discffusion.evaluation.shared import SharedRows
-from discffusion.training.group import Alone, joined, part_of
+from discffusion._processes import SingleProcess, joined, own_range
+from discffusion.evaluation.store.shared import SharedRows
 
 CHILD = "tests.python.evaluate.shared_child"
 
@@ -73,13 +73,13 @@ def test_one_process_takes_up_what_a_group_has_left(tmp_path: Path) -> None:
 def test_parts() -> None:
     """Every place belongs to exactly one process, in order, also where there are more processes than places."""
 
-    class Of(Alone):
+    class Of(SingleProcess):
         def __init__(self, rank: int, size: int) -> None:
             self.rank, self.size = rank, size  # type: ignore[misc]
 
     for count in range(7):
         for size in range(1, 6):
-            parts = [part_of(count, Of(rank, size)) for rank in range(size)]
+            parts = [own_range(count, Of(rank, size)) for rank in range(size)]
             assert [place for part in parts for place in part] == list(range(count))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -102,7 +102,7 @@ def test_who_is_together(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stages_are_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     import contextlib
 
-    class Two(Alone):
+    class Two(SingleProcess):
         size = 2
 
     monkeypatch.setattr("discffusion.evaluation.run.joined", lambda *_: contextlib.nullcontext(Two()))

@@ -13,8 +13,8 @@ import time
 from tests.python.evaluate.fake_scorers import ByPairs
 from tests.python.evaluate.shared_child import given
 
+from discffusion import _processes as group
 from discffusion import evaluate
-from discffusion.training import group
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from discffusion.data.vqav2.answers import normalise
 from discffusion.errors import ConfigError
 from discffusion.evaluation.metrics.metric import Metric
-from discffusion.evaluation.metrics.vqa_text import normalise
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.trials import Trials
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from discffusion.data.cells import ListedRows, ParquetRows, Rows
 from discffusion.data.files import read_csv, read_jsonl, read_text
+from discffusion.data.tables.cells import ListedRows, ParquetRows, Rows
 from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["KINDS", "rows_in"]

@@ -20,10 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from discffusion import _parquet as parquet
 from discffusion._extras import need
+from discffusion._identity import difference, digest
 from discffusion.errors import ConfigError, DiscffusionError, OutputError
-from discffusion.evaluation import parquet
-from discffusion.evaluation.files import (
+from discffusion.evaluation.store.columns import COLUMNS
+from discffusion.evaluation.store.files import (
     cut_half_a_row,
     distinct_rows,
     read_rows,
@@ -31,8 +33,8 @@ from discffusion.evaluation.files import (
     settings_in,
     write,
 )
-from discffusion.evaluation.rows import Gathered
-from discffusion.evaluation.settings import difference, digest, refuse_anonymous
+from discffusion.evaluation.store.rows import Gathered
+from discffusion.evaluation.store.settings import refuse_anonymous
 
 __all__ = ["Journal"]
 
@@ -120,7 +122,8 @@ class Journal:
         if self._parquet and os.fstat(self._file).st_size > 0:
             rows = [row for row in (self.path, self._partial) if row.exists()]
             try:
-                parquet.write(self.path, distinct_rows(rows, self.found.duplicates()), self._settings)
+                distinct = distinct_rows(rows, self.found.duplicates())
+                parquet.write(self.path, distinct, self._settings, COLUMNS)
             except DiscffusionError as error:
                 raise DiscffusionError(f"{error}; the rows are kept in {self._partial}") from None
             self._partial.unlink()

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discffusion.data.cells import Held, Rows, as_image
 from discffusion.data.left_out import NoImageError, NoTextError, is_blank
 from discffusion.data.present import Locator, rooted
+from discffusion.data.tables.cells import Held, Rows, as_image
 from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["HINT", "Files", "Roles", "cell_images", "cell_label", "cell_name", "cell_texts", "keys"]

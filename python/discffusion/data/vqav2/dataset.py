@@ -15,9 +15,9 @@ from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder, leading, wander, whole
 from discffusion.data.present import Locator, keep_present
 from discffusion.data.shapes.randomness import generator, shuffled
-from discffusion.data.vqav2_read import KINDS, Question, answer_list, digest, frequent, questions
+from discffusion.data.vqav2.answers import normalise
+from discffusion.data.vqav2.read import KINDS, Question, answer_list, digest, frequent, questions
 from discffusion.errors import DatasetError, DatasetOptionError
-from discffusion.evaluation.metrics.vqa_text import normalise
 
 __all__ = ["SUBSETS", "load"]
 

@@ -1,9 +1,8 @@
-"""Rows as a parquet file: read, and written whole."""
+"""Parquet files of rows with notes in their metadata: read, and written whole."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -11,39 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from discffusion._extras import need
+from discffusion._files import replacing
 from discffusion.errors import DatasetError, DiscffusionError
-from discffusion.training.files import part_of
 
 __all__ = ["notes_in", "read", "settings_in", "write"]
 
-_KINDS = {
-    "key": "string",
-    "dataset": "string",
-    "image_index": "int32",
-    "text_index": "int32",
-    "match": "bool_",
-    "group": "string",
-    "image_ref": "string",
-    "image_sha256": "string",
-    "text": "string",
-    "score": "float64",
-    "score_version": "string",
-    "model": "string",
-    "fingerprint": "string",
-    "revision": "string",
-    "deltas": "string",
-    "dtype": "string",
-    "seed": "int64",
-    "n_noise": "int32",
-    "timesteps": "int32",  # a list of them
-    "preprocess_version": "string",
-    "n_tokens": "int32",
-    "truncated": "bool_",
-    "device": "string",
-    "versions": "string",
-    "seconds": "float64",
-    "run": "string",
-}
 _OURS, _SETTINGS = b"discffusion.", "settings"
 _CHUNK = 8192
 
@@ -95,39 +66,40 @@ def write(
     path: Path,
     rows: Iterable[Mapping[str, Any]],
     settings: Mapping[str, Any],
-    columns: Mapping[str, str] = _KINDS,
+    columns: Mapping[str, str],
     notes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Replaces the file at `path`, all or nothing.
 
     Args:
-        columns: the columns and their types, as pyarrow names those.
+        columns: the columns and their types, as pyarrow names those; ``"int32[]"`` is a list of them.
         notes: more to be kept with the rows, plain data.
 
     Raises:
         InstallationError: pyarrow is not installed.
     """
     arrow, parquet = need("pyarrow", "data"), need("pyarrow.parquet", "data")
-    kinds: dict[str, Any] = {name: getattr(arrow, kind)() for name, kind in columns.items()}
-    if "timesteps" in kinds:
-        kinds["timesteps"] = arrow.list_(arrow.int32())
-    told = {_SETTINGS: settings, **notes}
-    metadata = {_OURS + name.encode(): json.dumps(note).encode() for name, note in told.items()}
+    kinds = {name: _kind(arrow, kind) for name, kind in columns.items()}
+    all_notes = {_SETTINGS: settings, **notes}
+    metadata = {_OURS + name.encode(): json.dumps(note).encode() for name, note in all_notes.items()}
     schema = arrow.schema(kinds.items(), metadata=metadata)
-    part = part_of(path)
-    left = iter(rows)
+    remaining = iter(rows)
     try:
-        with parquet.ParquetWriter(part, schema, compression="zstd") as file:
-            while chunk := list(islice(left, _CHUNK)):
+        with (
+            replacing(path) as temporary,
+            parquet.ParquetWriter(temporary, schema, compression="zstd") as file,
+        ):
+            while chunk := list(islice(remaining, _CHUNK)):
                 cells = [_column(arrow, chunk, name, kind) for name, kind in kinds.items()]
                 file.write_table(arrow.Table.from_arrays(cells, schema=schema))
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    except (arrow.ArrowException, OSError) as error:
+    except arrow.ArrowException as error:
         raise DiscffusionError(f"{path} cannot be written: {error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _kind(arrow: Any, name: str) -> Any:
+    if name.endswith("[]"):
+        return arrow.list_(_kind(arrow, name[:-2]))
+    return getattr(arrow, name)()
 
 
 def _column(arrow: Any, rows: list[Mapping[str, Any]], name: str, kind: Any) -> Any:

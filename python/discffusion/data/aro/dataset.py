@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from discffusion.data.aro_order import ORDERS, load_order
+from discffusion.data.aro.order import ORDERS, load_order
 from discffusion.data.files import field, folder, item, read_json
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
@@ -59,7 +59,7 @@ def load(
     ``"relation"`` and ``"attribution"`` show the part of the image inside the record's box, cut out when the item is
     asked for; a box that reaches beyond the image is filled up with black, as in the published code. They are grouped
     as ``relation/to the left of`` and ``attribution/black_white``. ``"coco_order"`` and ``"flickr_order"``: see
-    :func:`discffusion.data.aro_order.load_order`. The order of the texts follows
+    :func:`discffusion.data.aro.order.load_order`. The order of the texts follows
     :data:`discffusion.data.order.ORDER`.
 
     Args:

@@ -16,14 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from discffusion import _parquet as parquet
 from discffusion._extras import need
+from discffusion._files import write_text
+from discffusion._processes import SingleProcess
 from discffusion.errors import ConfigError, DiscffusionError
-from discffusion.evaluation import parquet
-from discffusion.evaluation.files import distinct_rows, refuse_others
-from discffusion.evaluation.journal import Journal
-from discffusion.evaluation.settings import refuse_anonymous
-from discffusion.training.files import write_text
-from discffusion.training.group import Alone
+from discffusion.evaluation.store.columns import COLUMNS
+from discffusion.evaluation.store.files import distinct_rows, refuse_others
+from discffusion.evaluation.store.journal import Journal
+from discffusion.evaluation.store.settings import refuse_anonymous
 
 __all__ = ["SharedRows"]
 
@@ -38,7 +39,7 @@ class SharedRows:
     """
 
     def __init__(
-        self, output: str | os.PathLike[str], settings: Mapping[str, Any], resume: bool, group: Alone
+        self, output: str | os.PathLike[str], settings: Mapping[str, Any], resume: bool, group: SingleProcess
     ) -> None:
         self.path = Path(output).expanduser()
         if self.path.suffix not in (".jsonl", ".parquet"):
@@ -61,7 +62,7 @@ class SharedRows:
                 path.unlink()
         elif self._resume and any(path.stat().st_size for path in self._files()):
             refuse_anonymous(self._settings, self.path)
-        self._group.tell(
+        self._group.broadcast(
             b""
         )  # nobody reads what is about to be removed, or writes what others still look for
         own = self.path.with_name(f"{self.path.stem}.part-{self._group.rank:05}.jsonl")
@@ -91,11 +92,11 @@ class SharedRows:
                         path.unlink()
             except OSError as error:
                 raise DiscffusionError(f"rows cannot be written to {str(self.path)!r}: {error}") from None
-        self._group.tell(b"")
+        self._group.broadcast(b"")
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         if self.path.suffix == ".parquet":
-            parquet.write(self.path, rows, self._settings)
+            parquet.write(self.path, rows, self._settings, COLUMNS)
             return
         if rows:
             rows[0] = {**rows[0], "settings": self._settings}

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.data.captions import TASKS, Captioned, of_task
-from discffusion.data.cells import Held, Rows
 from discffusion.data.files import item, several
 from discffusion.data.item import MatchItem
-from discffusion.data.labelled import labelled_items
 from discffusion.data.lazy import Dataset
 from discffusion.data.left_out import LeftOut, NoImageError, NoTextError, is_blank
 from discffusion.data.options import chosen
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
-from discffusion.data.roles import HINT, Files, Roles, cell_images, cell_texts, keys
+from discffusion.data.tables.cells import Held, Rows
+from discffusion.data.tables.labelled import labelled_items
+from discffusion.data.tables.roles import HINT, Files, Roles, cell_images, cell_texts, keys
 from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["from_columns"]

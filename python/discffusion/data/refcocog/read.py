@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from discffusion.data.archives.refs_pickle import read_plain_pickle
 from discffusion.data.files import field, read_json
 from discffusion.data.left_out import text_field
-from discffusion.data.refs_pickle import read_plain_pickle
 from discffusion.errors import DatasetError
 
 __all__ = ["Object", "Sentence", "objects", "plain_text", "sentences"]

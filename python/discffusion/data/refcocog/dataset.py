@@ -14,7 +14,7 @@ from discffusion.data.lazy import Dataset
 from discffusion.data.masking import FILLS, PARTS, masked
 from discffusion.data.options import chosen, image_folder, leading, wander, whole
 from discffusion.data.present import Locator, keep_present
-from discffusion.data.refcocog_read import Object, Sentence, objects, plain_text, sentences
+from discffusion.data.refcocog.read import Object, Sentence, objects, plain_text, sentences
 from discffusion.data.shapes.randomness import generator, integer
 from discffusion.errors import DatasetOptionError
 

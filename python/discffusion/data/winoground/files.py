@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from discffusion.data.cells import Held, ParquetRows, as_image
 from discffusion.data.files import field, read_csv, read_json, read_jsonl, whole_number
 from discffusion.data.left_out import text_field
 from discffusion.data.sources import ImageStore, Place
+from discffusion.data.tables.cells import Held, ParquetRows, as_image
 from discffusion.errors import DatasetError
 
 __all__ = ["EXPECTED", "IMAGES", "TEXTS", "Row", "read", "tag_file", "with_hard_tags"]

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from discffusion import _parquet as parquet
+from discffusion._identity import digest
 from discffusion.errors import DatasetError, OutputError
-from discffusion.evaluation import parquet
-from discffusion.evaluation.rows import Gathered
-from discffusion.evaluation.settings import digest
+from discffusion.evaluation.store.rows import Gathered
 
 __all__ = [
     "cut_half_a_row",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from discffusion._workers import local_index, rank
 from discffusion.errors import ConfigError, DiscffusionError
 
-__all__ = ["Alone", "Group", "joined", "part_of"]
+__all__ = ["ProcessGroup", "SingleProcess", "joined", "own_range"]
 
 # One process may be at work for hours before the others hear of it; that it died they hear at once.
 _PATIENCE = timedelta(days=1)
@@ -33,7 +33,7 @@ _groups = count()
 Array = TypeVar("Array", NDArray[np.float32], NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8])
 
 
-class Alone:
+class SingleProcess:
     """One process that does everything.
 
     Args:
@@ -49,13 +49,13 @@ class Alone:
         """The sum over all processes, the same to the last bit in each."""
         return values
 
-    def tell(self, data: bytes | None) -> bytes:
+    def broadcast(self, data: bytes | None) -> bytes:
         """What the first process says, in all of them."""
         assert data is not None
         return data
 
 
-class Group(Alone):
+class ProcessGroup(SingleProcess):
     """Several processes.
 
     Args:
@@ -77,7 +77,7 @@ class Group(Alone):
         found: Array = tensor.cpu().numpy()
         return found
 
-    def tell(self, data: bytes | None) -> bytes:
+    def broadcast(self, data: bytes | None) -> bytes:
         """What the first process says, in all of them."""
         first = data if self.rank == 0 and data is not None else b""
         length = int(self._first(np.array([len(first)], np.int64))[0])
@@ -100,7 +100,7 @@ class Group(Alone):
 
 
 @contextmanager
-def joined(device: str, together: bool | None, what: str = "this call") -> Iterator[Alone]:
+def joined(device: str, together: bool | None, what: str = "this call") -> Iterator[SingleProcess]:
     """The processes that were started beside this one, or this one alone.
 
     All of them have come when it begins. One that waits long for the others says so: a training loop calls evaluate of
@@ -122,7 +122,7 @@ def joined(device: str, together: bool | None, what: str = "this call") -> Itera
             "distributed=True needs processes that a launcher starts: torchrun --nproc-per-node 4 script.py"
         )
     if together is False or rank().of == 1:
-        yield Alone(launched=told and together is not False)
+        yield SingleProcess(launched=told and together is not False)
         return
     import torch
     import torch.distributed as dist
@@ -142,7 +142,7 @@ def joined(device: str, together: bool | None, what: str = "this call") -> Itera
             )
     on_gpu = dist.get_backend() == "nccl"
     try:
-        group = Group(
+        group = ProcessGroup(
             (device if device.startswith("cuda") else f"cuda:{local_index() or 0}") if on_gpu else "cpu"
         )
         with _saying(what):  # in a group of the caller's this is the first that others have to answer
@@ -187,6 +187,6 @@ def _store() -> Any:
     return store
 
 
-def part_of(total: int, group: Alone) -> range:
+def own_range(total: int, group: SingleProcess) -> range:
     """This process's places among `total`: next to each other, in the order of ranks, as even as can be."""
     return range(total * group.rank // group.size, total * (group.rank + 1) // group.size)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from discffusion._version import __version__
 from discffusion.errors import ConfigError, InstallationError
 
-__all__ = ["anonymous", "columns", "described", "header", "identity", "images_digest", "in_words", "plain"]
+__all__ = [
+    "anonymous",
+    "columns",
+    "described",
+    "difference",
+    "digest",
+    "header",
+    "identity",
+    "images_digest",
+    "in_words",
+    "plain",
+]
 
 # Where and with what a score is computed.
 _PLACE = ("device", "versions", "revision")
@@ -53,8 +66,6 @@ def header(number: int, facts: Mapping[str, Any], revision: str | None = None) -
         facts: what a scorer says of itself.
         revision: of the model, where `facts` holds none.
     """
-    from discffusion import __version__
-
     versions = facts.get("versions")
     torch = versions.get("torch") if isinstance(versions, Mapping) else None
     return {"format": number, "version": __version__, "torch": torch, "revision": revision, **facts}
@@ -67,8 +78,6 @@ def anonymous(told: Mapping[str, Any]) -> bool:
 
 def columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Of what :func:`described` gives, what stands in each row."""
-    from discffusion import __version__
-
     config = facts.get("config")
     config = config if isinstance(config, dict) else {}
     timesteps = facts.get("timesteps")
@@ -169,3 +178,24 @@ def plain(value: Any, where: str) -> Any:
     raise ConfigError(
         f"{where} holds {type(value).__name__}; expected plain data (text, numbers, lists, dicts)"
     )
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that stand for the settings in each row."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def difference(was: Any, now: Any, name: str = "") -> str | None:
+    """The first thing that is not the same, with both values; None if all is."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        found = (
+            difference(was.get(key), now.get(key), f"{name} {key}".strip())
+            for key in dict.fromkeys([*was, *now])
+        )
+        return next((text for text in found if text is not None), None)
+    return None if was == now else f"{name} was {_shown(was)} and is {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."

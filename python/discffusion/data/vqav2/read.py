@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from discffusion.data.files import field, read_json
 from discffusion.data.left_out import text_field
+from discffusion.data.vqav2.answers import normalise
 from discffusion.errors import DatasetError, DatasetOptionError
-from discffusion.evaluation.metrics.vqa_text import normalise
 
 __all__ = ["KINDS", "POOL", "Question", "answer_list", "digest", "frequent", "questions"]
 

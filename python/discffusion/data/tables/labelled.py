@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from discffusion.data.cells import Held, Rows
 from discffusion.data.files import item
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
 from discffusion.data.left_out import LeftOut, NoImageError, NoTextError
 from discffusion.data.options import chosen
 from discffusion.data.present import keep_present
-from discffusion.data.roles import HINT, Files, Roles, cell_images, cell_label, cell_texts, keys
+from discffusion.data.tables.cells import Held, Rows
+from discffusion.data.tables.roles import HINT, Files, Roles, cell_images, cell_label, cell_texts, keys
 from discffusion.errors import DatasetError
 
 __all__ = ["labelled_items"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from discffusion.data.cells import Held, ParquetRows, as_image
 from discffusion.data.files import folder, item
 from discffusion.data.item import MatchItem
 from discffusion.data.lazy import Dataset
@@ -14,7 +13,8 @@ from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.present import keep_present
 from discffusion.data.sources import ImageStore, Place
-from discffusion.data.winoground_files import EXPECTED, IMAGES, TEXTS, Row, read, tag_file, with_hard_tags
+from discffusion.data.tables.cells import Held, ParquetRows, as_image
+from discffusion.data.winoground.files import EXPECTED, IMAGES, TEXTS, Row, read, tag_file, with_hard_tags
 
 __all__ = ["COUNT", "load"]
 
