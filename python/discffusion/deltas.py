@@ -19,7 +19,7 @@ from discffusion.errors import ConfigError, DeltasError
 
 if TYPE_CHECKING:
     from discffusion import _core
-    from discffusion.scorer import Scorer
+    from discffusion.scorer.model import LoadedModel
 
 __all__ = ["Deltas"]
 
@@ -35,7 +35,7 @@ class Deltas:
         self._about = dict(about or {})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], scorer: Scorer, *, strict: bool = True) -> Deltas:
+    def load(cls, path: str | os.PathLike[str], scorer: LoadedModel, *, strict: bool = True) -> Deltas:
         """Reads deltas for the model of `scorer`.
 
         Args:
@@ -59,7 +59,7 @@ class Deltas:
     def from_arrays(
         cls,
         arrays: Mapping[str, Any],
-        scorer: Scorer,
+        scorer: LoadedModel,
         metadata: Mapping[str, Any] | None = None,
         *,
         strict: bool = True,
@@ -143,7 +143,7 @@ class Deltas:
         """What is kept with the deltas: base model, score, options, data, steps, as far as it is known."""
         return {**{key: _as_data(text) for key, text in self._info["metadata"].items()}, **self._about}
 
-    def norms(self, relative_to: Scorer | None = None) -> dict[str, float]:
+    def norms(self, relative_to: LoadedModel | None = None) -> dict[str, float]:
         """The Frobenius norm of each delta by module path; with a scorer, divided by that of its own weight."""
         if relative_to is None:
             return {entry["name"]: entry["norm"] for entry in self.entries}

@@ -1,10 +1,10 @@
-"""Orders for pictures, checked and carried out."""
+"""Text-to-image generation: options checked, prompts and seeds lined up, images made."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,20 @@ if TYPE_CHECKING:
 
     from discffusion import _core
 
-__all__ = ["check", "decode", "generate"]
+__all__ = ["GenerateOptions", "check", "decode", "generate"]
 
 _LAST_SEED = 2**63 - 1
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Options of :meth:`Scorer.generate` that are given by name; its documentation says what they mean."""
+
+    eta: float
+    guidance_rescale: float
+    latents: Any
+    noise: Any
+    batch_size: int | str
+    progress: Progress
 
 
 def generate(
@@ -34,7 +45,7 @@ def generate(
     noise: Any,
     progress: Progress,
 ) -> list[Image]:
-    """The pictures of every prompt, those of one prompt together."""
+    """The images of every prompt, those of one prompt together."""
     prompts = checked_texts(prompt)
     options = _plain(options)
     images = options["num_images"] or 1
@@ -50,7 +61,7 @@ def generate(
             _stacked(noise, "noise", ("images", "steps", "C", "h", "w"), len(prompts) * images),
             report,
         )
-    return [_picture(pixels) for pixels in made]
+    return [_image(pixels) for pixels in made]
 
 
 def check(model: _core.Scorer, options: dict[str, Any]) -> dict[str, Any]:
@@ -59,13 +70,13 @@ def check(model: _core.Scorer, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode(model: _core.Scorer, latents: Any) -> list[Image]:
-    """Latents as pictures."""
+    """Latents as images."""
     given = _stacked(latents, "latents", ("n", "C", "h", "w"), 1)
     if given is None:
         raise ConfigError("latents is None; expected float32 [n, C, h, w]")
     images = _native.core().decode_latents(model, given)
     pixels = np.rint((images / 2 + 0.5).clip(0, 1) * 255).astype(np.uint8)
-    return [_picture(one) for one in pixels.transpose(0, 2, 3, 1)]
+    return [_image(one) for one in pixels.transpose(0, 2, 3, 1)]
 
 
 def _core_check(model: _core.Scorer, options: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +84,7 @@ def _core_check(model: _core.Scorer, options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _picture(pixels: NDArray[np.uint8]) -> Image:
+def _image(pixels: NDArray[np.uint8]) -> Image:
     import PIL.Image
 
     return PIL.Image.fromarray(np.ascontiguousarray(pixels))

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.coverage --runs 4000
 
 Samples are drawn from populations whose truth is known, measured as every metric and comparison is, and the share of
-intervals that hold the truth is counted. What is kept in the tests is ``tests/python/evaluate/test_coverage.py``.
+intervals that hold the truth is counted. What is kept in the tests is ``tests/python/evaluation/test_coverage.py``.
 """
 
 from __future__ import annotations

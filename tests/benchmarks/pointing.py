@@ -22,8 +22,8 @@ import numpy as np
 
 from discffusion import Scorer, load_dataset
 from discffusion.evaluation.intervals import bootstrap
-from discffusion.explaining.place import on_grid, on_image
-from discffusion.explaining.words import find, tokens_of, words_of
+from discffusion.explanation.grid import on_grid, on_image
+from discffusion.explanation.words import find, tokens_of, words_of
 
 KINDS = ("probs", "logits", "cosine")
 #: every other one of those the preset attention reads, and some beyond
@@ -143,7 +143,7 @@ def _nth(case: Case, thing: Thing) -> int | None:
 
 def select(scorer: Scorer, items: Sequence[Case]) -> None:
     """The table on the split eval, best first."""
-    sites = [site["name"] for site in scorer.info()["sites"]]
+    sites = [site["name"] for site in scorer.info()["layers"]]
     chosen = {site: [site] for site in sites}
     chosen |= {"all": sites, **{f"last({n})": sites[-n:] for n in range(2, len(sites))}}
     chosen |= {stage: [s for s in sites if s.startswith(stage)] for stage in ("down", "up")}

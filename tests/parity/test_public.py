@@ -40,7 +40,7 @@ def test_observe_and_encode(case: Case, scorer: Scorer) -> None:
     z_t = case.reference.noised(z, case.noise[741], 741)
     theirs = case.reference.observe(z_t, 741, case.reference.condition(case.texts[0]))
     ours = scorer.observe(
-        case.images[0], case.texts[0], timestep=741, sites="up", map="logits", noise=case.noise[741].numpy()
+        case.images[0], case.texts[0], timestep=741, layers="up", map="logits", noise=case.noise[741].numpy()
     )
     assert relative(scorer.encode_images(case.images[0])[0], z) <= TENSOR_TOLERANCE
     assert relative(ours.latent, z_t) <= TENSOR_TOLERANCE

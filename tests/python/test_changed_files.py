@@ -38,7 +38,7 @@ USES: dict[str, Callable[[Scorer], Any]] = {
 
 
 def _with_deltas(scorer: Scorer) -> float:
-    site = scorer.info()["sites"][-1]
+    site = scorer.info()["layers"][-1]
     name = "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_k"
     assert site["name"] == "up.1.1"
     delta = np.full((site["channels"], 128), 0.01, np.float32)

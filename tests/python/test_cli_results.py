@@ -163,7 +163,7 @@ def test_what_explain_writes_with_is_looked_for_first(
         raise AssertionError("it was computed first")
 
     with monkeypatch.context() as patch:
-        patch.setattr("discffusion.explaining.files.need", lacking)
+        patch.setattr("discffusion.explanation.files.need", lacking)
         patch.setattr(Scorer, "explain", computed)
         result = invoke("explain", SCENE, TEXT, "-o", str(tmp_path / "out"), *QUICK)
         assert (result.exit_code, result.stdout) == (1, "")
@@ -184,7 +184,7 @@ def test_what_explain_found_is_printed_whatever_becomes_of_the_files(
     def full(*_: Any) -> None:
         raise DiscffusionError("no space left")
 
-    monkeypatch.setattr("discffusion.explaining.files.write_bytes", full)
+    monkeypatch.setattr("discffusion.explanation.files.write_bytes", full)
     result = invoke("explain", SCENE, TEXT, "-o", str(tmp_path / "out"), *QUICK)
     assert (result.exit_code, result.stderr) == (1, "discffusion: no space left\n")
     assert result.stdout == invoke("explain", SCENE, TEXT, *QUICK).stdout

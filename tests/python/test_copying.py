@@ -18,7 +18,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tests.python.test_hub import COMMIT, into_cache
 
-from discffusion import CheckpointError, CopyError, Deltas, DiscffusionError, Scorer, Trainer, _copying
+from discffusion import CheckpointError, CopyError, Deltas, DiscffusionError, Scorer, Trainer
+from discffusion.scorer import copying
 
 TEXT = "a red circle"
 
@@ -98,7 +99,7 @@ def test_a_process_opens_the_model_once(scorer: Scorer) -> None:
     first, second = pickle.loads(data), pickle.loads(data)
     assert first._model is second._model
     first.close()  # and then nothing but the other one holds it
-    assert not _copying._last
+    assert not copying._last
     assert second.device == "cpu"
 
 

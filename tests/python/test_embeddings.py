@@ -51,7 +51,7 @@ def test_a_text_is_what_the_network_expects(model: str, scorer: Scorer, pocket: 
         clean = used.encode_images(flat)[0]
         # observe noises the latent of an image; what it adds is chosen so that the sum is noise alone
         given = noise - np.sqrt(alpha / (1 - alpha)) * clean
-        seen = used.observe(flat, TEXTS[1], timestep, sites=[], noise=given)
+        seen = used.observe(flat, TEXTS[1], timestep, layers=[], noise=given)
         x, predicted = seen.latent, seen.prediction
         np.testing.assert_allclose(x, np.sqrt(1 - alpha) * noise, atol=1e-5)
         assert predicted is not None

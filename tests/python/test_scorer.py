@@ -81,7 +81,7 @@ def test_noise_can_be_given(scorer: Scorer, picture: np.ndarray) -> None:
 
 def test_observe(scorer: Scorer, picture: np.ndarray) -> None:
     seen = scorer.observe(picture, "a red circle", timestep=300)
-    names = [site["name"] for site in scorer.info()["sites"]]
+    names = [site["name"] for site in scorer.info()["layers"]]
     assert list(seen.maps) == names
     assert seen.prediction is not None
     assert seen.prediction.shape == seen.latent.shape == seen.clean.shape == seen.noise.shape
@@ -99,10 +99,10 @@ def test_observe(scorer: Scorer, picture: np.ndarray) -> None:
 
 
 def test_observe_only_what_is_asked_for(scorer: Scorer, picture: np.ndarray) -> None:
-    names = [site["name"] for site in scorer.info()["sites"]]
-    assert list(scorer.observe(picture, "a", sites=names[0], prediction=False).maps) == names[:1]
-    assert list(scorer.observe(picture, "a", sites=[names[-1], names[0]]).maps) == [names[0], names[-1]]
-    up = scorer.observe(picture, "a", sites="up", map="logits", prediction=False)
+    names = [site["name"] for site in scorer.info()["layers"]]
+    assert list(scorer.observe(picture, "a", layers=names[0], prediction=False).maps) == names[:1]
+    assert list(scorer.observe(picture, "a", layers=[names[-1], names[0]]).maps) == [names[0], names[-1]]
+    up = scorer.observe(picture, "a", layers="up", map="logits", prediction=False)
     assert up.prediction is None
     assert list(up.maps) == [name for name in names if name.startswith("up.")]
 

@@ -29,10 +29,13 @@ def explain(
         Literal["probs", "logits", "cosine"] | None,
         typer.Option(help="Kind of the maps shown.", show_default="probs", rich_help_panel=_MAPS),
     ] = None,
-    show_sites: Annotated[
+    show_layers: Annotated[
         str | None,
         typer.Option(
-            help="Layers whose maps are shown, as --layers names them; several separated by commas.",
+            "--show-layers",
+            "--show-sites",
+            help="Layers whose maps are shown, as --layers names them; several separated by commas. "
+            "--show-sites is the deprecated name.",
             show_default="last(1)",
             rich_help_panel=_MAPS,
         ),
@@ -45,7 +48,7 @@ def explain(
 
     Example: `discffusion explain photo.jpg "a dog on a sofa" -m MODEL -o explained`
     """
-    from discffusion.explaining.files import prepare_folder
+    from discffusion.explanation.files import prepare_folder
 
     warn_of_files([text])
     if output is not None:  # before anything is computed
@@ -53,8 +56,8 @@ def explain(
     shown: dict[str, Any] = {}
     if show_map is not None:
         shown["map"] = show_map
-    if show_sites is not None:
-        shown["sites"] = show_sites.split(",") if "," in show_sites else show_sites
+    if show_layers is not None:
+        shown["layers"] = show_layers.split(",") if "," in show_layers else show_layers
     with setup.scorer(deltas) as scorer:
         data = read(image)
         found = scorer.explain(data, text, **shown)

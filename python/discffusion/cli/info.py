@@ -74,8 +74,10 @@ def _print(name: str, value: Any) -> None:
         return
     typer.echo(f"{name}:")
     for key, entry in value.items():
-        if key == "sites":
-            entry = ", ".join(f"{site['name']} ({site['heads']} heads)" for site in entry)
+        if key == "sites":  # the layers, by their name of before
+            continue
+        if key == "layers":
+            entry = ", ".join(f"{layer['name']} ({layer['heads']} heads)" for layer in entry)
         elif isinstance(entry, dict):
             entry = ", ".join(
                 f"{part} {found:,}" if isinstance(found, int) else f"{part} {found}"

@@ -1,1 +1,1 @@
-"""What an :class:`~discffusion.explanation.Explanation` is made of: words, places on the image, differences, files."""
+"""The old name of :mod:`discffusion.explanation`, kept for one release."""

@@ -24,7 +24,7 @@ def layers_of(count: int) -> list[int]:
 
 
 def run(bench: Bench) -> Result:
-    count = len(bench.base.info()["sites"])
+    count = len(bench.base.info()["layers"])
     numbers = layers_of(count)
     lines: list[Line] = []
     for variant in ("attention", "paper"):

@@ -52,7 +52,7 @@ def combined(of_heads: Sequence[Sequence[Record]], weights: Sequence[float]) -> 
 
 
 def run(bench: Bench) -> Result:
-    site = bench.base.info()["sites"][-1]
+    site = bench.base.info()["layers"][-1]
     heads = int(site["heads"])
     # a layer's score is the mean over heads of their own scores, so subsets need no scoring of their own
     lines = [ours(f"head {head} alone", recipe=FEW, layers="last(1)", heads=[head]) for head in range(heads)]

@@ -1,0 +1,57 @@
+"""Which attention layers are meant: the same words for scores, observations and explanations."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from discffusion.errors import ConfigError
+
+__all__ = ["argument", "select"]
+
+_LAST = re.compile(r"last\((\d+)\)")
+
+
+def select(layers: str | Iterable[str], names: Sequence[str]) -> list[str]:
+    """The names of the layers that are meant, in forward order.
+
+    Args:
+        layers: ``"all"``; a group, which is what names begin with (``"down"``, ``"mid"``, ``"up"``); ``"last(n)"``;
+            ``"last_blocks"``, the last block of every group; one layer's name, or several names.
+        names: all layers of the model, in forward order.
+
+    Raises:
+        ConfigError: the model has no such layers; the message lists those that it has.
+    """
+    if not isinstance(layers, str):
+        return _named([str(name) for name in layers], names)
+    if layers == "all":
+        return list(names)
+    if layers == "last_blocks":
+        last_block = {name.partition(".")[0]: name.rpartition(".")[0] for name in names}  # the last one wins
+        return [name for name in names if name.rpartition(".")[0] in last_block.values()]
+    if last := _LAST.fullmatch(layers):
+        count = int(last[1])
+        if not 0 < count <= len(names):
+            raise ConfigError(f"layers is {layers}; this model has {len(names)} cross-attention layers")
+        return list(names)[-count:]
+    group = [name for name in names if name.partition(".")[0] == layers]
+    return group or _named([layers], names)
+
+
+def _named(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    for name in wanted:
+        if name not in names:
+            there = ", ".join(names)
+            raise ConfigError(f'layers names "{name}"; this model has {there}, and the groups of them')
+    return [name for name in names if name in wanted]
+
+
+def argument(layers: Any, sites: Any) -> Any:
+    """What an argument ``layers`` is, where ``sites`` is its deprecated name and None if it is not given."""
+    if sites is None:
+        return layers
+    warnings.warn("sites= is now layers=", DeprecationWarning, stacklevel=3)
+    return sites

@@ -1,0 +1,151 @@
+"""The words of a text and the model's tokens that spell them, by character offsets."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from discffusion.errors import ConfigError
+from discffusion.observation import Tokens
+
+__all__ = ["Token", "Word", "find", "tokens_of", "words_of"]
+
+_ADDED = ("begin", "end", "padding")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that an explanation tells apart.
+
+    Attributes:
+        text: the characters of the prompt it stands for, or ``"<begin>"``, ``"<end>"`` or ``"<padding>"``.
+        kind: ``"own"`` for the prompt's own tokens; the others are added to every text.
+        start, stop: where it stands in the prompt, in characters; 0 and 0 for an added one.
+        count: how many of the model's tokens it is: all padding counts as one entry.
+    """
+
+    text: str
+    kind: Literal["begin", "own", "end", "padding"]
+    start: int = 0
+    stop: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the prompt, or the marks of punctuation before or behind one.
+
+    Attributes:
+        text: as it is written.
+        start, stop: where it stands in the prompt, in characters.
+        tokens: indices of its tokens in ``Explanation.tokens``; none if the model did not read as far.
+    """
+
+    text: str
+    start: int
+    stop: int
+    tokens: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def tokens_of(text: str, tokens: Tokens) -> tuple[Token, ...]:
+    """Begin, the text's own tokens, end, and the padding as one."""
+    own = [Token(text[slice(*tokens.offsets[i])], "own", *tokens.offsets[i]) for i in tokens.content]
+    found = [Token("<begin>", "begin"), *own, Token("<end>", "end")]
+    padding = len(tokens.ids) - len(found)
+    return (*found, Token("<padding>", "padding", count=padding)) if padding else tuple(found)
+
+
+def words_of(text: str, tokens: Sequence[Token] = ()) -> tuple[Word, ...]:
+    """The words in order, the same word twice if it stands there twice; a token belongs to the word it begins in."""
+    found = []
+    for start, stop in _spans(text):
+        of_word = (i for i, token in enumerate(tokens) if token.kind == "own" and start <= token.start < stop)
+        found.append(Word(text[start:stop], start, stop, tuple(of_word)))
+    return tuple(found)
+
+
+def find(
+    word: Any, nth: int | None, words: Sequence[Word], tokens: Sequence[Token]
+) -> tuple[str, tuple[int, ...]]:
+    """A word, or several in a row, as its text and the indices of its tokens.
+
+    Args:
+        word: text as it stands in the prompt, an index of `words`, a :class:`Word`, or ``"<begin>"``, ``"<end>"`` or
+            ``"<padding>"``.
+        nth: which one, from 0, where the prompt has it more than once.
+
+    Raises:
+        ConfigError: it is not there, is there more than once and `nth` is None, or was cut off.
+    """
+    if isinstance(word, Word):
+        word = words.index(word) if word in words else word.text
+    if isinstance(word, int) and not isinstance(word, bool):
+        if not -len(words) <= word < len(words):
+            raise ConfigError(f"word {word} was asked for; the text has {len(words)}")
+        runs = [[words[word]]]
+    elif isinstance(word, str):
+        added = [i for i, token in enumerate(tokens) if token.kind in _ADDED and token.text == word]
+        if added:
+            return word, (added[0],)
+        runs = _runs(word, words)
+        if not runs:
+            there = ", ".join(repr(each.text) for each in words)
+            raise ConfigError(f"the text has no {word!r}; its words are {there or 'none'}")
+        if len(runs) > 1 and nth is None:
+            raise ConfigError(f"the text has {word!r} {len(runs)} times; say which: nth=0 to {len(runs) - 1}")
+    else:
+        raise ConfigError(f"a word is given as text or as its index, not {type(word).__name__}")
+    place = 0 if nth is None else nth
+    if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(runs):
+        raise ConfigError(f"nth is {nth!r}; the text has {word!r} {len(runs)} time(s), counted from 0")
+    run = runs[place]
+    indices = tuple(i for each in run for i in each.tokens)
+    name = " ".join(each.text for each in run)
+    if not indices:
+        raise ConfigError(f"the model did not read as far as {name!r}: the text was cut to its length")
+    return name, indices
+
+
+def _runs(text: str, words: Sequence[Word]) -> list[list[Word]]:
+    """Where the words of `text` stand in a row; upper and lower case are the same, as they are to the model."""
+    wanted = [text[start:stop].lower() for start, stop in _spans(text)]
+    size = len(wanted)
+    places = range(len(words) - size + 1) if size else range(0)
+    return [
+        list(words[i : i + size])
+        for i in places
+        if [each.text.lower() for each in words[i : i + size]] == wanted
+    ]
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    """Runs of characters that are no space, with punctuation at their ends apart."""
+    found: list[tuple[int, int]] = []
+    stop = 0
+    while stop < len(text):
+        start = stop
+        if text[start].isspace():
+            stop += 1
+            continue
+        while stop < len(text) and not text[stop].isspace():
+            stop += 1
+        left, right = start, stop
+        while left < right and _is_mark(text[left]):
+            left += 1
+        while right > left and _is_mark(text[right - 1]):
+            right -= 1
+        edges = [(start, left), (left, right), (right, stop)]
+        found += [(a, b) for a, b in edges if a < b]
+    return found
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter)[0] in "PS"

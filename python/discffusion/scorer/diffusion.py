@@ -1,0 +1,177 @@
+"""What a text-to-image diffusion model does beside scoring: tokens, latents, embeddings, generated images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from discffusion import generation
+from discffusion._arguments import checked_texts
+from discffusion._progress import Progress, reporting
+from discffusion.errors import ConfigError
+from discffusion.images import is_single, prepare_many
+from discffusion.scorer.model import LoadedModel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from typing_extensions import Unpack
+
+    from discffusion.generation import GenerateOptions
+
+__all__ = ["DiffusionModel"]
+
+
+class DiffusionModel(LoadedModel):
+    """A loaded model whose parts are used one by one: tokenizer, VAE, text encoder and sampler."""
+
+    def tokenize(self, text: str) -> NDArray[np.int64]:
+        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with begin, end and padding."""
+        (text,) = checked_texts(text)
+        return self._model.tokenize(text, self._config.truncate)["ids"]
+
+    def count_tokens(self, texts: str | Iterable[str]) -> list[tuple[int, bool]]:
+        """Of each text, how many tokens it has, with begin and end, and whether it is cut to the model's length."""
+        found = [self._model.tokenize(text, "silent") for text in checked_texts(texts)]
+        return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in found]
+
+    def encode_images(self, images: Any) -> NDArray[np.float32]:
+        """Latents ``z = s·E(x)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
+        unique, index = prepare_many([images] if is_single(images) else images)
+        if not unique:
+            raise ConfigError("encode_images was given no images")
+        return self._model.encode_images(unique, self._json)[index]
+
+    def embed_images(self, images: Any) -> NDArray[np.float32]:
+        """Images as vectors of length 1, float32 ``[n, D]``, to be compared with those of texts (appendix E).
+
+        ``scorer.embed_images(images) @ scorer.embed_texts(texts).T`` are the cosines ``[n_images, n_texts]``. Each
+        image and each text is read once, however many are compared; the cosine tells less than :meth:`score`.
+
+        An image's vector is its latent ``z``: ``D = C·h·w``, 16,384 for Stable Diffusion at 512 pixels. A text's is the
+        mean latent that the network expects of noise alone, given the text; deltas change it.
+        Only vectors of one model, with the same ``resolution``, ``via`` and ``resize``, compare.
+
+        Raises:
+            ImageError: an image cannot be read.
+            ConfigError: there are no images.
+        """
+        unique, index = prepare_many([images] if is_single(images) else images)
+        if not unique:
+            raise ConfigError("embed_images was given no images")
+        self._notice(unique, [])
+        return self._model.embed_images(unique, self._json)[index]
+
+    def embed_texts(self, texts: str | Iterable[str], *, progress: Progress = None) -> NDArray[np.float32]:
+        """Texts as vectors of length 1, float32 ``[n, D]``; see :meth:`embed_images`.
+
+        Each takes eight evaluations of the network, with noise by the configuration's ``seed``.
+
+        Raises:
+            ConfigError: there are no texts, or one is not a string.
+        """
+        found = checked_texts(texts)
+        if not found:
+            raise ConfigError("embed_texts was given no texts")
+        self._notice([], found)
+        place = {text: position for position, text in enumerate(dict.fromkeys(found))}
+        with reporting(progress) as report:
+            vectors = self._model.embed_texts(list(place), self._json, report)
+        return vectors[[place[text] for text in found]]
+
+    def decode_latents(self, latents: Any) -> list[Image]:
+        """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as pictures."""
+        return generation.decode(self._model, latents)
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but it is one text
+        self,
+        prompt: str,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int = 0,
+        *,
+        num_images: None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Image: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | Iterable[str],
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Iterable[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int | Iterable[int] = 0,
+        *,
+        num_images: int | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Image]: ...
+    def generate(
+        self,
+        prompt: str | Iterable[str],
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: str | Iterable[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        seed: int | Iterable[int] = 0,
+        *,
+        num_images: int | None = None,
+        eta: float = 0.0,
+        guidance_rescale: float = 0.0,
+        latents: Any = None,
+        noise: Any = None,
+        batch_size: int | str = "auto",
+        progress: Progress = None,
+    ) -> Image | list[Image]:
+        """A picture for a text, with the deltas that are loaded; several for several texts, or with `num_images`.
+
+        Images are made by DDIM, or by the sampler of latent consistency models where the model is one. A picture
+        depends on its prompt, its seed and the options, not on what else is made with it (beyond the last bit of a
+        few pixels).
+
+        Args:
+            prompt: a text, or several.
+            steps: of the sampler; None is 50, or 4 with a latent consistency model.
+            guidance_scale: how strongly the text counts (classifier-free guidance); at 1 or below the network is asked
+                with the text alone, which takes half the time. None is 7.5, or 8.5 with a latent consistency model.
+            negative_prompt: what to keep away from, one for all or one a prompt; read where a picture is guided.
+            height, width: pixels, a multiple of the model's factor (8); None is the size that it was trained on.
+            seed: of the initial noise, one for all or one a prompt. Image `j` of a prompt is made with the seed plus
+                `j`, and can so be made again alone.
+            num_images: images of each prompt, as a list; None is one, and for one text not a list.
+            eta: noise added between steps of DDIM, from 0 (none) to 1 (as in DDPM).
+            guidance_rescale: from 0 to 1, how far the guided prediction gets its old spread back, against too strong
+                colours.
+            latents: float32 ``[images, C, h, w]``, in place of the seeded initial noise; they decide the size.
+            noise: float32 ``[images, steps, C, h, w]``, in place of the seeded noise between steps.
+            batch_size: images at a time; changes no picture.
+            progress: True, False, or a function of ``(done, total)``, in steps of images.
+
+        Raises:
+            ConfigError: an option is out of range, or does not fit the model.
+            OutOfMemoryError: there is too little memory for one picture of this size.
+        """
+        options = {
+            "steps": steps,
+            "guidance_scale": guidance_scale,
+            "guidance_rescale": guidance_rescale,
+            "eta": eta,
+            "height": height,
+            "width": width,
+            "num_images": num_images,
+            "batch_size": batch_size,
+            "truncate": self._config.truncate,
+        }
+        self._notice([], checked_texts(prompt))
+        made = generation.generate(
+            self._model, prompt, negative_prompt, seed, options, latents, noise, progress
+        )
+        return made[0] if isinstance(prompt, str) and num_images is None else made
