@@ -18,7 +18,7 @@ from discffusion.data.items import Items
 from discffusion.deltas import Deltas
 from discffusion.errors import ConfigError
 from discffusion.scorer import Scorer
-from discffusion.training.calls import Calls
+from discffusion.training.callback_list import CallbackList
 from discffusion.training.card import card
 from discffusion.training.folder import Folder
 from discffusion.training.history import History
@@ -143,7 +143,7 @@ class Trainer:
         """
         if validation is None and patience is not None:
             raise ConfigError("patience counts validations; give validation items, or leave it out")
-        calls = Calls(callbacks)
+        calls = CallbackList(callbacks)
         size = whole_number("batch_size", batch_size, 1)
         items, held_out = (
             Items(train, "train"),
@@ -185,7 +185,7 @@ class Trainer:
             folder = None
             if checkpoint_dir is not None and group.rank == 0:
                 folder = stack.enter_context(Folder(checkpoint_dir))
-            calls = calls if group.rank == 0 else Calls(())
+            calls = calls if group.rank == 0 else CallbackList(())
             run = Run(self, core, items, held_out, plan, settings, folder, calls, group)
             run.prepare(start, resume, lambda: {str(settings["start_deltas"]), self._first_digest()})
             sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}

@@ -22,7 +22,14 @@ def test_an_old_path_leads_to_the_new_one(old: str, new: str, name: str) -> None
     assert value is getattr(import_module(new), name)
 
 
-@pytest.mark.parametrize("old", sorted({old for old, _, _ in MOVED}))
+@pytest.mark.parametrize(("old", "new"), [("Desk", "DemoService"), ("Answer", "RankingResult")])
+def test_an_old_name_is_the_new_one(old: str, new: str) -> None:
+    module = import_module("discffusion.demo")
+    with pytest.warns(DeprecationWarning, match=f"demo.{new}"):
+        assert getattr(module, old) is getattr(module, new)
+
+
+@pytest.mark.parametrize("old", [*sorted({old for old, _, _ in MOVED}), "discffusion.demo"])
 def test_what_was_never_there_is_not(old: str) -> None:
     with pytest.raises(AttributeError):
         import_module(old).nothing  # noqa: B018

@@ -1,8 +1,8 @@
 """The order of the package: a module imports only what stands before it here, and no two import each other.
 
 Imports inside functions count like any other, and so do the names of modules in strings, which registries import
-later. Only imports for type checkers, under ``if TYPE_CHECKING``, are free. The package itself, ``__init__``, is the front
-for users, which names modules by strings; the command line stands above it.
+later. Only imports for type checkers, under ``if TYPE_CHECKING``, are free. The package itself, ``__init__``, is the
+front for users, which names modules by strings; the command line stands above it.
 """
 
 from __future__ import annotations
@@ -116,9 +116,7 @@ def test_every_module_has_a_place() -> None:
 @pytest.mark.parametrize("name", IMPORTS)
 def test_a_module_imports_only_what_stands_before_it(name: str) -> None:
     own = entry(name)
-    upward = [
-        other for other in IMPORTS[name] if entry(other) != own and LEVEL[entry(other)] >= LEVEL[own]
-    ]
+    upward = [other for other in IMPORTS[name] if entry(other) != own and LEVEL[entry(other)] >= LEVEL[own]]
     assert not upward, f"{name} stands at or below {', '.join(sorted(upward))}"
 
 

@@ -17,7 +17,7 @@ from tests.python.training_items import SCORE, Drawn, trainer_of
 
 from discffusion import Scorer, Trainer
 from discffusion.training import folder
-from discffusion.training.calls import Calls
+from discffusion.training.callback_list import CallbackList
 from discffusion.training.folder import Folder
 
 EPOCHS = 3
@@ -107,7 +107,7 @@ WINDOWS: dict[str, Callable[[], None]] = {
     "one of several states is removed": lambda: at_call(Folder, "prune", 1, one_is_gone),
     "after a validation, before its state": lambda: at_call(Folder, "sync", 1, die),
     "after a validation and its state": lambda: at_call(Folder, "prune", 1, die),
-    "before the best deltas are restored": lambda: at_call(Calls, "end", 1, die),
+    "before the best deltas are restored": lambda: at_call(CallbackList, "end", 1, die),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._extras import need
-from discffusion.baselines.kept import Kept
+from discffusion.baselines.cache import EmbeddingCache
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA, ModelSource, digest, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
@@ -40,7 +40,7 @@ class Blip2Itm(RunningBaseline):
         batch_size: int = 16,
         **others: Any,
     ) -> None:
-        self._seen = Kept(1 << 26)
+        self._seen = EmbeddingCache(1 << 26)
         super().__init__(model, batch_size=batch_size, **others)
 
     def _open(self, source: ModelSource) -> None:

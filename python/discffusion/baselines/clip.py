@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from discffusion._arguments import checked_texts
 from discffusion._extras import need
-from discffusion.baselines.kept import Kept
+from discffusion.baselines.cache import EmbeddingCache
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA, ModelSource, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
@@ -41,7 +41,7 @@ class ClipBaseline(RunningBaseline):
     def __init__(
         self, model: str | os.PathLike[str] = DEFAULT, *, batch_size: int = 64, **others: Any
     ) -> None:
-        self._images, self._texts = Kept(), Kept()
+        self._images, self._texts = EmbeddingCache(), EmbeddingCache()
         super().__init__(CLIP_DIR if model == "pocket" else model, batch_size=batch_size, **others)
         if model == "pocket":
             self.model_id = "pocket"

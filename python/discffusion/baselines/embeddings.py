@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._arguments import checked_texts
-from discffusion.baselines.kept import Kept
+from discffusion.baselines.cache import EmbeddingCache
 from discffusion.images import is_single
 from discffusion.scorer import Scorer
 
@@ -23,7 +23,7 @@ class Embeddings:
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
-        self._texts = Kept()
+        self._texts = EmbeddingCache()
 
     def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
         """Cosines, float64 ``[n_images, n_texts]``."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._extras import need
+from discffusion.baselines.cache import EmbeddingCache
 from discffusion.baselines.clip import DEFAULT, cosines
-from discffusion.baselines.kept import Kept
 from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import ModelSource, first_line
 from discffusion.baselines.running import RunningBaseline
@@ -48,7 +48,7 @@ class OpenClipBaseline(RunningBaseline):
     def __init__(
         self, model: str | os.PathLike[str] = DEFAULT, *, batch_size: int = 64, **others: Any
     ) -> None:
-        self._images, self._texts = Kept(), Kept()
+        self._images, self._texts = EmbeddingCache(), EmbeddingCache()
         super().__init__(model, batch_size=batch_size, **others)
 
     def _open(self, source: ModelSource) -> None:

@@ -41,15 +41,19 @@ def demo(
     Example: `discffusion demo --deltas few-shot/deltas.safetensors`
     """
     from discffusion._extras import need
-    from discffusion.demo import Desk, Limits, serve
+    from discffusion.demo import DemoService, Limits, serve
 
     for module in ("gradio", "matplotlib.figure"):  # before the model is loaded
         need(module, "demo")
     limits = Limits(bytes=max_megabytes * 1024**2, pixels=max_megapixels * 1_000_000)
     with setup.scorer() as scorer:
-        desk = Desk(scorer, setup.fields, tuple(deltas or ()), limits)
+        service = DemoService(scorer, setup.fields, tuple(deltas or ()), limits)
         serve(
-            desk, host=host, port=port, preset=setup.config, ready=lambda url: _ready(url, host, setup.json)
+            service,
+            host=host,
+            port=port,
+            preset=setup.config,
+            ready=lambda url: _ready(url, host, setup.json),
         )
 
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 from discffusion.data.present import Locator
 from discffusion.errors import DatasetError
 
-__all__ = ["ImageStore", "Place"]
+__all__ = ["ImageLocation", "ImageStore"]
 
 #: larger than any photograph; a small archive can promise much more
 MAX_MEMBER_BYTES = 1 << 28
 
 
-class Place(NamedTuple):
+class ImageLocation(NamedTuple):
     """A file below the root, or a member of an archive there."""
 
     file: str
@@ -45,25 +45,25 @@ class ImageStore:
         self._locate = Locator(root, folders)
         self._archives = [name for name in archives if (root / name).is_file()]
         self._suffixes = tuple(suffixes)
-        self._members: dict[str, Place] | None = None
-        self._found: dict[str, Place | None] = {}
+        self._members: dict[str, ImageLocation] | None = None
+        self._found: dict[str, ImageLocation | None] = {}
 
-    def find(self, name: str) -> Place | None:
+    def find(self, name: str) -> ImageLocation | None:
         """Where the image is, or None."""
         if name not in self._found:
             self._found[name] = self._search(name)
         return self._found[name]
 
-    def open(self, place: Place) -> Path | bytes:
+    def open(self, place: ImageLocation) -> Path | bytes:
         """The path of a file, or the bytes of a member."""
         path = self.root / place.file
         return path if place.member is None else _member(path, place.member)
 
-    def _search(self, name: str) -> Place | None:
+    def _search(self, name: str) -> ImageLocation | None:
         for suffix in self._suffixes:
             place = self._locate(name + suffix)
             if place is not None:
-                return Place(place)
+                return ImageLocation(place)
         if not self._archives:
             return None
         if self._members is None:
@@ -74,8 +74,8 @@ class ImageStore:
                 return member
         return None
 
-    def _index(self) -> dict[str, Place]:
-        members: dict[str, Place] = {}
+    def _index(self) -> dict[str, ImageLocation]:
+        members: dict[str, ImageLocation] = {}
         for name in self._archives:
             path = self.root / name
             try:
@@ -90,7 +90,7 @@ class ImageStore:
                 last = PurePosixPath(info.filename.replace("\\", "/"))
                 if info.is_dir() or last.name.startswith(".") or "__MACOSX" in last.parts:
                     continue
-                members.setdefault(last.name, Place(name, info.filename))
+                members.setdefault(last.name, ImageLocation(name, info.filename))
         return members
 
 

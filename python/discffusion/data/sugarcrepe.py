@@ -13,7 +13,7 @@ from discffusion.data.left_out import LeftOut, text_field
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
-from discffusion.data.sources import ImageStore, Place
+from discffusion.data.sources import ImageLocation, ImageStore
 from discffusion.errors import DatasetError
 
 __all__ = ["COUNTS", "load"]
@@ -48,7 +48,7 @@ class _Row(NamedTuple):
     key: str
     kind: str
     reference: str
-    place: Place | None
+    place: ImageLocation | None
     caption: str
     negative: str
 

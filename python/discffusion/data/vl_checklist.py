@@ -15,7 +15,7 @@ from discffusion.data.left_out import LeftOut, is_blank
 from discffusion.data.options import chosen, image_folder, whole
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
-from discffusion.data.sources import ImageStore, Place
+from discffusion.data.sources import ImageLocation, ImageStore
 from discffusion.errors import DatasetError
 
 __all__ = ["REFERENCE_PAIRS", "load"]
@@ -43,7 +43,7 @@ class _Row(NamedTuple):
     source: _Source
     number: int
     image: str
-    place: Place | None
+    place: ImageLocation | None
     positive: str
     negative: str
 

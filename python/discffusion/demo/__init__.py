@@ -5,7 +5,10 @@ It is served from this machine, to this machine unless told otherwise, and asks 
 
 from __future__ import annotations
 
-from discffusion.demo.desk import Answer, Desk, Limits
+from discffusion._deprecated import renamed
 from discffusion.demo.serve import serve
+from discffusion.demo.service import DemoService, Limits, RankingResult
 
-__all__ = ["Answer", "Desk", "Limits", "serve"]
+__all__ = ["DemoService", "Limits", "RankingResult", "serve"]
+
+__getattr__ = renamed(__name__, {"Answer": "RankingResult", "Desk": "DemoService"})

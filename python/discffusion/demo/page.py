@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from discffusion.demo.desk import Desk
+from discffusion.demo.service import DemoService
 from discffusion.errors import DiscffusionError
 
 __all__ = ["page", "theme"]
@@ -34,7 +34,7 @@ def theme() -> Any:
     )
 
 
-def page(desk: Desk, preset: str, deltas: str) -> Any:
+def page(service: DemoService, preset: str, deltas: str) -> Any:
     """The page, with a queue in front of the model, not yet served."""
     with gr.Blocks(title="discffusion", analytics_enabled=False) as blocks:
         gr.Markdown(_ABOUT)
@@ -46,14 +46,14 @@ def page(desk: Desk, preset: str, deltas: str) -> Any:
                 )
                 image.preprocess = _path
                 texts = gr.Textbox(
-                    label="Texts, one a line", lines=4, max_lines=desk.limits.texts, elem_id="texts"
+                    label="Texts, one a line", lines=4, max_lines=service.limits.texts, elem_id="texts"
                 )
                 with gr.Row():
                     preset_choice = gr.Radio(
-                        list(desk.presets), value=preset, label="Preset", scale=3, elem_id="preset"
+                        list(service.presets), value=preset, label="Preset", scale=3, elem_id="preset"
                     )
                     deltas_choice = gr.Dropdown(
-                        list(desk.deltas), value=deltas, label="Deltas", scale=2, elem_id="deltas"
+                        list(service.deltas), value=deltas, label="Deltas", scale=2, elem_id="deltas"
                     )
                 button = gr.Button("Score", variant="primary", elem_id="score")
             with gr.Column():
@@ -87,11 +87,11 @@ def page(desk: Desk, preset: str, deltas: str) -> Any:
                     elem_id="maps",
                 )
         asked = [image, texts, preset_choice, deltas_choice]
-        button.click(_ranked(desk), asked, [ranking, note, shown, maps, scored], **_ONE).success(
-            _mapped(desk), [scored, shown], maps, **_ONE
+        button.click(_ranked(service), asked, [ranking, note, shown, maps, scored], **_ONE).success(
+            _mapped(service), [scored, shown], maps, **_ONE
         )
-        shown.input(_mapped(desk), [scored, shown], maps, **_ONE)
-    blocks.queue(max_size=desk.limits.waiting, api_open=False)
+        shown.input(_mapped(service), [scored, shown], maps, **_ONE)
+    blocks.queue(max_size=service.limits.waiting, api_open=False)
     return blocks
 
 
@@ -100,10 +100,10 @@ def _path(payload: Any) -> str | None:
     return None if payload is None else payload.path
 
 
-def _ranked(desk: Desk) -> Callable[..., tuple[Any, ...]]:
+def _ranked(service: DemoService) -> Callable[..., tuple[Any, ...]]:
     def ranked(image: str | None, texts: str, preset: str, deltas: str, bar: Any = _BAR) -> tuple[Any, ...]:
         with _told():
-            answer = desk.rank(image, texts, preset, deltas, _progress(bar))
+            answer = service.rank(image, texts, preset, deltas, _progress(bar))
         rows = [[f"{score:.6g}", text] for score, text in answer.ranking]
         ordered = [text for _, text in answer.ranking]
         choice = gr.Dropdown(ordered, value=ordered[0], visible=True)
@@ -112,13 +112,13 @@ def _ranked(desk: Desk) -> Callable[..., tuple[Any, ...]]:
     return ranked
 
 
-def _mapped(desk: Desk) -> Callable[..., Any]:
+def _mapped(service: DemoService) -> Callable[..., Any]:
     def mapped(scored: tuple[str, str, str] | None, text: str | None, bar: Any = _BAR) -> Any:
         if scored is None or text is None:
             return None
         image, preset, deltas = scored
         with _told():
-            return desk.word_maps(image, text, preset, deltas, _progress(bar))
+            return service.word_maps(image, text, preset, deltas, _progress(bar))
 
     return mapped
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from threading import Event
 
 from discffusion._extras import need
-from discffusion.demo.desk import Desk
 from discffusion.demo.hosts import KnownHosts
+from discffusion.demo.service import DemoService
 from discffusion.errors import DiscffusionError
 
 __all__ = ["serve"]
@@ -21,12 +21,12 @@ _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 def serve(
-    desk: Desk,
+    service: DemoService,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
     preset: str = "default",
-    deltas: str = Desk.PLAIN,
+    deltas: str = DemoService.PLAIN,
     ready: Callable[[str], None] = lambda url: None,
     stop: Event | None = None,
 ) -> None:
@@ -52,7 +52,7 @@ def serve(
 
         from discffusion.demo.page import page, theme
 
-        blocks = page(desk, preset, deltas)
+        blocks = page(service, preset, deltas)
         try:
             _, url, _ = blocks.launch(
                 server_name=host,
@@ -62,7 +62,7 @@ def serve(
                 quiet=True,
                 prevent_thread_lock=True,
                 show_error=False,
-                max_file_size=desk.limits.bytes,
+                max_file_size=service.limits.bytes,
                 footer_links=[],
                 enable_monitoring=False,
                 mcp_server=False,

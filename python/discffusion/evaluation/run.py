@@ -19,8 +19,8 @@ from discffusion._processes import SingleProcess, joined
 from discffusion._progress import Progress, ProgressReport, reporting
 from discffusion.data.item import MatchItem
 from discffusion.errors import ConfigError, DiscffusionError
+from discffusion.evaluation.items import EvaluationItem, EvaluationItems
 from discffusion.evaluation.metrics import auto_metrics, distinct, metric_named
-from discffusion.evaluation.questions import Question, Questions
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.report import Report
 from discffusion.evaluation.scoring import Scoring
@@ -89,9 +89,9 @@ def evaluate(
     limit = None if limit is None else whole_number("limit", limit, 1)
     scorer = _staged(scorer, stages, keep, verify)
     scoring = Scoring(scorer, None if batch_items is None else whole_number("batch_items", batch_items, 1))
-    questions = Questions(items, limit)
+    entries = EvaluationItems(items, limit)
     facts = described(scorer)
-    settings = settings_of(facts, questions.name, questions.about)
+    settings = settings_of(facts, entries.name, entries.about)
     with ExitStack() as stack:
         group = stack.enter_context(joined(str(getattr(scorer, "device", "cpu")), distributed, "evaluate"))
         if group.size > 1 and isinstance(scorer, Staged):
@@ -107,9 +107,9 @@ def evaluate(
         report_progress = stack.enter_context(
             reporting(progress if group.rank == 0 else False, "item", patience=0.0, leave=True)
         )
-        constant = {"dataset": questions.name, **columns(facts)}
-        run = _Run(scoring, journal, constant, report_progress, len(questions))
-        for number, block in enumerate(scoring.blocks(questions)):
+        constant = {"dataset": entries.name, **columns(facts)}
+        run = _Run(scoring, journal, constant, report_progress, len(entries))
+        for number, block in enumerate(scoring.blocks(entries)):
             run.block(block, own=number % group.size == group.rank)
         journal.finish()
         records = run.records if group.size == 1 else _together(run.records, group)
@@ -118,7 +118,7 @@ def evaluate(
     notes = scorer.notes() if isinstance(scorer, Staged) else []
     path = journal.path if shared is None else shared.path
     about = {**facts, "images_sha256": images_digest(run.images)}
-    return _report(questions, records, names, settings, constant["model"], run.cut, path, notes, about)
+    return _report(entries, records, names, settings, constant["model"], run.cut, path, notes, about)
 
 
 def reopen(
@@ -135,22 +135,22 @@ def reopen(
     """
     names = _metric_names(metrics)
     limit = None if limit is None else whole_number("limit", limit, 1)
-    questions, path = Questions(items, limit), Path(output).expanduser()
+    entries, path = EvaluationItems(items, limit), Path(output).expanduser()
     found, settings, model = recorded(path)
     records = []
     cut: dict[str, int] = {}
     images = {}
-    for question in questions:
-        scores = found.scores(question, str(path))
+    for entry in entries:
+        scores = found.scores(entry, str(path))
         if np.isnan(scores).any():
             raise ConfigError(
-                f"{path} lacks rows of item {question.item.key!r}; run the evaluation to its end, or set a limit"
+                f"{path} lacks rows of item {entry.item.key!r}; run the evaluation to its end, or set a limit"
             )
-        records.append(_record(question, scores))
-        images[question.item.key] = question.digests
-        cut.update({text: found.cut[text] for text in question.texts if text in found.cut})
+        records.append(_record(entry, scores))
+        images[entry.item.key] = entry.digests
+        cut.update({text: found.cut[text] for text in entry.texts if text in found.cut})
     about = {**settings.get("scorer", {}), "images_sha256": images_digest(images)}
-    return _report(questions, records, names, settings, model, cut, path, (), about)
+    return _report(entries, records, names, settings, model, cut, path, (), about)
 
 
 class _Run:
@@ -172,29 +172,29 @@ class _Run:
         self._scoring, self._journal, self._constant = scoring, journal, constant
         self._report_progress, self._total = report_progress, total
 
-    def block(self, block: list[Question], own: bool) -> None:
+    def block(self, block: list[EvaluationItem], own: bool) -> None:
         """Scores a block, if it is this process's `own`; in place of others' scores there are zeros."""
         where = str(self._journal.path)
-        tokens = self._scoring.tokens(text for question in block for text in question.texts)
+        tokens = self._scoring.tokens(text for entry in block for text in entry.texts)
         if not own:
-            self._keep(block, [np.zeros(question.item.match.shape) for question in block], tokens)
+            self._keep(block, [np.zeros(entry.item.match.shape) for entry in block], tokens)
             return
-        known = [self._journal.found.scores(question, where) for question in block]
+        known = [self._journal.found.scores(entry, where) for entry in block]
         new = any(np.isnan(values).any() for values in known)
         scores = self._score(block, known, tokens) if new else known
         self._scoring.remember(block, scores)
         self._keep(block, scores, tokens)
         self._tell(0.0, new)
 
-    def _keep(self, block: list[Question], scores: list[NDArray[np.float64]], tokens: Any) -> None:
-        for question, values in zip(block, scores, strict=True):
-            self.records.append(_record(question, values))
-            self.images[question.item.key] = question.digests
+    def _keep(self, block: list[EvaluationItem], scores: list[NDArray[np.float64]], tokens: Any) -> None:
+        for entry, values in zip(block, scores, strict=True):
+            self.records.append(_record(entry, values))
+            self.images[entry.item.key] = entry.digests
             if tokens is not None:
-                self.cut.update({text: tokens[text][0] for text in question.texts if tokens[text][1]})
+                self.cut.update({text: tokens[text][0] for text in entry.texts if tokens[text][1]})
 
     def _score(
-        self, block: list[Question], known: list[NDArray[np.float64]], tokens: Any
+        self, block: list[EvaluationItem], known: list[NDArray[np.float64]], tokens: Any
     ) -> list[NDArray[np.float64]]:
         """The scores of a block; what is not known of it is computed and written."""
         start = time.perf_counter()
@@ -205,15 +205,15 @@ class _Run:
         rows: list[dict[str, Any]] = []
         merged = []
         try:
-            for question, values, before in zip(block, scores, known, strict=True):
-                _check_finite(question, values)
-                rows.extend(rows_of(question, values, before, constant, tokens))
+            for entry, values, before in zip(block, scores, known, strict=True):
+                _check_finite(entry, values)
+                rows.extend(rows_of(entry, values, before, constant, tokens))
                 merged.append(np.where(np.isnan(before), values, before))
         finally:
             self._journal.append(rows)
         return merged
 
-    def _part_of(self, block: list[Question]) -> Callable[[int, int], None]:
+    def _part_of(self, block: list[EvaluationItem]) -> Callable[[int, int], None]:
         """Progress while a block is scored; that it is done is reported only when its rows are written."""
 
         def part(done: int, total: int) -> None:
@@ -227,10 +227,10 @@ class _Run:
             self._report_progress(len(self.records) + more, self._total, computed=scored)
 
 
-def _record(question: Question, scores: NDArray[np.float64]) -> Record:
-    item = question.item
+def _record(entry: EvaluationItem, scores: NDArray[np.float64]) -> Record:
+    item = entry.item
     return Record(
-        item.key, scores, item.match, item.group, question.references, question.texts, dict(item.meta or {})
+        item.key, scores, item.match, item.group, entry.references, entry.texts, dict(item.meta or {})
     )
 
 
@@ -243,13 +243,13 @@ def _together(records: list[Record], group: SingleProcess) -> list[Record]:
     return [replace(record, scores=part.reshape(record.scores.shape)) for record, part in pairs]
 
 
-def _check_finite(question: Question, scores: NDArray[np.float64]) -> None:
+def _check_finite(entry: EvaluationItem, scores: NDArray[np.float64]) -> None:
     wrong = np.argwhere(~np.isfinite(scores)).tolist()
     if wrong:
         i, j = wrong[0]
         raise DiscffusionError(
-            f"item {question.item.key!r}: the score of image {i} ({question.references[i]}) and text {j} "
-            f"({question.texts[j]!r}) is {scores[i, j]}, which ranks nothing; in float16, try float32 or bfloat16"
+            f"item {entry.item.key!r}: the score of image {i} ({entry.references[i]}) and text {j} "
+            f"({entry.texts[j]!r}) is {scores[i, j]}, which ranks nothing; in float16, try float32 or bfloat16"
         )
 
 
@@ -278,7 +278,7 @@ def _metric_names(metrics: str | Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _report(
-    questions: Questions,
+    entries: EvaluationItems,
     records: list[Record],
     names: tuple[str, ...] | None,
     settings: dict[str, Any],
@@ -288,22 +288,22 @@ def _report(
     more_notes: Sequence[str],
     made_by: Mapping[str, Any],
 ) -> Report:
-    about = questions.about if isinstance(questions.about, Mapping) else {}
+    about = entries.about if isinstance(entries.about, Mapping) else {}
     said = about.get("notes") or ()
     notes = [said] if isinstance(said, str) else [str(note) for note in said]
-    if questions.limit is not None:
-        notes.append(f"limited to the first {questions.limit} items")
+    if entries.limit is not None:
+        notes.append(f"limited to the first {entries.limit} items")
     if cut:
         longest = max(cut.values())
         notes.append(
             f"{len(cut)} texts are longer than the model reads and were cut; the longest has {longest} tokens"
         )
     notes.extend(more_notes)
-    chosen = names or distinct(questions.metrics or auto_metrics(records), records)
+    chosen = names or distinct(entries.metrics or auto_metrics(records), records)
     more: dict[str, Any] = {
-        "settings": {**settings, "run": digest(settings), "model": model, "limit": questions.limit},
-        "n_expected": questions.expected,
-        "missing": questions.missing,
+        "settings": {**settings, "run": digest(settings), "model": model, "limit": entries.limit},
+        "n_expected": entries.expected,
+        "missing": entries.missing,
         "rows_path": path,
         "made_by": made_by,
     }

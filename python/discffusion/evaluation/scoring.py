@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError, DatasetError, DiscffusionError, ImageError
-from discffusion.evaluation.questions import Question
+from discffusion.evaluation.items import EvaluationItem
 
 __all__ = ["Scoring"]
 
@@ -56,23 +56,23 @@ class Scoring:
         self._known: dict[tuple[str, str], float] = {}
         self._tokens: dict[str, tuple[int, bool]] | None = {} if hasattr(scorer, "count_tokens") else None
 
-    def blocks(self, questions: Iterable[Question]) -> Iterator[list[Question]]:
+    def blocks(self, entries: Iterable[EvaluationItem]) -> Iterator[list[EvaluationItem]]:
         """The items in order, those together that are scored together."""
         most = 1 if not self.together else self._batch_items or _ITEMS
-        block: list[Question] = []
+        block: list[EvaluationItem] = []
         pairs = 0
-        for question in questions:
-            size = question.item.match.size
+        for entry in entries:
+            size = entry.item.match.size
             if block and (len(block) == most or (self._batch_items is None and pairs + size > _PAIRS)):
                 yield block
                 block, pairs = [], 0
-            block.append(question)
+            block.append(entry)
             pairs += size
         if block:
             yield block
 
     def score(
-        self, block: Sequence[Question], report: _Report | None
+        self, block: Sequence[EvaluationItem], report: _Report | None
     ) -> tuple[list[NDArray[np.float64]], int]:
         """The scores of all pairs of a block, an array ``[n_images, n_texts]`` an item, and how many were computed.
 
@@ -87,15 +87,15 @@ class Scoring:
         except (ConfigError, DatasetError, ImageError) as error:
             raise _naming(error, self._culprit(block)) from error
 
-    def remember(self, block: Iterable[Question], scores: Iterable[NDArray[np.float64]]) -> None:
+    def remember(self, block: Iterable[EvaluationItem], scores: Iterable[NDArray[np.float64]]) -> None:
         """Keeps the scores of a block for blocks that come after it."""
         if not self.together:
             return
-        for question, values in zip(block, scores, strict=True):
-            for image, row in zip(question.digests, values.tolist(), strict=True):
+        for entry, values in zip(block, scores, strict=True):
+            for image, row in zip(entry.digests, values.tolist(), strict=True):
                 if len(self._known) + len(row) > _REMEMBERED:
                     return
-                for text, value in zip(question.texts, row, strict=True):
+                for text, value in zip(entry.texts, row, strict=True):
                     self._known.setdefault((image, text), value)
 
     def tokens(self, texts: Iterable[str]) -> dict[str, tuple[int, bool]] | None:
@@ -109,25 +109,23 @@ class Scoring:
         return self._tokens
 
     def _scores(
-        self, block: Sequence[Question], report: _Report | None
+        self, block: Sequence[EvaluationItem], report: _Report | None
     ) -> tuple[list[NDArray[np.float64]], int]:
         if not self.together:
-            return [self._matrix(question, report) for question in block], sum(
-                question.item.match.size for question in block
+            return [self._matrix(entry, report) for entry in block], sum(
+                entry.item.match.size for entry in block
             )
-        wanted = dict.fromkeys(
-            pair for question in block for pair in _pairs(question) if pair not in self._known
-        )
+        wanted = dict.fromkeys(pair for entry in block for pair in _pairs(entry) if pair not in self._known)
         found: dict[tuple[str, str], float] = {}
         if wanted:
             images: dict[str, Any] = {}
-            for question in block:
-                images.update(zip(question.digests, question.images, strict=True))
+            for entry in block:
+                images.update(zip(entry.digests, entry.images, strict=True))
             found = self._pairs(images, list(wanted), report)
         scores = []
-        for question in block:
-            values = [found[pair] if pair in found else self._known[pair] for pair in _pairs(question)]
-            scores.append(np.array(values, dtype=np.float64).reshape(question.item.match.shape))
+        for entry in block:
+            values = [found[pair] if pair in found else self._known[pair] for pair in _pairs(entry)]
+            scores.append(np.array(values, dtype=np.float64).reshape(entry.item.match.shape))
         return scores, len(wanted)
 
     def _pairs(
@@ -144,9 +142,9 @@ class Scoring:
             )
         return dict(zip(wanted, array.tolist(), strict=True))
 
-    def _matrix(self, question: Question, report: _Report | None) -> NDArray[np.float64]:
-        values = self._call(list(question.images), list(question.texts), **self._progress(report))
-        array, shape = _array(values), question.item.match.shape
+    def _matrix(self, entry: EvaluationItem, report: _Report | None) -> NDArray[np.float64]:
+        values = self._call(list(entry.images), list(entry.texts), **self._progress(report))
+        array, shape = _array(values), entry.item.match.shape
         if array is None or array.shape != shape:
             raise ConfigError(
                 f"matrix of {self._name} returned {_kind(values)}; expected an array {list(shape)}"
@@ -156,24 +154,24 @@ class Scoring:
     def _progress(self, report: _Report | None) -> dict[str, Any]:
         return {"progress": report or False} if self._shows_progress else {}
 
-    def _culprit(self, block: Sequence[Question]) -> Question | None:
+    def _culprit(self, block: Sequence[EvaluationItem]) -> EvaluationItem | None:
         """The first item of a block that fails alone too."""
         if len(block) == 1:
             return block[0]
-        for question in block:
+        for entry in block:
             try:
-                self._scores([question], None)
+                self._scores([entry], None)
             except DiscffusionError:
-                return question
+                return entry
         return None
 
 
-def _pairs(question: Question) -> Iterator[tuple[str, str]]:
-    return ((image, text) for image in question.digests for text in question.texts)
+def _pairs(entry: EvaluationItem) -> Iterator[tuple[str, str]]:
+    return ((image, text) for image in entry.digests for text in entry.texts)
 
 
-def _naming(error: DiscffusionError, question: Question | None) -> DiscffusionError:
-    return error if question is None else type(error)(f"item {question.item.key!r}: {error}")
+def _naming(error: DiscffusionError, entry: EvaluationItem | None) -> DiscffusionError:
+    return error if entry is None else type(error)(f"item {entry.item.key!r}: {error}")
 
 
 def _parameters(function: Any) -> Iterable[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from discffusion.reproduce.result import Result
 
 if TYPE_CHECKING:
-    from discffusion.reproduce.bench import Bench
-    from discffusion.reproduce.printed import Printed
+    from discffusion.reproduce.paper_table import PaperTable
+    from discffusion.reproduce.runner import ExperimentRunner
 
 __all__ = ["Experiment"]
 
@@ -32,14 +32,14 @@ class Experiment:
     name: str
     title: str
     paper: str
-    printed: Printed | None = None
-    run: Callable[[Bench], Result] | None = None
+    printed: PaperTable | None = None
+    run: Callable[[ExperimentRunner], Result] | None = None
     gap: str | None = None
     partly: str | None = None
 
-    def result(self, bench: Bench) -> Result:
+    def result(self, runner: ExperimentRunner) -> Result:
         """Measures it, or says what is missing."""
         if self.run is None:
             columns = self.printed.columns if self.printed else ()
             return Result(self.name, self.title, self.printed, columns, gap=self.gap)
-        return self.run(bench)
+        return self.run(runner)

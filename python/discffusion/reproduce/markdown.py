@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from discffusion import _markdown
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Cell, Result, Row
 
 __all__ = ["section", "table"]
@@ -69,7 +69,7 @@ def _printed(result: Result, label: str, column: str) -> str:
     return text if spread is None else f"{text} ± {spread:g}"
 
 
-def _decimals(printed: Printed) -> int:
+def _decimals(printed: PaperTable) -> int:
     """With how many decimals the paper prints this table."""
     figures = [value for values in printed.rows.values() for value in values if value is not None]
     return next((n for n in (0, 1) if all(round(value, n) == value for value in figures)), 2)

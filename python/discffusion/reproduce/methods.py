@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from discffusion.data.lazy import Dataset
-    from discffusion.reproduce.bench import Bench
+    from discffusion.reproduce.runner import ExperimentRunner
     from discffusion.reproduce.sources import Source
     from discffusion.reproduce.trainings import Recipe
 
-__all__ = ["Line", "Method", "absent", "baseline", "classifier", "embedding", "ours", "tuned"]
+__all__ = ["Method", "TableRow", "absent", "baseline", "classifier", "embedding", "ours", "tuned"]
 
-#: what is needed to score: the bench, the place that is measured, the seed
-Make = Callable[["Bench", str, int], Any]
+#: what is needed to score: the runner, the benchmark that is measured, the seed
+Make = Callable[["ExperimentRunner", str, int], Any]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A row of a table before it is measured; without a method, `absent` says why there is none."""
 
     label: str
@@ -47,9 +47,9 @@ class Line:
     absent: Mapping[str, str] = field(default_factory=dict)
 
 
-def absent(label: str, why: str) -> Line:
+def absent(label: str, why: str) -> TableRow:
     """A row of the paper that is not run."""
-    return Line(label, absent={"*": why})
+    return TableRow(label, absent={"*": why})
 
 
 def ours(
@@ -61,7 +61,7 @@ def ours(
     places: tuple[str, ...] | None = None,
     items: Callable[[Source], Dataset[Any]] | None = None,
     **fields: Any,
-) -> Line:
+) -> TableRow:
     """Our score: a configuration, and deltas of a training on the data of the same place.
 
     Args:
@@ -74,22 +74,22 @@ def ours(
     trained = "zero-shot" if recipe is None else f"{recipe.name}" + (f" on {place}" if place else "")
     about = f"{variant} score{f' with {changed}' if changed else ''}, {trained}"
 
-    def make(bench: Bench, measured: str, seed: int) -> Any:
-        deltas = None if recipe is None else bench.trained(recipe, place or measured, seed).deltas
-        return bench.scorer(variant, seed, deltas, **fields)
+    def make(runner: ExperimentRunner, measured: str, seed: int) -> Any:
+        deltas = None if recipe is None else runner.trained(recipe, place or measured, seed).deltas
+        return runner.scorer(variant, seed, deltas, **fields)
 
-    return Line(label, Method(about, make, items=items, places=places), variant)
+    return TableRow(label, Method(about, make, items=items, places=places), variant)
 
 
-def embedding(label: str, recipe: Recipe) -> Line:
+def embedding(label: str, recipe: Recipe) -> TableRow:
     """Our embeddings (appendix E) by their cosine, with deltas of a training on the data of the same place."""
 
-    def make(bench: Bench, measured: str, seed: int) -> Any:
+    def make(runner: ExperimentRunner, measured: str, seed: int) -> Any:
         from discffusion.baselines.embeddings import Embeddings
 
-        return Embeddings(bench.scorer(seed=seed, deltas=bench.trained(recipe, measured, seed).deltas))
+        return Embeddings(runner.scorer(seed=seed, deltas=runner.trained(recipe, measured, seed).deltas))
 
-    return Line(label, Method(f"cosine of embeddings, {recipe.name}", make))
+    return TableRow(label, Method(f"cosine of embeddings, {recipe.name}", make))
 
 
 def classifier(
@@ -99,33 +99,33 @@ def classifier(
     unconditional: bool = False,
     place: str | None = None,
     places: tuple[str, ...] | None = None,
-) -> Line:
+) -> TableRow:
     """Diffusion Classifier: how well the text predicts the noise; DiffusionITM where `unconditional`.
 
     Every candidate is scored at every timestep: no candidate is left out early.
     """
     name = "diffusion-itm" if unconditional else "diffusion-classifier"
 
-    def make(bench: Bench, measured: str, seed: int) -> Any:
-        deltas = None if recipe is None else bench.trained(recipe, place or measured, seed).deltas
-        return bench.baseline(name, seed=seed, deltas=deltas)
+    def make(runner: ExperimentRunner, measured: str, seed: int) -> Any:
+        deltas = None if recipe is None else runner.trained(recipe, place or measured, seed).deltas
+        return runner.baseline(name, seed=seed, deltas=deltas)
 
-    return Line(label, Method(f"{name}, {recipe.name if recipe else 'zero-shot'}", make, places=places))
+    return TableRow(label, Method(f"{name}, {recipe.name if recipe else 'zero-shot'}", make, places=places))
 
 
-def baseline(label: str, name: str, *, seeded: bool = False, **options: Any) -> Line:
+def baseline(label: str, name: str, *, seeded: bool = False, **options: Any) -> TableRow:
     """A baseline without training."""
 
-    def make(bench: Bench, place: str, seed: int) -> Any:
-        return bench.baseline(name, seed=seed, **options)
+    def make(runner: ExperimentRunner, place: str, seed: int) -> Any:
+        return runner.baseline(name, seed=seed, **options)
 
-    return Line(label, Method(f"{name}, zero-shot", make, seeded=seeded))
+    return TableRow(label, Method(f"{name}, zero-shot", make, seeded=seeded))
 
 
-def tuned(label: str, name: str, recipe: Recipe, *, place: str | None = None) -> Line:
+def tuned(label: str, name: str, recipe: Recipe, *, place: str | None = None) -> TableRow:
     """A baseline tuned on the data that our few-shot training has."""
 
-    def make(bench: Bench, measured: str, seed: int) -> Any:
-        return bench.tuned(name, recipe, place or measured, seed)
+    def make(runner: ExperimentRunner, measured: str, seed: int) -> Any:
+        return runner.tuned(name, recipe, place or measured, seed)
 
-    return Line(label, Method(f"{name}, {recipe.name}" + (f" on {place}" if place else ""), make))
+    return TableRow(label, Method(f"{name}, {recipe.name}" + (f" on {place}" if place else ""), make))

@@ -13,14 +13,14 @@ from discffusion.reproduce.markdown import section
 from discffusion.reproduce.result import Result
 
 if TYPE_CHECKING:
-    from discffusion.reproduce.bench import Bench
+    from discffusion.reproduce.runner import ExperimentRunner
 
 __all__ = ["facts", "markdown", "write"]
 
 
-def facts(bench: Bench, seconds: float) -> dict[str, Any]:
+def facts(runner: ExperimentRunner, seconds: float) -> dict[str, Any]:
     """What identifies a run, plain data."""
-    told = bench.base.describe()
+    told = runner.base.describe()
     return {
         "package": "discffusion",
         "commit": _commit(),
@@ -29,9 +29,9 @@ def facts(bench: Bench, seconds: float) -> dict[str, Any]:
         "device": told["device"],
         "dtype": told["dtype"],
         "versions": told["versions"],
-        "data": {place: source.name for place, source in bench.sources.items()},
-        "scale": bench.scale.name,
-        "seeds": list(bench.seeds),
+        "data": {place: source.name for place, source in runner.sources.items()},
+        "scale": runner.scale.name,
+        "seeds": list(runner.seeds),
         "seconds": round(seconds, 1),
         "trainings": [
             {
@@ -44,7 +44,7 @@ def facts(bench: Bench, seconds: float) -> dict[str, Any]:
                 "parameters": trained.deltas.num_parameters,
                 "seconds": round(trained.seconds, 1),
             }
-            for (recipe, place, seed), trained in bench.trainings.items()
+            for (recipe, place, seed), trained in runner.trainings.items()
         ],
     }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from discffusion.evaluation.estimate import Estimate
     from discffusion.evaluation.record import Record
-    from discffusion.reproduce.printed import Printed
+    from discffusion.reproduce.paper_table import PaperTable
 
 __all__ = ["FAILS", "HOLDS", "IN_PART", "NOT_MEASURED", "UNDECIDED", "Cell", "Result", "Row", "Verdict"]
 
@@ -106,7 +106,7 @@ class Result:
 
     name: str
     title: str
-    printed: Printed | None = None
+    printed: PaperTable | None = None
     columns: tuple[str, ...] = ()
     rows: list[Row] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from discffusion._arguments import whole_number
 from discffusion.errors import ConfigError
 from discffusion.reproduce import report
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.registry import experiment, experiment_names
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.scale import FULL, QUICK, Scale
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def reproduce(
             from discffusion.scorer import Scorer
 
             scorer = stack.enter_context(Scorer())
-        bench = Bench(
+        runner = ExperimentRunner(
             scorer,
             data,
             chosen,
@@ -102,13 +102,13 @@ def reproduce(
         results = []
         for each in wanted:
             begin = time.perf_counter()
-            result = each.result(bench)
+            result = each.result(runner)
             result.seconds = time.perf_counter() - begin
             if output is None:  # the pictures go with the folder
                 result.pictures.clear()
             results.append(result)
             # after each, so that an interrupted run leaves a report of what it did
             if output is not None:
-                report.write(folder, results, report.facts(bench, time.perf_counter() - start))
+                report.write(folder, results, report.facts(runner, time.perf_counter() - start))
             done(result)
     return results

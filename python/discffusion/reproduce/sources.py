@@ -12,11 +12,11 @@ from discffusion.reproduce.files import Files
 from discffusion.reproduce.scale import Scale
 from discffusion.reproduce.stand_in import Shapes
 
-__all__ = ["PLACES", "Place", "Source", "sources"]
+__all__ = ["BENCHMARKS", "Benchmark", "Source", "sources"]
 
 
 @dataclass(frozen=True)
-class Place:
+class Benchmark:
     """What the paper measures or trains on: its name there, how much of it, and the datasets that can stand there."""
 
     name: str
@@ -24,15 +24,15 @@ class Place:
     datasets: tuple[str, ...]
 
 
-PLACES: dict[str, Place] = {
+BENCHMARKS: dict[str, Benchmark] = {
     place.name: place
     for place in (
-        Place("composition", "Compositional Visual Genome (5400 rows)", ("comvg",)),
-        Place("referring", "RefCOCOg (10 texts an image)", ("refcocog",)),
-        Place("vqa", "VQAv2 (question with each candidate answer)", ("vqav2", "vqa_csv")),
-        Place("winoground", "Winoground (400 items)", ("winoground",)),
-        Place("checklist", "VL-CheckList", ("vl_checklist",)),
-        Place("captions", "MS-COCO captions", ("coco_captions",)),
+        Benchmark("composition", "Compositional Visual Genome (5400 rows)", ("comvg",)),
+        Benchmark("referring", "RefCOCOg (10 texts an image)", ("refcocog",)),
+        Benchmark("vqa", "VQAv2 (question with each candidate answer)", ("vqav2", "vqa_csv")),
+        Benchmark("winoground", "Winoground (400 items)", ("winoground",)),
+        Benchmark("checklist", "VL-CheckList", ("vl_checklist",)),
+        Benchmark("captions", "MS-COCO captions", ("coco_captions",)),
     )
 }
 
@@ -78,9 +78,9 @@ def sources(
     for name, root in data:
         if name == "shapes":
             continue
-        place = next((place for place in PLACES.values() if name in place.datasets), None)
+        place = next((place for place in BENCHMARKS.values() if name in place.datasets), None)
         if place is None:
-            known = [each for place in PLACES.values() for each in place.datasets]
+            known = [each for place in BENCHMARKS.values() for each in place.datasets]
             raise ConfigError(
                 f"the paper's tables have no place for the dataset {name!r}; they have for: shapes, {', '.join(known)}"
             )
@@ -90,6 +90,6 @@ def sources(
             )
         found[place.name] = Files(place.name, name, root, scale, allow_missing)
     if any(name == "shapes" for name, _ in data):
-        for place_name in PLACES:
+        for place_name in BENCHMARKS:
             found.setdefault(place_name, Shapes(place_name, scale, size))
     return found

@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING
 from discffusion.errors import CheckpointError, InstallationError
 from discffusion.evaluation.record import Record
 from discffusion.reproduce.baselines import CLIPS
-from discffusion.reproduce.bench import LacksDataError
 from discffusion.reproduce.claims import Check, pooled
 from discffusion.reproduce.columns import Column
-from discffusion.reproduce.methods import Line
+from discffusion.reproduce.methods import TableRow
 from discffusion.reproduce.result import Cell, Result, Row
-from discffusion.reproduce.sources import PLACES
+from discffusion.reproduce.runner import LacksDataError
+from discffusion.reproduce.sources import BENCHMARKS
 
 if TYPE_CHECKING:
-    from discffusion.reproduce.bench import Bench
     from discffusion.reproduce.experiment import Experiment
+    from discffusion.reproduce.runner import ExperimentRunner
 
 __all__ = ["measured_row", "tabulate"]
 
 
 def tabulate(
-    bench: Bench,
+    runner: ExperimentRunner,
     experiment: Experiment,
     columns: Sequence[Column],
-    lines: Iterable[Line],
+    lines: Iterable[TableRow],
     claims: Iterable[Check] = (),
     notes: Sequence[str] = (),
 ) -> Result:
     """Measures the lines. What cannot be measured stays in the table with its reason."""
     result = Result(experiment.name, experiment.title, experiment.printed, notes=list(notes))
     for line in lines:
-        bench.say(f"{experiment.name}: {line.label}" + (f" ({line.variant})" if line.variant else ""))
-        result.rows.append(measured_row(bench, line, columns))
+        runner.say(f"{experiment.name}: {line.label}" + (f" ({line.variant})" if line.variant else ""))
+        result.rows.append(measured_row(runner, line, columns))
     printed = experiment.printed.columns if experiment.printed else ()
     with_values = {name for row in result.rows for name in row.cells}
     result.columns = tuple(
@@ -44,17 +44,17 @@ def tabulate(
     for claim in claims:
         result.verdicts += claim(result.rows, by_name)
     places = [column.place for column in columns]
-    result.differences = bench.differences(places)
-    clip = bench.clip_difference()
+    result.differences = runner.differences(places)
+    clip = runner.clip_difference()
     if clip and any(row.cells and row.about.startswith(CLIPS) for row in result.rows):
         result.differences.append(clip)
-    if bench.scale.paper_steps != 50 and any(row.variant == "paper" for row in result.rows):
-        result.differences.append(f"the variant paper has {bench.scale.paper_steps} timesteps, not 50")
-    result.notes += bench.remarks(places)
+    if runner.scale.paper_steps != 50 and any(row.variant == "paper" for row in result.rows):
+        result.differences.append(f"the variant paper has {runner.scale.paper_steps} timesteps, not 50")
+    result.notes += runner.remarks(places)
     return result
 
 
-def measured_row(bench: Bench, line: Line, columns: Sequence[Column]) -> Row:
+def measured_row(runner: ExperimentRunner, line: TableRow, columns: Sequence[Column]) -> Row:
     """One line, measured in every column."""
     method = line.method
     if method is None:
@@ -67,12 +67,12 @@ def measured_row(bench: Bench, line: Line, columns: Sequence[Column]) -> Row:
         here = [column for column in columns if column.place == place]
         why = ""
         if method.places is not None and place not in method.places:
-            of = " and ".join(PLACES[known].paper.partition(" (")[0] for known in method.places)
+            of = " and ".join(BENCHMARKS[known].paper.partition(" (")[0] for known in method.places)
             what = f"the variant {line.variant}" if line.variant else "this row"
-            why = f"at the scale {bench.scale.name}, {what} is measured on {of} alone"
+            why = f"at the scale {runner.scale.name}, {what} is measured on {of} alone"
         else:
             try:
-                found = bench.measure(method, place)
+                found = runner.measure(method, place)
             except (CheckpointError, InstallationError, LacksDataError) as error:
                 why = str(error)
         if why:
@@ -83,7 +83,7 @@ def measured_row(bench: Bench, line: Line, columns: Sequence[Column]) -> Row:
         for column in here:
             by_seed = {seed: column.select(of) for seed, of in found.by_seed.items()}
             if not all(by_seed.values()):
-                missing[column.name] = f"{bench.sources[place].name} has no such items"
+                missing[column.name] = f"{runner.sources[place].name} has no such items"
                 continue
             records[column.name] = by_seed
             each = [column.measure(of).value for of in by_seed.values()]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from discffusion.data.archives.tar import Member, members, read_member
 from discffusion.data.present import rooted
 from discffusion.data.samples import IMAGE_KEYS, extensions, samples_of
-from discffusion.data.tables.cells import Held, ParquetRows, as_image
+from discffusion.data.tables.cells import EmbeddedImage, ParquetRows, as_image
 from discffusion.errors import DatasetError
 from discffusion.images import MAX_FILE_BYTES
 from discffusion.shards.inputs import Shard, printable
@@ -181,7 +181,7 @@ def _parquet(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tupl
 def _cell_reader(rows: ParquetRows, number: int, column: str) -> Callable[[], bytes]:
     def read() -> bytes:
         held = as_image(rows.row(number)[column], "")
-        assert isinstance(held, Held)
+        assert isinstance(held, EmbeddedImage)
         return bytes(held.image)
 
     return read
@@ -199,7 +199,7 @@ def _row(
     except DatasetError as error:
         return str(number), Failure("missing_image", str(error))
     texts = _texts(record.get(layout.text))
-    if isinstance(image, Held):
+    if isinstance(image, EmbeddedImage):
         data = image.image
         digest = hashlib.sha256(data).hexdigest()
         return Sample(str(number), key, f"sha256:{digest}", lambda: data, texts)

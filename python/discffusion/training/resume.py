@@ -16,13 +16,13 @@ from discffusion.training.history import History
 if TYPE_CHECKING:
     from discffusion import _core
 
-__all__ = ["Found", "pack", "resume"]
+__all__ = ["ResumedState", "pack", "resume"]
 
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Found:
+class ResumedState:
     """What a state says beside what the core keeps in it."""
 
     settings: dict[str, Any]
@@ -43,7 +43,7 @@ def resume(
     scorer: _core.Scorer,
     settings: Mapping[str, Any],
     starts: Callable[[], set[str]],
-) -> Found | None:
+) -> ResumedState | None:
     """Loads the last state that can be read into `core`; None if there are no states.
 
     Args:
@@ -86,7 +86,7 @@ def resume(
     return None
 
 
-def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) -> Found:
+def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) -> ResumedState:
     path = folder.state(step)
     extra = core.load(str(path))
     try:
@@ -102,7 +102,7 @@ def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) 
     deltas = None
     if best is not None:
         deltas = _native.core().Deltas.load(str(folder.best(best["step"])), scorer, True)
-    return Found(settings, validations, deltas)
+    return ResumedState(settings, validations, deltas)
 
 
 def _differences(was: Any, now: Any, name: str = "") -> Iterator[str]:

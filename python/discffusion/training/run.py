@@ -12,7 +12,7 @@ from discffusion._progress import ProgressReport
 from discffusion.data.items import Items
 from discffusion.errors import ConfigError, DatasetError, ImageError, OutputError, TrainingError
 from discffusion.images import prepare
-from discffusion.training.calls import Calls
+from discffusion.training.callback_list import CallbackList
 from discffusion.training.folder import Folder
 from discffusion.training.follow import follow
 from discffusion.training.history import History
@@ -49,7 +49,7 @@ class Run:
         plan: Plan,
         settings: dict[str, Any],
         folder: Folder | None,
-        calls: Calls,
+        calls: CallbackList,
         group: SingleProcess,
     ) -> None:
         self.history = History()

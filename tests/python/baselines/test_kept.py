@@ -11,7 +11,7 @@ import pytest
 
 from discffusion import MatchItem, evaluate
 from discffusion.baselines import load_baseline
-from discffusion.baselines.kept import Kept
+from discffusion.baselines.cache import EmbeddingCache
 
 
 def counted(baseline: Any, name: str, batch: Callable[..., int]) -> list[int]:
@@ -111,7 +111,7 @@ def test_what_was_embedded_before_tuning_is_not_used_after(clip_folder: Path, it
 
 def test_what_is_kept_is_bounded() -> None:
     """Four rows of 8 bytes: the latest request stays, of a larger one the first."""
-    kept, made = Kept(32), []
+    kept, made = EmbeddingCache(32), []
 
     def rows(keys: str) -> list[float]:
         def make(places: list[int]) -> list[np.ndarray]:

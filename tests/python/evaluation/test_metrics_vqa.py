@@ -100,7 +100,7 @@ def test_unanimous_answers_are_normalised_too() -> None:
     assert vqa_accuracy("0", ["none"] * 10) == 1
 
 
-def question(key: str, scores: list[float], candidates: list[str], answers: Any) -> Record:
+def entry(key: str, scores: list[float], candidates: list[str], answers: Any) -> Record:
     return record(
         key,
         [scores],
@@ -114,11 +114,11 @@ def test_the_first_ranked_answer_counts() -> None:
     answers = ["two"] * 3 + ["3"] * 7
     candidates = ["three", "two", "four"]
     records = [
-        question("a", [3, 2, 1], candidates, answers),  # 1
-        question("b", [1, 2, 0], candidates, answers),  # 0.9
-        question("c", [1, 2, 3], candidates, answers),  # 0
-        question("d", [2, 2, 0], candidates, answers),  # a tie of 1 and 0.9 earns 0.9
-        question("e", [2, 2, 2], candidates, answers),  # a tie of all earns 0
+        entry("a", [3, 2, 1], candidates, answers),  # 1
+        entry("b", [1, 2, 0], candidates, answers),  # 0.9
+        entry("c", [1, 2, 3], candidates, answers),  # 0
+        entry("d", [2, 2, 0], candidates, answers),  # a tie of 1 and 0.9 earns 0.9
+        entry("e", [2, 2, 2], candidates, answers),  # a tie of all earns 0
     ]
     found = METRICS["vqa"](records)[""]
     assert found.value == pytest.approx((1 + 0.9 + 0 + 0.9 + 0) / 5)
@@ -128,12 +128,12 @@ def test_the_first_ranked_answer_counts() -> None:
 @pytest.mark.parametrize(
     ("one", "words"),
     [
-        (question("q", [1, 2], ["a", "b"], None), r"item 'q' lacks meta\['answers'\]"),
-        (question("q", [1, 2], ["a", "b"], "yes"), r"item 'q' lacks meta\['answers'\]"),
-        (question("q", [1, 2], ["a", "b"], [{"answer": "yes"}] * 10), r"lacks meta\['answers'\]"),
-        (question("q", [1, 2], [], ["yes"] * 10), r"item 'q' lacks meta\['candidates'\]"),
-        (question("q", [1, 2], ["a"], ["yes"] * 10), "2 texts, 1 candidate answers and 10 answers"),
-        (question("q", [1, 2], ["a", "b"], ["yes"]), "2 candidate answers and 1 answers of people"),
+        (entry("q", [1, 2], ["a", "b"], None), r"item 'q' lacks meta\['answers'\]"),
+        (entry("q", [1, 2], ["a", "b"], "yes"), r"item 'q' lacks meta\['answers'\]"),
+        (entry("q", [1, 2], ["a", "b"], [{"answer": "yes"}] * 10), r"lacks meta\['answers'\]"),
+        (entry("q", [1, 2], [], ["yes"] * 10), r"item 'q' lacks meta\['candidates'\]"),
+        (entry("q", [1, 2], ["a"], ["yes"] * 10), "2 texts, 1 candidate answers and 10 answers"),
+        (entry("q", [1, 2], ["a", "b"], ["yes"]), "2 candidate answers and 1 answers of people"),
         (record("q", [[1], [2]], [[1], [0]]), "item 'q' has 2 images; a question is about one"),
     ],
 )

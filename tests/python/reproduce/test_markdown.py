@@ -5,11 +5,11 @@ from __future__ import annotations
 from tests.python.reproduce.made_up import row
 
 from discffusion.reproduce.markdown import section, table
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.report import markdown
 from discffusion.reproduce.result import FAILS, HOLDS, Result, Row, Verdict
 
-PRINTED = Printed(("All", "Top"), {"a": (78.9, 80.0), "b": (None, 43.25)}, notes=("A note of the paper.",))
+PRINTED = PaperTable(("All", "Top"), {"a": (78.9, 80.0), "b": (None, 43.25)}, notes=("A note of the paper.",))
 
 
 def made() -> Result:
@@ -73,7 +73,7 @@ def test_a_gap_is_named_with_the_papers_figures() -> None:
 
 
 def test_spreads_and_whole_numbers() -> None:
-    printed = Printed(("All",), {"a": (22.0,)}, {"a": (2.0,)})
+    printed = PaperTable(("All",), {"a": (22.0,)}, {"a": (2.0,)})
     lines = table(Result("table10", "x", printed, ("All",))).splitlines()
     assert cells(lines[-1]) == ["a", "paper", "22 ± 2"]
 
@@ -102,19 +102,19 @@ def test_a_row_without_its_model_or_data_stays_with_the_reason() -> None:
     from typing import Any
 
     from discffusion.errors import CheckpointError
-    from discffusion.reproduce.bench import LacksDataError
     from discffusion.reproduce.columns import REFERRING
     from discffusion.reproduce.methods import ours
+    from discffusion.reproduce.runner import LacksDataError
     from discffusion.reproduce.tabulate import measured_row
 
-    def bench(error: Exception) -> Any:
+    def runner(error: Exception) -> Any:
         def measure(*_: Any) -> None:
             raise error
 
         return SimpleNamespace(measure=measure)
 
     for error in (CheckpointError("no such model"), LacksDataError("no data given for MS-COCO")):
-        found = measured_row(bench(error), ours("ours"), REFERRING)
+        found = measured_row(runner(error), ours("ours"), REFERRING)
         assert found.cells == {}
         assert found.absent == {"Top-1 Acc.": str(error), "Top-5 Acc.": str(error)}
     elsewhere = measured_row(

@@ -41,7 +41,7 @@ def test_what_is_measured_in_part_is_named() -> None:
     # the rows that a run leaves empty, unless a model is given
     assert {name for name in told if "BLIP-2" in told[name]} == {"table1", "table2", "table10"}
     sources = {name: Path(module.__file__).read_text() for name, module in _modules().items()}
-    empty = {name for name, text in sources.items() if "bench.optional(" in text or "LACKS" in text}
+    empty = {name for name, text in sources.items() if "runner.optional(" in text or "LACKS" in text}
     assert empty <= {name for name in told if "(in part:" in told[name] or "(gap:" in told[name]}
 
 

@@ -23,7 +23,7 @@ from discffusion.errors import ConfigError, DatasetError
 from discffusion.reproduce.baselines import in_batches
 from discffusion.reproduce.files import Files
 from discffusion.reproduce.scale import FULL
-from discffusion.reproduce.sources import PLACES, sources
+from discffusion.reproduce.sources import BENCHMARKS, sources
 from discffusion.reproduce.stand_in import Shapes, painted_over
 
 
@@ -33,7 +33,7 @@ def names(items: Any) -> set[str]:
 
 def test_shapes_fill_every_place_and_files_come_first(tmp_path: Path) -> None:
     found = sources([("shapes", None)], TINY, 32)
-    assert set(found) == set(PLACES)
+    assert set(found) == set(BENCHMARKS)
     found = sources([("shapes", None), ("comvg", str(tmp_path))], TINY, 32)
     assert {place for place, source in found.items() if source.name != "shapes"} == {"composition"}
     assert set(sources([("comvg", str(tmp_path))], TINY, 32)) == {"composition"}
@@ -54,7 +54,7 @@ def test_data_that_cannot_be(data: list[tuple[str, str | None]], message: str) -
 
 
 def test_shapes_that_are_tested_are_never_trained_on() -> None:
-    for place in PLACES:
+    for place in BENCHMARKS:
         source = Shapes(place, TINY, 32)
         tested = [tuple(item.texts) for item in source.test()]
         assert len(tested) == TINY.items.get(place, 0) or place in ("composition", "checklist", "captions")
@@ -181,7 +181,7 @@ def test_refcocog_has_splits_of_its_own_and_masks_its_object(tmp_path: Path) -> 
     assert any("were drawn" in note or "drawn from other images" in note for note in source.remarks())
 
 
-@pytest.mark.parametrize("name", sorted({name for place in PLACES.values() for name in place.datasets}))
+@pytest.mark.parametrize("name", sorted({name for place in BENCHMARKS.values() for name in place.datasets}))
 def test_the_options_that_are_asked_of_a_dataset_exist(name: str) -> None:
     known = inspect.signature(importlib.import_module(f"discffusion.data.{name}").load).parameters
     train, test = Files.OPTIONS.get(name, ({}, {}))

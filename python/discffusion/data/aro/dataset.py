@@ -17,7 +17,7 @@ from discffusion.data.left_out import LeftOut, text_field
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
-from discffusion.data.sources import ImageStore, Place
+from discffusion.data.sources import ImageLocation, ImageStore
 from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["FILES", "load"]
@@ -36,7 +36,7 @@ class _Row(NamedTuple):
     key: str
     group: str
     image: str
-    place: Place | None
+    place: ImageLocation | None
     box: tuple[float, float, float, float]  # x, y, width, height in pixels
     true: str
     false: str

@@ -13,7 +13,7 @@ from discffusion.data.left_out import LeftOut, NoTextError, is_blank
 from discffusion.data.options import chosen
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
-from discffusion.data.sources import ImageStore, Place
+from discffusion.data.sources import ImageLocation, ImageStore
 from discffusion.errors import DatasetError
 
 __all__ = ["ORDERS", "load_order", "plain"]
@@ -32,7 +32,7 @@ class _Row(NamedTuple):
     where: str
     key: str
     image: str
-    place: Place | None
+    place: ImageLocation | None
     caption: str
     shuffles: tuple[str, ...]
 

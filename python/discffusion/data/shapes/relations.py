@@ -16,7 +16,7 @@ from discffusion.data.shapes.randomness import integer, pick
 from discffusion.data.shapes.scene import Scene, Thing
 from discffusion.data.shapes.vocabulary import CANVAS, CONTAINERS
 
-Place = tuple[float, float, float, bool]  # cx, cy, size, hollow
+Placement = tuple[float, float, float, bool]  # cx, cy, size, hollow
 
 _SIGN = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 _GAP = 3  # least room between two shapes on one line, pixels
@@ -56,7 +56,7 @@ def possible(relation: str, subject: str, other: str) -> bool:
     return True
 
 
-def lay_out(relation: str, subject: str, other: str, layout: Layout) -> tuple[Place, Place]:
+def lay_out(relation: str, subject: str, other: str, layout: Layout) -> tuple[Placement, Placement]:
     """Places of subject and object (given by their shapes) in the relation."""
     if relation == "inside":
         return _contained(other, layout)
@@ -79,7 +79,7 @@ def lay_out(relation: str, subject: str, other: str, layout: Layout) -> tuple[Pl
     return _around_middle(dx, dy, size, layout.middle)
 
 
-def _contained(container: str, layout: Layout) -> tuple[Place, Place]:
+def _contained(container: str, layout: Layout) -> tuple[Placement, Placement]:
     """Places of the inner and the outer shape."""
     half = layout.container / 2
     cx, cy = (_clamp(m, half) for m in layout.middle)
@@ -88,7 +88,7 @@ def _contained(container: str, layout: Layout) -> tuple[Place, Place]:
     return inner, (cx, cy, layout.container, True)
 
 
-def _around_middle(dx: int, dy: int, size: int, middle: tuple[int, int]) -> tuple[Place, Place]:
+def _around_middle(dx: int, dy: int, size: int, middle: tuple[int, int]) -> tuple[Placement, Placement]:
     """Subject at ``(dx, dy)`` from the object, the pair about the middle, both on the canvas."""
     half = size / 2
 

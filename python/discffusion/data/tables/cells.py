@@ -15,13 +15,13 @@ from discffusion.data.files import read_parquet
 from discffusion.data.left_out import NoImageError, is_blank
 from discffusion.errors import DatasetError
 
-__all__ = ["ArrowRows", "Held", "ListedRows", "ParquetRows", "Rows", "as_image"]
+__all__ = ["ArrowRows", "EmbeddedImage", "ListedRows", "ParquetRows", "Rows", "as_image"]
 
 _BATCH = 256
 _PIXELS = b"\0"  # stands for an embedded image in a row that was only scanned
 
 
-class Held(NamedTuple):
+class EmbeddedImage(NamedTuple):
     """An image that is in the table itself: an encoded file or a PIL image, and the name it came with."""
 
     image: Any
@@ -152,7 +152,7 @@ class ParquetRows(ArrowRows):
         return parts[0] if len(parts) == 1 else arrow.concat_tables(parts, promote_options="permissive")
 
 
-def as_image(value: Any, where: str) -> str | Held:
+def as_image(value: Any, where: str) -> str | EmbeddedImage:
     """A cell as an image: the path that it names, or the image that it holds.
 
     Understood are a path, the bytes of an encoded file, a dict of ``bytes`` and ``path`` (as the library datasets
@@ -161,19 +161,19 @@ def as_image(value: Any, where: str) -> str | Held:
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         name, data = value.get("path"), value.get("bytes")
         if isinstance(data, bytes | bytearray) and len(data) > 0:
-            return Held(bytes(data), name if isinstance(name, str) else None)
+            return EmbeddedImage(bytes(data), name if isinstance(name, str) else None)
         value = name
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, bytes | bytearray) and len(value) > 0:
-        return Held(bytes(value), None)
+        return EmbeddedImage(bytes(value), None)
     if isinstance(value, str) and value.strip():
         path = value.strip()
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", path):
             raise DatasetError(f"{where} is the URL {path[:80]!r}, and nothing is fetched: download it first")
         return path
     if hasattr(value, "convert") and hasattr(value, "tobytes"):
-        return Held(value, getattr(value, "filename", None) or None)
+        return EmbeddedImage(value, getattr(value, "filename", None) or None)
     if is_blank(value) or isinstance(value, str | bytes | bytearray):
         raise NoImageError(f"{where} is empty; expected an image")
     raise DatasetError(f"{where} is {type(value).__name__}; expected a path, bytes or a PIL image")

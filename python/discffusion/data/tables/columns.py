@@ -17,7 +17,7 @@ from discffusion.data.left_out import LeftOut, NoImageError, NoTextError, is_bla
 from discffusion.data.options import chosen
 from discffusion.data.order import ORDER, in_drawn_order
 from discffusion.data.present import keep_present
-from discffusion.data.tables.cells import Held, Rows
+from discffusion.data.tables.cells import EmbeddedImage, Rows
 from discffusion.data.tables.labelled import labelled_items
 from discffusion.data.tables.roles import HINT, Files, Roles, cell_images, cell_texts, keys
 from discffusion.errors import DatasetError, DatasetOptionError
@@ -35,9 +35,9 @@ class _Row(NamedTuple):
 class _Cells(NamedTuple):
     """What a row holds: images and texts that belong together, and those that do not belong to them."""
 
-    images: list[str | Held]
+    images: list[str | EmbeddedImage]
     texts: list[str]
-    other_images: list[str | Held]
+    other_images: list[str | EmbeddedImage]
     other_texts: list[str]
 
 
@@ -172,7 +172,9 @@ def _blanks(cells: Mapping[str, Any], roles: Roles) -> int:
     return sum(is_blank(text) for texts in lists for text in texts)
 
 
-def _arranged(found: _Cells, roles: Roles, key: str) -> tuple[list[str | Held], list[str], NDArray[np.bool_]]:
+def _arranged(
+    found: _Cells, roles: Roles, key: str
+) -> tuple[list[str | EmbeddedImage], list[str], NDArray[np.bool_]]:
     """Images and texts in the order that an item lists them, and which match."""
     if roles.paired:
         return found.images, found.texts, np.eye(len(found.images), dtype=bool)

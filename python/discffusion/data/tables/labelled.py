@@ -15,7 +15,7 @@ from discffusion.data.lazy import Dataset
 from discffusion.data.left_out import LeftOut, NoImageError, NoTextError
 from discffusion.data.options import chosen
 from discffusion.data.present import keep_present
-from discffusion.data.tables.cells import Held, Rows
+from discffusion.data.tables.cells import EmbeddedImage, Rows
 from discffusion.data.tables.roles import HINT, Files, Roles, cell_images, cell_label, cell_texts, keys
 from discffusion.errors import DatasetError
 
@@ -136,7 +136,7 @@ def _image(
         return image, image
     # the pixels themselves were left out of the scan
     real = cell_images(rows.row(number), roles.image[0], where)[0]
-    return (real.reference() if isinstance(real, Held) else real), None
+    return (real.reference() if isinstance(real, EmbeddedImage) else real), None
 
 
 def _single(values: list[Any], column: str, where: str) -> Any:

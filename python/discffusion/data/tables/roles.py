@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from discffusion.data.left_out import NoImageError, NoTextError, is_blank
 from discffusion.data.present import Locator, rooted
-from discffusion.data.tables.cells import Held, Rows, as_image
+from discffusion.data.tables.cells import EmbeddedImage, Rows, as_image
 from discffusion.errors import DatasetError, DatasetOptionError
 
 __all__ = ["HINT", "Files", "Roles", "cell_images", "cell_label", "cell_name", "cell_texts", "keys"]
@@ -118,16 +118,16 @@ class Files:
             self._found[path] = self._locate(path)
         return self._found[path]
 
-    def open(self, image: str | Held) -> tuple[Any, str]:
+    def open(self, image: str | EmbeddedImage) -> tuple[Any, str]:
         """The image, and its reference."""
-        if isinstance(image, Held):
+        if isinstance(image, EmbeddedImage):
             return image.image, image.reference()
         return rooted(self._root, image), Path(image).as_posix()
 
 
 def cell_images(
     cells: Mapping[str, Any], column: str, where: str, optional: bool = False
-) -> list[str | Held]:
+) -> list[str | EmbeddedImage]:
     """The images of a cell."""
     value = cells[column]
     values = value if isinstance(value, list | tuple) else [value]

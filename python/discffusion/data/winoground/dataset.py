@@ -12,8 +12,8 @@ from discffusion.data.lazy import Dataset
 from discffusion.data.left_out import LeftOut
 from discffusion.data.options import chosen, image_folder
 from discffusion.data.present import keep_present
-from discffusion.data.sources import ImageStore, Place
-from discffusion.data.tables.cells import Held, ParquetRows, as_image
+from discffusion.data.sources import ImageLocation, ImageStore
+from discffusion.data.tables.cells import EmbeddedImage, ParquetRows, as_image
 from discffusion.data.winoground.files import EXPECTED, IMAGES, TEXTS, Row, read, tag_file, with_hard_tags
 
 __all__ = ["COUNT", "load"]
@@ -77,7 +77,9 @@ def load(
         rows,
         lambda row: [
             (name, place and place.file)
-            for name, place in zip(row.references, row.places or (Place(""), Place("")), strict=True)
+            for name, place in zip(
+                row.references, row.places or (ImageLocation(""), ImageLocation("")), strict=True
+            )
         ],
         name="winoground",
         hint=_HINT,
@@ -108,14 +110,14 @@ def load(
     )
 
 
-def _cells(held: ParquetRows | None, row: Row) -> list[str | Held]:
+def _cells(held: ParquetRows | None, row: Row) -> list[str | EmbeddedImage]:
     assert held is not None
     cells = held.row(row.number)
     return [as_image(cells[name], f"{row.where}: {name}") for name in IMAGES]
 
 
-def _pixels(cell: str | Held) -> Any:
-    assert isinstance(cell, Held)
+def _pixels(cell: str | EmbeddedImage) -> Any:
+    assert isinstance(cell, EmbeddedImage)
     return cell.image
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from discffusion.data.files import field, read_csv, read_json, read_jsonl, whole_number
 from discffusion.data.left_out import text_field
-from discffusion.data.sources import ImageStore, Place
-from discffusion.data.tables.cells import Held, ParquetRows, as_image
+from discffusion.data.sources import ImageLocation, ImageStore
+from discffusion.data.tables.cells import EmbeddedImage, ParquetRows, as_image
 from discffusion.errors import DatasetError
 
 __all__ = ["EXPECTED", "IMAGES", "TEXTS", "Row", "read", "tag_file", "with_hard_tags"]
@@ -30,7 +30,9 @@ class Row(NamedTuple):
     where: str
     id: int
     references: tuple[str, str]
-    places: tuple[Place | None, Place | None] | None  # None: the pixels are in the parquet row of this number
+    places: (
+        tuple[ImageLocation | None, ImageLocation | None] | None
+    )  # None: the pixels are in the parquet row of this number
     number: int
     captions: tuple[str, str]
     tags: dict[str, Any]
@@ -94,7 +96,7 @@ def _row(cells: Mapping[str, Any], where: str, number: int, store: ImageStore) -
     references, places = [], []
     for place, name in enumerate(IMAGES):
         cell = as_image(record.get(name), f"{where}: {name}")
-        if isinstance(cell, Held):
+        if isinstance(cell, EmbeddedImage):
             references.append(f"ex_{identity}_img_{place}.png")
             continue
         found = store.find(cell)

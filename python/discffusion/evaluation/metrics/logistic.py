@@ -52,9 +52,9 @@ def fit(scores: NDArray[np.float64], match: NDArray[np.bool_]) -> Logistic:
             continue
         weights, loss = weights + step, now
         p = _sigmoid(logits)
-        slope = columns @ (p - target) / len(scores)
-        bend = (columns * (p * (1 - p))) @ columns.T / len(scores) + 1e-12 * np.eye(2)
-        step = -np.linalg.solve(bend, slope)
+        gradient = columns @ (p - target) / len(scores)
+        hessian = (columns * (p * (1 - p))) @ columns.T / len(scores) + 1e-12 * np.eye(2)
+        step = -np.linalg.solve(hessian, gradient)
         if np.abs(step).max() < 1e-10:
             break
     a = 0.0 if constant else float(weights[0] / spread)

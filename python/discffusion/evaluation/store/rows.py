@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.errors import DatasetError, OutputError
-from discffusion.evaluation.questions import Question
+from discffusion.evaluation.items import EvaluationItem
 
 __all__ = ["Gathered", "rows_of"]
 
@@ -39,7 +39,7 @@ _COLUMNS = {
 
 
 def rows_of(
-    question: Question,
+    entry: EvaluationItem,
     scores: NDArray[np.float64],
     known: NDArray[np.float64],
     constant: Mapping[str, Any],
@@ -51,9 +51,9 @@ def rows_of(
         constant: what is the same in all rows of a run, and ``seconds`` and ``dataset``.
         tokens: for each text, the number of its tokens and whether it is cut off.
     """
-    item = question.item
+    item = entry.item
     for i, j in np.argwhere(np.isnan(known)).tolist():
-        text = question.texts[j]
+        text = entry.texts[j]
         count, cut = (None, None) if tokens is None else tokens[text]
         yield {
             "key": item.key,
@@ -61,8 +61,8 @@ def rows_of(
             "text_index": j,
             "match": bool(item.match[i, j]),
             "group": item.group,
-            "image_ref": question.references[i],
-            "image_sha256": question.digests[i],
+            "image_ref": entry.references[i],
+            "image_sha256": entry.digests[i],
             "text": text,
             "score": float(scores[i, j]),
             "n_tokens": count,
@@ -117,29 +117,29 @@ class Gathered:
         run: str = row["run"]
         return run
 
-    def scores(self, question: Question, where: str) -> NDArray[np.float64]:
+    def scores(self, entry: EvaluationItem, where: str) -> NDArray[np.float64]:
         """What is known of an item: float64 ``[n_images, n_texts]``, NaN where nothing is.
 
         Raises:
             ConfigError: its rows are of another item of the same key; the message says `where` and what differs.
         """
-        match = question.item.match
+        match = entry.item.match
         found = np.full(match.shape, np.nan)
-        rows = self._rows(question.item.key)
+        rows = self._rows(entry.item.key)
         i, j = rows["image_index"], rows["text_index"]
         if not len(i):
             return found
         if i.max() >= match.shape[0] or j.max() >= match.shape[1]:
             shape = f"{match.shape[0]} images and {match.shape[1]} texts"
-            raise _other(question, where, f"it has {shape}, and there are rows of others")
-        for name, now, at in (("text", question.texts, j), ("image_sha256", question.digests, i)):
+            raise _other(entry, where, f"it has {shape}, and there are rows of others")
+        for name, now, at in (("text", entry.texts, j), ("image_sha256", entry.digests, i)):
             expected = np.array([self._names.get(value, -1) for value in now])[at]
             wrong = np.flatnonzero(expected != rows[name])
             if len(wrong):
                 place, was = int(at[wrong[0]]), list(self._names)[int(rows[name][wrong[0]])]
-                raise _other(question, where, f"{name} {place} was {was!r} and is {now[place]!r}")
+                raise _other(entry, where, f"{name} {place} was {was!r} and is {now[place]!r}")
         if (match[i, j] != rows["match"]).any():
-            raise _other(question, where, "other images and texts of it match")
+            raise _other(entry, where, "other images and texts of it match")
         first = np.unique(i.astype(np.int64) * match.shape[1] + j, return_index=True)[1]
         found[i[first], j[first]] = rows["score"][first]
         return found
@@ -167,8 +167,8 @@ class Gathered:
         return np.array(self._columns[name], dtype=_COLUMNS[name])
 
 
-def _other(question: Question, where: str, what: str) -> OutputError:
+def _other(entry: EvaluationItem, where: str, what: str) -> OutputError:
     return OutputError(
-        f"the rows in {where} are of another item {question.item.key!r}: {what}; give another output, or start over "
+        f"the rows in {where} are of another item {entry.item.key!r}: {what}; give another output, or start over "
         "with resume=False"
     )

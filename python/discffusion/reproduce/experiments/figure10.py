@@ -11,11 +11,11 @@ from discffusion.evaluation.record import Record
 from discffusion.explanation import DEFAULT_NORMALISE
 from discffusion.plot.figure import picture
 from discffusion.plot.overlay import overlay
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
 from discffusion.reproduce.result import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, Cell, Result, Row, Verdict
+from discffusion.reproduce.runner import ExperimentRunner
 
 if TYPE_CHECKING:
     from discffusion.explanation import Explanation
@@ -57,23 +57,23 @@ def points(scorer: Any, item: Any) -> list[Record]:
     return found
 
 
-def run(bench: Bench) -> Result:
-    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=bench.differences([PLACE]))
-    if PLACE not in bench.sources:
+def run(runner: ExperimentRunner) -> Result:
+    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=runner.differences([PLACE]))
+    if PLACE not in runner.sources:
         result.notes.append("Not measured: no data given (--data winoground=FOLDER).")
         return result
     method = ours("default").method
     assert method is not None
-    items, scorer = bench.items(method, PLACE), bench.scorer()
-    seed = bench.seeds[0]
-    won = {record.key: is_won(record) for record in bench.measure(method, PLACE).by_seed[seed]}
+    items, scorer = runner.items(method, PLACE), runner.scorer()
+    seed = runner.seeds[0]
+    won = {record.key: is_won(record) for record in runner.measure(method, PLACE).by_seed[seed]}
     result.notes.append(
         f"Won: {sum(won.values())} of {len(won)} items (both texts find their image and both images their text). "
         "Maps are those that Scorer.explain shows, before any training. The paper shows one lost image and no figures."
     )
     shown: dict[bool, Any] = {}
     hits: dict[bool, list[Record]] = {True: [], False: []}
-    for item in items[: bench.scale.maps]:
+    for item in items[: runner.scale.maps]:
         shown.setdefault(won[item.key], item)
         if "boxes" in (item.meta or {}):
             hits[won[item.key]] += points(scorer, item)
@@ -83,7 +83,7 @@ def run(bench: Bench) -> Result:
         why = "the data have no boxes" if not any(hits.values()) else "all items are won, or all are lost"
         result.verdicts.append(Verdict(CLAIM, NOT_MEASURED, why))
     if shown:
-        path = bench.folder / "figure10.png"
+        path = runner.folder / "figure10.png"
         examples = [
             (name, explain(scorer, shown[key]))
             for key, name in ((True, "won"), (False, "lost"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import picture
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Check, Claim, Close
 from discffusion.reproduce.columns import COMPOSITION
 from discffusion.reproduce.experiment import Experiment
-from discffusion.reproduce.methods import Line, ours
+from discffusion.reproduce.methods import TableRow, ours
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 
 __all__ = ["EXPERIMENT"]
@@ -23,10 +23,10 @@ def layers_of(count: int) -> list[int]:
     return [1, 2, 8] if count > 8 else [n for n in (1, 2, 4) if n < count]
 
 
-def run(bench: Bench) -> Result:
-    count = len(bench.base.info()["layers"])
+def run(runner: ExperimentRunner) -> Result:
+    count = len(runner.base.info()["layers"])
     numbers = layers_of(count)
-    lines: list[Line] = []
+    lines: list[TableRow] = []
     for variant in ("attention", "paper"):
         lines += [ours(LAST[n], variant, layers=f"last({n})") for n in numbers]
         lines.append(ours(ALL, variant, layers="all"))
@@ -37,7 +37,7 @@ def run(bench: Bench) -> Result:
     notes = []
     if 8 not in numbers:
         notes.append(f"The model has {count} layers with cross-attention: there is no row of the last eight.")
-    result = tabulate(bench, EXPERIMENT, COMPOSITION, lines, claims, notes)
+    result = tabulate(runner, EXPERIMENT, COMPOSITION, lines, claims, notes)
     labels = [*(LAST[n] for n in numbers), ALL]
 
     def draw(figure: object) -> None:
@@ -52,7 +52,7 @@ def run(bench: Bench) -> Result:
         }
         curves(figure.subplots(), points, "attention maps of", "accuracy (%)", labels)  # type: ignore[attr-defined]
 
-    result.pictures.append(picture(bench.folder / "figure3.png", draw))
+    result.pictures.append(picture(runner.folder / "figure3.png", draw))
     return result
 
 

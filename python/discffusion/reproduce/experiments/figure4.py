@@ -14,12 +14,12 @@ from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.record import Record
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import picture
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim, answer, pooled, side
 from discffusion.reproduce.columns import COMPOSITION, Column
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
 from discffusion.reproduce.result import Cell, Result, Row, Verdict
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import FEW
 
@@ -51,8 +51,8 @@ def combined(of_heads: Sequence[Sequence[Record]], weights: Sequence[float]) -> 
     ]
 
 
-def run(bench: Bench) -> Result:
-    site = bench.base.info()["layers"][-1]
+def run(runner: ExperimentRunner) -> Result:
+    site = runner.base.info()["layers"][-1]
     heads = int(site["heads"])
     # a layer's score is the mean over heads of their own scores, so subsets need no scoring of their own
     lines = [ours(f"head {head} alone", recipe=FEW, layers="last(1)", heads=[head]) for head in range(heads)]
@@ -62,13 +62,13 @@ def run(bench: Bench) -> Result:
         ),
         ours("all heads, weights found in training (learned)", recipe=FEW, layers="last(1)", heads="learned"),
     ]
-    result = tabulate(bench, EXPERIMENT, COMPOSITION, lines)
+    result = tabulate(runner, EXPERIMENT, COMPOSITION, lines)
     single = result.rows[:heads]
     if any(not row.records for row in single):
         return result
     learned = {
-        seed: (bench.trained(FEW, PLACE, seed).deltas.head_weights or {}).get(site["name"])
-        for seed in bench.seeds
+        seed: (runner.trained(FEW, PLACE, seed).deltas.head_weights or {}).get(site["name"])
+        for seed in runner.seeds
     }
     points: dict[str, list[tuple[float, Estimate]]] = {PLAIN: [], LEARNED: []}
     for size in range(1, heads + 1):
@@ -99,7 +99,7 @@ def run(bench: Bench) -> Result:
     def draw(figure: Any) -> None:
         curves(figure.subplots(), points, "attention heads", "accuracy (%)")
 
-    result.pictures.append(picture(bench.folder / "figure4.png", draw))
+    result.pictures.append(picture(runner.folder / "figure4.png", draw))
     return result
 
 

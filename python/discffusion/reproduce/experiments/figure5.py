@@ -6,23 +6,23 @@ from typing import Any
 
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import COLOURS, picture
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Check, Claim, Close
 from discffusion.reproduce.columns import REFERRING
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import FEW
 
 __all__ = ["EXPERIMENT"]
 
 
-def run(bench: Bench) -> Result:
-    counts = bench.scale.curve
+def run(runner: ExperimentRunner) -> Result:
+    counts = runner.scale.curve
     where = "DDIM timesteps from the noisiest to the cleanest"
-    if bench.base.config.noise_range is not None:
-        low, high = bench.base.config.noise_range
+    if runner.base.config.noise_range is not None:
+        low, high = runner.base.config.noise_range
         where = f"noise levels evenly from {high:g} to {low:g}, the range that the score was tuned for"
     lines = [ours(_label(count), recipe=FEW, steps=count) for count in counts]
     fewest, most, next_to = _label(counts[0]), _label(counts[-1]), _label(counts[-2])
@@ -33,7 +33,7 @@ def run(bench: Bench) -> Result:
     notes = [
         f"Timesteps are {where}. The paper saw accuracy level off at about 100 timesteps, on four GPUs.",
     ]
-    result = tabulate(bench, EXPERIMENT, REFERRING, lines, claims, notes)
+    result = tabulate(runner, EXPERIMENT, REFERRING, lines, claims, notes)
     rows = [row for row in result.rows if "Top-1 Acc." in row.records]
     if not rows:
         return result
@@ -44,7 +44,7 @@ def run(bench: Bench) -> Result:
     result.notes.append(
         "Time, ms a pair of image and text: "
         + ", ".join(f"{row.label} {ms:.1f}" for row, ms in zip(rows, times, strict=True))
-        + f" (on {bench.base.device}, with whatever else the machine did)."
+        + f" (on {runner.base.device}, with whatever else the machine did)."
     )
 
     def draw(figure: Any) -> None:
@@ -64,7 +64,7 @@ def run(bench: Bench) -> Result:
         beside.set_ylabel("ms a pair (dashed)")
         beside.set_ylim(bottom=0)
 
-    result.pictures.append(picture(bench.folder / "figure5.png", draw))
+    result.pictures.append(picture(runner.folder / "figure5.png", draw))
     return result
 
 

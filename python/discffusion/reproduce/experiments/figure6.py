@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from discffusion.evaluation.intervals import student
 from discffusion.plot.figure import picture
 from discffusion.plot.losses import losses as draw_losses
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.result import Result, Verdict
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.trainings import FEW
 
 __all__ = ["EXPERIMENT"]
@@ -45,13 +45,14 @@ def fall(curves: Sequence[NDArray[np.float64]]) -> tuple[float, float, float, fl
     return first, last, first - last - reach, first - last + reach
 
 
-def run(bench: Bench) -> Result:
-    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=bench.differences([PLACE]))
-    if PLACE not in bench.sources:
+def run(runner: ExperimentRunner) -> Result:
+    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=runner.differences([PLACE]))
+    if PLACE not in runner.sources:
         result.notes.append("Not measured: no data given to train on (--data comvg=FOLDER).")
         return result
     curves = {
-        seed: np.array([row["loss"] for row in bench.trained(FEW, PLACE, seed).rows]) for seed in bench.seeds
+        seed: np.array([row["loss"] for row in runner.trained(FEW, PLACE, seed).rows])
+        for seed in runner.seeds
     }
     first, last, low, high = fall(list(curves.values()))
     interval = f"{low:.3f} to {high:.3f}, steps taken as drawn at random"
@@ -79,7 +80,7 @@ def run(bench: Bench) -> Result:
         }
         draw_losses(figure.subplots(), runs, "triplet loss")
 
-    result.pictures.append(picture(bench.folder / "figure6.png", draw))
+    result.pictures.append(picture(runner.folder / "figure6.png", draw))
     return result
 
 

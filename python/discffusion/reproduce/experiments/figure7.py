@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from discffusion.evaluation.intervals import of_groups
 from discffusion.plot.figure import picture
 from discffusion.plot.histogram import histogram
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.result import Result, Verdict
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.trainings import CAPTIONS
 
 __all__ = ["EXPERIMENT"]
@@ -45,14 +45,14 @@ def near_zero(products: Sequence[Mapping[str, Any]], near: float = NEAR) -> tupl
     return value, min(low, value), max(high, value)
 
 
-def run(bench: Bench) -> Result:
-    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=bench.differences(["captions"]))
-    if "captions" not in bench.sources:
+def run(runner: ExperimentRunner) -> Result:
+    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=runner.differences(["captions"]))
+    if "captions" not in runner.sources:
         result.notes.append("Not measured: no data given to train on (--data coco_captions=FOLDER).")
         return result
-    deltas = [bench.trained(CAPTIONS, "captions", seed).deltas for seed in bench.seeds]
+    deltas = [runner.trained(CAPTIONS, "captions", seed).deltas for seed in runner.seeds]
     share, low, high = near_zero([each.products() for each in deltas])
-    relative = [float(np.median(list(each.norms(relative_to=bench.base).values()))) for each in deltas]
+    relative = [float(np.median(list(each.norms(relative_to=runner.base).values()))) for each in deltas]
     largest = [max(float(np.abs(product).max()) for product in each.products().values()) for each in deltas]
     detail = (
         f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f}, matrices taken as drawn at random) of the "
@@ -67,10 +67,12 @@ def run(bench: Bench) -> Result:
     )
 
     def draw(figure: Any) -> None:
-        found = {f"seed {seed}": each.histogram(100) for seed, each in zip(bench.seeds, deltas, strict=False)}
+        found = {
+            f"seed {seed}": each.histogram(100) for seed, each in zip(runner.seeds, deltas, strict=False)
+        }
         histogram(figure.subplots(), found)
 
-    result.pictures.append(picture(bench.folder / "figure7.png", draw))
+    result.pictures.append(picture(runner.folder / "figure7.png", draw))
     return result
 
 

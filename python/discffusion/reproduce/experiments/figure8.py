@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from discffusion.plot.figure import picture
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.pictures import STEPS, asked, pictures
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.trainings import FEW
 
 __all__ = ["EXPERIMENT"]
@@ -17,17 +17,17 @@ PLACE = "composition"
 COUNT = 6
 
 
-def run(bench: Bench) -> Result:
-    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=bench.differences([PLACE]))
-    if PLACE not in bench.sources or bench.sources[PLACE].name != "shapes":
+def run(runner: ExperimentRunner) -> Result:
+    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=runner.differences([PLACE]))
+    if PLACE not in runner.sources or runner.sources[PLACE].name != "shapes":
         result.notes.append("Not drawn: prompts are the captions of drawn scenes (--data shapes).")
         return result
-    wanted = asked(bench.sources[PLACE].test(), COUNT)
-    seed = bench.seeds[0]
-    deltas = bench.trained(FEW, PLACE, seed).deltas
+    wanted = asked(runner.sources[PLACE].test(), COUNT)
+    seed = runner.seeds[0]
+    deltas = runner.trained(FEW, PLACE, seed).deltas
     rows = {
-        "before": pictures(bench.scorer(), wanted, seed),
-        "after": pictures(bench.scorer(deltas=deltas), wanted, seed),
+        "before": pictures(runner.scorer(), wanted, seed),
+        "after": pictures(runner.scorer(deltas=deltas), wanted, seed),
         "drawn": [each.drawing for each in wanted],
     }
 
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Result:
                 "\n".join((" ".join(words[:3]), " ".join(words[3:-3]), " ".join(words[-3:]))), fontsize=7
             )
 
-    result.pictures.append(picture(bench.folder / "figure8.png", draw, (9.0, 5.2)))
+    result.pictures.append(picture(runner.folder / "figure8.png", draw, (9.0, 5.2)))
     result.notes.append(
         f"Captions of test scenes that the drawings in the last row show; DDIM, {STEPS} steps, guidance 7.5, the same "
         f"noise before and after ({FEW.name} training). Table 12 counts what such pictures show."

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from discffusion.evaluation.record import Record
 from discffusion.observation import Observation
 from discffusion.plot.figure import picture
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.result import Cell, Result, Row, Verdict
+from discffusion.reproduce.runner import ExperimentRunner
 
 __all__ = ["EXPERIMENT"]
 
@@ -89,18 +89,18 @@ def pointing(scorer: Any, item: Any) -> list[Record]:
     return found
 
 
-def run(bench: Bench) -> Result:
-    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=bench.differences([PLACE]))
-    if PLACE not in bench.sources:
+def run(runner: ExperimentRunner) -> Result:
+    result = Result(EXPERIMENT.name, EXPERIMENT.title, differences=runner.differences([PLACE]))
+    if PLACE not in runner.sources:
         result.notes.append("Not measured: no data given (--data comvg=FOLDER).")
         return result
-    items, scorer = bench.sources[PLACE].test(), bench.scorer()
+    items, scorer = runner.sources[PLACE].test(), runner.scorer()
     result.notes.append(
         "Maps are attention probabilities, averaged over heads, over all layers and over the timesteps "
         f"{', '.join(map(str, TIMESTEPS))}, before any training. The paper shows one image and no figures."
     )
     if "boxes" in (items[0].meta or {}):
-        records = [record for item in items[: bench.scale.maps] for record in pointing(scorer, item)]
+        records = [record for item in items[: runner.scale.maps] for record in pointing(scorer, item)]
         cell = Cell(COLUMN.measure(records), (COLUMN.measure(records).value,))
         result.columns = (COLUMN.name,)
         label = "words whose map is higher in their own box than in the other thing's"
@@ -112,7 +112,7 @@ def run(bench: Bench) -> Result:
         )
     else:
         result.notes.append("The data have no boxes, so the maps are shown and not measured.")
-    path = bench.folder / "figure9.png"
+    path = runner.folder / "figure9.png"
     result.pictures.append(picture(path, lambda figure: _draw(figure, scorer, items[0]), (9, 3.2)))
     return result
 

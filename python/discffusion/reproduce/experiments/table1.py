@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, REFERRING, VQA
 from discffusion.reproduce.experiment import Experiment
-from discffusion.reproduce.methods import Line, absent, baseline, classifier, ours, tuned
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.methods import TableRow, absent, baseline, classifier, ours, tuned
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import DIFFUSION, FEW, FEW_PAPER, PRETRAINED
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     (
         "Subjects", "Objects", "Predicate", "All", "Top-1 Acc.", "Top-5 Acc.", "VQA Binary", "VQA Other", "VQA All",
     ),
@@ -80,12 +80,12 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
-    where = None if bench.scale.thorough else ("composition",)
-    lines: list[Line] = [
+def run(runner: ExperimentRunner) -> Result:
+    where = None if runner.scale.thorough else ("composition",)
+    lines: list[TableRow] = [
         baseline("Zero-shot: CLIP", "clip"),
-        bench.optional("Zero-shot: BLIP2", "blip2-itm"),
-        bench.optional("Zero-shot: OFA", "vqascore"),
+        runner.optional("Zero-shot: BLIP2", "blip2-itm"),
+        runner.optional("Zero-shot: OFA", "vqascore"),
         classifier("Zero-shot: Diffusion Classifier"),
         classifier("Zero-shot: DiffusionITM (not in the paper's table)", unconditional=True, places=where),
         ours("Zero-shot: Discffusion"),
@@ -105,7 +105,7 @@ def run(bench: Bench) -> Result:
         "Images are brought to the model's resolution directly; Table 4 measures the way by a lower one.",
         "In OFA's place stands VQAScore, where a model for it is given.",
     ]
-    return tabulate(bench, EXPERIMENT, (*COMPOSITION, *REFERRING, *VQA), lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, (*COMPOSITION, *REFERRING, *VQA), lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from discffusion.evaluation.record import Record
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import Column, categories
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import baseline, ours
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 
 __all__ = ["EXPERIMENT"]
 
 KINDS = ("Relation", "Object", "Both")
-PRINTED = Printed(
+PRINTED = PaperTable(
     tuple(f"{kind}: {part}" for kind in KINDS for part in ("Text", "Image", "Group")),
     {
         "CLIP": (22.0, 8.0, 5.0, 36.0, 12.0, 8.0, 81.0, 45.0, 42.0),
@@ -61,20 +61,20 @@ COLUMNS = tuple(
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines = [
         baseline("CLIP", "clip"),
-        bench.optional("BLIP2", "blip2-itm"),
+        runner.optional("BLIP2", "blip2-itm"),
         ours("Discffusion"),
         ours("Discffusion", "paper"),
     ]
     notes = []
-    if bench.sources.get("winoground") and bench.sources["winoground"].name == "shapes":
+    if runner.sources.get("winoground") and runner.sources["winoground"].name == "shapes":
         notes.append(
             "In the stand-in, Relation are swapped adjectives (colours), Object swapped nouns (shapes), Both swapped "
             "nouns with their adjectives."
         )
-    return tabulate(bench, EXPERIMENT, COLUMNS, lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, COLUMNS, lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

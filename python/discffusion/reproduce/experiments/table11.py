@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, averaged
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import BINARY, CROSS_ENTROPY, DIFFUSION, FEW
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Subjects", "Objects", "Predicate", "Average"),
     {
         "Discffusion": (80.78, 84.90, 63.43, 78.27),
@@ -37,7 +37,7 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines = [
         ours(TRIPLET, recipe=FEW),
         ours(BINARY_LOSS, recipe=BINARY),
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Result:
         ours(DIFFUSION_LOSS, recipe=DIFFUSION),
     ]
     notes = ["Cross-Entropy Loss is the binary form that appendix F.4 prints."]
-    return tabulate(bench, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from discffusion.evaluation.record import Record
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Close, pooled
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.pictures import ASPECTS, STEPS, Asked, asked, judged, pictures
-from discffusion.reproduce.printed import Printed
 from discffusion.reproduce.result import Cell, Result, Row
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.trainings import FEW
 
 __all__ = ["EXPERIMENT"]
 
 PLACE = "composition"
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("MS-COCO: FID", "MS-COCO: IS", "ComVG: FID", "ComVG: IS"),
     {"Stable Diffusion": (23.3, 19.7, 26.9, 17.5), "Discffusion": (24.1, 19.5, 26.0, 18.1)},
     unit="FID (lower is better) and inception score (IS); shapes: pictures that show what was asked for, in percent "
@@ -55,21 +55,21 @@ def _row(
     return Row(label, "", cells, records, lacking, seeds, time.perf_counter() - start, about)
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     result = Result(EXPERIMENT.name, EXPERIMENT.title, PRINTED, PRINTED.columns)
-    result.differences = bench.differences([PLACE])
-    if PLACE not in bench.sources or bench.sources[PLACE].name != "shapes":
+    result.differences = runner.differences([PLACE])
+    if PLACE not in runner.sources or runner.sources[PLACE].name != "shapes":
         result.gap = LACKS
         result.notes.append(
             "Not measured on these data: what a picture shows is judged for drawn scenes (shapes) alone."
         )
         return result
-    wanted: list[Asked] = asked(bench.sources[PLACE].test(), bench.scale.pictures)
+    wanted: list[Asked] = asked(runner.sources[PLACE].test(), runner.scale.pictures)
 
     def generated(tuned: bool) -> Callable[[int], dict[str, list[Record]]]:
         def make(seed: int) -> dict[str, list[Record]]:
-            deltas: Any = bench.trained(FEW, PLACE, seed).deltas if tuned else None
-            return judged(wanted, pictures(bench.scorer(deltas=deltas), wanted, seed))
+            deltas: Any = runner.trained(FEW, PLACE, seed).deltas if tuned else None
+            return judged(wanted, pictures(runner.scorer(deltas=deltas), wanted, seed))
 
         return make
 
@@ -77,8 +77,8 @@ def run(bench: Bench) -> Result:
         ("Stable Diffusion", "no deltas", False),
         ("Discffusion", f"deltas of {FEW.name}", True),
     ):
-        bench.say(f"{EXPERIMENT.name}: {label}")
-        result.rows.append(_row(label, bench.seeds, about, generated(tuned)))
+        runner.say(f"{EXPERIMENT.name}: {label}")
+        result.rows.append(_row(label, runner.seeds, about, generated(tuned)))
     drawn = [each.drawing for each in wanted]
     result.rows.append(_row("the drawings themselves", (0,), "judged", lambda _: judged(wanted, drawn)))
     result.columns = (*PRINTED.columns, *(column.name for column in COLUMNS))

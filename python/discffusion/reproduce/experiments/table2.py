@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import CHECKLIST, WINOGROUND
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import absent, baseline, classifier, ours, tuned
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import CAPTIONS, CAPTIONS_DIFFUSION
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Text", "Image", "Group", "Attribute", "Object", "Relation", "Average"),
     {
         "Zero-shot: CLIP": (30.68, 11.91, 8.36, 67.82, 75.67, 67.11, 70.18),
@@ -51,10 +51,10 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines = [
         baseline("Zero-shot: CLIP", "clip"),
-        bench.optional("Zero-shot: BLIP2", "blip2-itm"),
+        runner.optional("Zero-shot: BLIP2", "blip2-itm"),
         classifier("Zero-shot: Diffusion Classifier"),
         ours("Zero-shot: Discffusion"),
         ours("Zero-shot: Discffusion", "paper"),
@@ -66,7 +66,7 @@ def run(bench: Bench) -> Result:
     notes = [
         "Trained on captioned images alone: in a batch, each caption is a negative of every other image.",
     ]
-    return tabulate(bench, EXPERIMENT, (*WINOGROUND, *CHECKLIST), lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, (*WINOGROUND, *CHECKLIST), lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Subjects", "Objects", "Predicate", "All"),
     {
         "Cosine similarity": (50.7, 42.5, 30.5, 43.0),
@@ -45,7 +45,7 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines = [
         line
         for variant in ("attention", "paper")
@@ -63,7 +63,7 @@ def run(bench: Bench) -> Result:
         "Cosine similarity is the mean of the map of cosines between image and text tokens. In the variant attention, "
         "the maxima and LogSumExp pool that map too; in the variant paper they pool the attention probabilities.",
     ]
-    return tabulate(bench, EXPERIMENT, COMPOSITION, lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, COMPOSITION, lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, averaged
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours, tuned
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import FEW
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Subjects", "Objects", "Predicate", "Average"),
     {
         "CLIP (Fine-tuning), 224x224": (80.77, 82.49, 60.50, 76.10),
@@ -43,8 +43,8 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
-    full = int(bench.base.info()["resolution"])
+def run(runner: ExperimentRunner) -> Result:
+    full = int(runner.base.info()["resolution"])
     low = max(1, round(full * 224 / 512))
     lines = [
         tuned("CLIP (Fine-tuning), 224x224", "clip-tuned", FEW),
@@ -57,7 +57,7 @@ def run(bench: Bench) -> Result:
         notes.insert(
             0, f"The model's resolution is {full}; {low} is to it as 224 to 512, and CLIP has its own."
         )
-    return tabulate(bench, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

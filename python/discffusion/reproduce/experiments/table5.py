@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from discffusion.reproduce.experiment import Experiment
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Text", "Image", "Group", "Subjects", "Objects", "Predicate", "Average"),
     {
         "Discffusion": (34.00, 13.75, 10.50, 80.78, 84.90, 63.43, 78.27),

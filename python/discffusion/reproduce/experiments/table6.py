@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, REFERRING, averaged
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import embedding, tuned
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import FEW
 
 __all__ = ["EXPERIMENT"]
 
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Subjects", "Objects", "Predicate", "Average", "Top-1 Acc.", "Top-5 Acc."),
     {
         "CLIP-embedding": (80.77, 82.49, 60.50, 76.10, 69.88, 84.57),
@@ -32,12 +32,12 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines = [
         tuned("CLIP-embedding", "clip-tuned", FEW),
         embedding("Discffusion-embedding", FEW),
     ]
-    return tabulate(bench, EXPERIMENT, (*averaged(COMPOSITION), *REFERRING), lines, CLAIMS)
+    return tabulate(runner, EXPERIMENT, (*averaged(COMPOSITION), *REFERRING), lines, CLAIMS)
 
 
 EXPERIMENT = Experiment(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, averaged
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours, tuned
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import EXTREME, FEW
 
 __all__ = ["EXPERIMENT"]
 
 #: the paper prints both halves side by side; here they are rows
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Subjects", "Objects", "Predicate", "Average"),
     {
         "5 %: CLIP (Fine-tuning)": (80.77, 82.49, 60.50, 76.10),
@@ -46,7 +46,7 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines = [
         line
         for share, recipe in (("5 %", FEW), ("0.5 %", EXTREME))
@@ -56,7 +56,7 @@ def run(bench: Bench) -> Result:
             ours(f"{share}: Discffusion", recipe=recipe),
         )
     ]
-    return tabulate(bench, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS)
+    return tabulate(runner, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS)
 
 
 EXPERIMENT = Experiment(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from discffusion.reproduce.bench import Bench
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, averaged
 from discffusion.reproduce.experiment import Experiment
 from discffusion.reproduce.methods import ours
-from discffusion.reproduce.printed import Printed
+from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.result import Result
+from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.tabulate import tabulate
 from discffusion.reproduce.trainings import FEW, FEW_PAPER
 
@@ -19,7 +19,7 @@ ALL, FIRST, LAST = (
     "Discffusion (First Time Step Sampling)",
     "Discffusion (Last Time Step Sampling)",
 )
-PRINTED = Printed(
+PRINTED = PaperTable(
     ("Subjects", "Objects", "Predicate", "Average"),
     {
         ALL: (80.78, 84.90, 63.43, 78.27),
@@ -33,10 +33,10 @@ CLAIMS = (
 )
 
 
-def run(bench: Bench) -> Result:
+def run(runner: ExperimentRunner) -> Result:
     lines, notes = [], []
     for variant, recipe in (("attention", FEW), ("paper", FEW_PAPER)):
-        timesteps = bench.scorer(variant).describe()["timesteps"]  # in sampling order, the noisiest first
+        timesteps = runner.scorer(variant).describe()["timesteps"]  # in sampling order, the noisiest first
         lines += [
             ours(ALL, variant, recipe),
             ours(FIRST, variant, recipe, timesteps=[timesteps[0]]),
@@ -45,7 +45,7 @@ def run(bench: Bench) -> Result:
         notes.append(
             f"{variant}: {len(timesteps)} timesteps, the first {timesteps[0]}, the last {timesteps[-1]}"
         )
-    return tabulate(bench, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS, notes)
+    return tabulate(runner, EXPERIMENT, averaged(COMPOSITION), lines, CLAIMS, notes)
 
 
 EXPERIMENT = Experiment(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from discffusion.explanation import Explanation
     from discffusion.scorer import Scorer
 
-__all__ = ["Answer", "Desk", "Limits"]
+__all__ = ["DemoService", "Limits", "RankingResult"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankingResult:
     """Texts for an image, best first.
 
     Attributes:
@@ -56,7 +56,7 @@ class Answer:
     note: str
 
 
-class Desk:
+class DemoService:
     """Answers what visitors ask of one model, with any preset and any of the deltas. May be used from many threads.
 
     Args:
@@ -100,7 +100,7 @@ class Desk:
         preset: str,
         deltas: str,
         progress: Progress = False,
-    ) -> Answer:
+    ) -> RankingResult:
         """The texts, one a line, ranked for an image file.
 
         Raises:
@@ -115,7 +115,7 @@ class Desk:
         cut = [text for text, (_, is_cut) in zip(texts, scorer.count_tokens(texts), strict=True) if is_cut]
         if cut:
             note += f" Cut to what the model reads: {', '.join(repr(text[:40]) for text in cut)}."
-        return Answer([(score, texts[index]) for index, score in found], note)
+        return RankingResult([(score, texts[index]) for index, score in found], note)
 
     def explain(
         self,

@@ -14,9 +14,9 @@ from discffusion.evaluation.record import Record
 from discffusion.evaluation.run import evaluate
 from discffusion.evaluation.store.settings import settings_of
 from discffusion.reproduce.baselines import PAPERS_CLIP, Baselines
-from discffusion.reproduce.methods import Line, absent, baseline
+from discffusion.reproduce.methods import TableRow, absent, baseline
 from discffusion.reproduce.scale import Scale
-from discffusion.reproduce.sources import PLACES, Source, sources
+from discffusion.reproduce.sources import BENCHMARKS, Source, sources
 from discffusion.reproduce.trainings import Recipe, Trained, train
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from discffusion.reproduce.methods import Method
     from discffusion.scorer import Scorer
 
-__all__ = ["Bench", "LacksDataError", "Measured", "slug"]
+__all__ = ["ExperimentRunner", "LacksDataError", "Measured", "slug"]
 
 
 class LacksDataError(Exception):
@@ -44,7 +44,7 @@ class Measured:
     seconds: float
 
 
-class Bench:
+class ExperimentRunner:
     """Measures and trains for all tables of a run.
 
     Args:
@@ -94,8 +94,8 @@ class Bench:
             LacksDataError: there are none.
         """
         if place not in self.sources:
-            datasets = " or ".join(f"--data {name}=FOLDER" for name in PLACES[place].datasets)
-            raise LacksDataError(f"no data given for {PLACES[place].paper}: {datasets}")
+            datasets = " or ".join(f"--data {name}=FOLDER" for name in BENCHMARKS[place].datasets)
+            raise LacksDataError(f"no data given for {BENCHMARKS[place].paper}: {datasets}")
         return self.sources[place]
 
     def scorer(
@@ -155,7 +155,7 @@ class Bench:
             return "a small CLIP that was trained on drawn scenes stands for CLIP ViT-H/14"
         return None if model == PAPERS_CLIP else f"CLIP is {model}, the paper's is ViT-H/14 of OpenCLIP"
 
-    def optional(self, label: str, name: str) -> Line:
+    def optional(self, label: str, name: str) -> TableRow:
         """A row of a baseline for which a model may be given; without one, it is not run."""
         if name not in self._baselines.models:
             return absent(
@@ -192,7 +192,7 @@ class Bench:
         for place in dict.fromkeys(places):
             source = self.sources.get(place)
             if source is None:
-                found.append(f"{PLACES[place].paper} is not measured: no data given")
+                found.append(f"{BENCHMARKS[place].paper} is not measured: no data given")
             else:
                 found += source.notes()
         return list(dict.fromkeys(found))

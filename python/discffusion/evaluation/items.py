@@ -15,11 +15,11 @@ from discffusion.data.items import Items
 from discffusion.errors import DatasetError, ImageError
 from discffusion.images import prepare
 
-__all__ = ["Question", "Questions"]
+__all__ = ["EvaluationItem", "EvaluationItems"]
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class EvaluationItem:
     """An item that is scored.
 
     Attributes:
@@ -37,8 +37,8 @@ class Question:
     texts: tuple[str, ...]
 
 
-class Questions:
-    """Reads items when they are needed; iterating gives a :class:`Question` each.
+class EvaluationItems:
+    """Reads items when they are needed; iterating gives a :class:`EvaluationItem` each.
 
     Args:
         given: an iterable of :class:`MatchItem`; a dataset says its name, metrics and what is missing.
@@ -65,7 +65,7 @@ class Questions:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Question]:
+    def __iter__(self) -> Iterator[EvaluationItem]:
         places: dict[str, int] = {}
         texts: tuple[str, ...] = ()
         for index in range(self._count):
@@ -79,7 +79,7 @@ class Questions:
                 texts = _checked_texts(item)
             yield self._question(item, texts)
 
-    def _question(self, item: MatchItem, texts: tuple[str, ...]) -> Question:
+    def _question(self, item: MatchItem, texts: tuple[str, ...]) -> EvaluationItem:
         images, digests = [], []
         for place, image in enumerate(item.images):
             try:
@@ -89,7 +89,7 @@ class Questions:
             except ImageError as error:
                 raise ImageError(f"item {item.key!r}, image {place}: {error}") from error
             images.append(image)
-        return Question(item, tuple(images), _references(item, digests), tuple(digests), texts)
+        return EvaluationItem(item, tuple(images), _references(item, digests), tuple(digests), texts)
 
     def _digest(self, image: Any) -> str:
         if not isinstance(image, str | os.PathLike):

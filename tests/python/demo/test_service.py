@@ -15,13 +15,15 @@ import pytest
 from tests.python.run_python import run_python
 
 from discffusion import Scorer
-from discffusion.demo import Desk, Limits
+from discffusion.demo import DemoService, Limits
 from discffusion.errors import ConfigError, DiscffusionError, ImageError
 
 
 @pytest.fixture
-def desk(scorer: Scorer) -> Desk:
-    return Desk(scorer, {"steps": 2}, limits=Limits(bytes=20_000, pixels=10_000, texts=3, characters=80))
+def service(scorer: Scorer) -> DemoService:
+    return DemoService(
+        scorer, {"steps": 2}, limits=Limits(bytes=20_000, pixels=10_000, texts=3, characters=80)
+    )
 
 
 @pytest.fixture
@@ -31,20 +33,20 @@ def image(tmp_path: Path, picture: np.ndarray) -> Path:
     return path
 
 
-def test_ranking_is_the_scorers(desk: Desk, scorer: Scorer, image: Path) -> None:
-    answer = desk.rank(image, " a dog \n\na cat\na dog\n", "default", "none")
+def test_ranking_is_the_scorers(service: DemoService, scorer: Scorer, image: Path) -> None:
+    answer = service.rank(image, " a dog \n\na cat\na dog\n", "default", "none")
     texts = ["a dog", "a cat"]
     assert answer.ranking == [(score, texts[index]) for index, score in scorer.rank(image, texts)]
-    paper = desk.rank(image, "a dog", "paper", "none")
+    paper = service.rank(image, "a dog", "paper", "none")
     assert paper.ranking == [(scorer.with_config("paper", steps=2).score(image, "a dog"), "a dog")]
     assert "preset paper" in paper.note
 
 
-def test_cut_texts_are_named(desk: Desk, image: Path) -> None:
+def test_cut_texts_are_named(service: DemoService, image: Path) -> None:
     long = "a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l m n"
-    desk.limits = Limits(characters=1000)
-    assert "Cut to what the model reads" in desk.rank(image, " ".join([long] * 3), "default", "none").note
-    assert "Cut" not in desk.rank(image, "a dog", "default", "none").note
+    service.limits = Limits(characters=1000)
+    assert "Cut to what the model reads" in service.rank(image, " ".join([long] * 3), "default", "none").note
+    assert "Cut" not in service.rank(image, "a dog", "default", "none").note
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -66,16 +68,16 @@ def png_header(width: int, height: int) -> bytes:
     ],
     ids=["empty", "text", "pixels", "bomb", "cut off", "bytes"],
 )
-def test_bad_images(desk: Desk, tmp_path: Path, content: bytes, message: str) -> None:
+def test_bad_images(service: DemoService, tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=message):
-        desk.rank(path, "a dog", "default", "none")
+        service.rank(path, "a dog", "default", "none")
 
 
-def test_no_image(desk: Desk) -> None:
+def test_no_image(service: DemoService) -> None:
     with pytest.raises(ImageError, match="there is no image"):
-        desk.rank(None, "a dog", "default", "none")
+        service.rank(None, "a dog", "default", "none")
 
 
 @pytest.mark.parametrize(
@@ -88,9 +90,11 @@ def test_no_image(desk: Desk) -> None:
         ("a", "default", "others", "there are none"),
     ],
 )
-def test_bad_choices(desk: Desk, image: Path, texts: str, preset: str, deltas: str, message: str) -> None:
+def test_bad_choices(
+    service: DemoService, image: Path, texts: str, preset: str, deltas: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
-        desk.rank(image, texts, preset, deltas)
+        service.rank(image, texts, preset, deltas)
 
 
 def test_a_port_in_use_is_one_line(tiny: Path) -> None:
@@ -108,11 +112,11 @@ def test_a_port_in_use_is_one_line(tiny: Path) -> None:
     assert f"127.0.0.1, port {port}" in found.stderr
 
 
-def test_an_address_that_is_not_ours(desk: Desk) -> None:
+def test_an_address_that_is_not_ours(service: DemoService) -> None:
     from discffusion.demo import serve
 
     with pytest.raises(DiscffusionError, match=r"192\.0\.2\.1, port 7860"):
-        serve(desk, host="192.0.2.1")
+        serve(service, host="192.0.2.1")
 
 
 def test_the_package_brings_no_gradio() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Printed"]
+__all__ = ["PaperTable"]
 
 
 @dataclass(frozen=True)
-class Printed:
+class PaperTable:
     """A table of the paper.
 
     Attributes:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from discffusion.trainer import Trainer
     from discffusion.training.history import History
 
-__all__ = ["Calls"]
+__all__ = ["CallbackList"]
 
 _METHODS = ("on_step", "on_validation", "on_end")
 
 
-class Calls:
+class CallbackList:
     """Callbacks in their order: objects with some of the methods above, or functions that take a row."""
 
     def __init__(self, callbacks: Any) -> None:

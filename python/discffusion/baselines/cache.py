@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-__all__ = ["Kept"]
+__all__ = ["EmbeddingCache"]
 
 
-class Kept:
+class EmbeddingCache:
     """Embeddings by what they are of.
 
     An embedding depends on nothing else, so none is computed twice while it is kept; what was computed beside it in a
