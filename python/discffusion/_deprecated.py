@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["moved", "renamed"]
+__all__ = ["moved", "renamed", "renamed_argument"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def moved(old: str, new: str) -> Callable[[str], Any]:
@@ -37,3 +41,24 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(module), names[name])
 
     return attribute
+
+
+def renamed_argument(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Makes a function take arguments by their old names too; `names` has the new ones by the old ones."""
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            for old in names.keys() & options.keys():
+                new = names[old]
+                warnings.warn(
+                    f"the argument {old}= of {function.__name__} is now {new}=",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                options[new] = options.pop(old)
+            return function(*args, **options)
+
+        return call
+
+    return decorated

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from discffusion.errors import ConfigError
 
-__all__ = ["argument", "select"]
+__all__ = ["select"]
 
 _LAST = re.compile(r"last\((\d+)\)")
 
@@ -47,11 +45,3 @@ def _named(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
             there = ", ".join(names)
             raise ConfigError(f'layers names "{name}"; this model has {there}, and the groups of them')
     return [name for name in names if name in wanted]
-
-
-def argument(layers: Any, sites: Any) -> Any:
-    """What an argument ``layers`` is, where ``sites`` is its deprecated name and None if it is not given."""
-    if sites is None:
-        return layers
-    warnings.warn("sites= is now layers=", DeprecationWarning, stacklevel=3)
-    return sites

@@ -54,15 +54,15 @@ def decode(data: bytes, reason: str) -> NDArray[np.uint8]:
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as picture:
-            width, height = picture.size
+        with Image.open(io.BytesIO(data), formats=formats) as pil_image:
+            width, height = pil_image.size
             if width * height > MAX_PIXELS or max(width, height) > MAX_LENGTH:
                 raise ImageError(
                     f"the image has {width} x {height} pixels, expected at most {MAX_PIXELS} pixels, {MAX_LENGTH} a "
                     "side; scale it down first"
                 )
-            picture.load()
-            return _from_pil(picture)
+            pil_image.load()
+            return _from_pil(pil_image)
     except DiscffusionError:
         raise
     except UnidentifiedImageError:

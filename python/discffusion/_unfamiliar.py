@@ -24,7 +24,7 @@ class UnfamiliarInputs:
         self._images_left = _MAX_IMAGES
 
     def examine(self, images: Sequence[Any], texts: Sequence[str]) -> None:
-        """Warns, once in all, of words and pictures that are not of the model's world of drawn shapes.
+        """Warns, once in all, of words and images that are not of the model's world of drawn shapes.
 
         Args:
             images: as :func:`discffusion.images.prepare` gives them.
@@ -38,7 +38,7 @@ class UnfamiliarInputs:
             named = ", ".join(repr(word) for word in words[:_WORDS]) + (", …" if len(words) > _WORDS else "")
             self._warn(f"does not know {named}")
         elif not all(self._is_drawn(image) for image in images):
-            self._warn("was given a picture that is no drawing of plain shapes, such as a photograph")
+            self._warn("was given an image that is no drawing of plain shapes, such as a photograph")
 
     def _is_drawn(self, image: Any) -> bool:
         from discffusion.pocket.world import is_drawn

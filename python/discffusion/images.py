@@ -39,7 +39,7 @@ class _Tensor(Protocol):
     def detach(self) -> Any: ...
 
 
-# path, encoded file, open file, picture, array [H, W, C] or tensor [C, H, W]
+# path, encoded file, open file, image, array [H, W, C] or tensor [C, H, W]
 ImageLike: TypeAlias = Union[
     str, "os.PathLike[str]", bytes, bytearray, memoryview, _File, "PIL.Image.Image", NDArray[Any], _Tensor
 ]
@@ -168,7 +168,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_pil(value: Any) -> bool:
-    module = sys.modules.get("PIL.Image")  # not imported: then no picture can have been made
+    module = sys.modules.get("PIL.Image")  # not imported: then no image can have been made
     return module is not None and isinstance(value, module.Image)
 
 
@@ -239,25 +239,25 @@ def _to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _from_pil(picture: PIL.Image.Image) -> NDArray[np.uint8]:
+def _from_pil(pil_image: PIL.Image.Image) -> NDArray[np.uint8]:
     from PIL import ImageOps
 
-    if 0 in picture.size:
+    if 0 in pil_image.size:
         raise ImageError(
-            f"a PIL image of {picture.width} x {picture.height} is empty; expected at least one pixel"
+            f"a PIL image of {pil_image.width} x {pil_image.height} is empty; expected at least one pixel"
         )
     try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):
-            return _to_rgb(_from_16_bit(np.asarray(picture), picture.mode))
-        if picture.mode == "F":
-            return _from_array(np.asarray(picture))
-        transparent = "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info
-        return _to_rgb(np.asarray(picture.convert("RGBA" if transparent else "RGB")))
+        pil_image = ImageOps.exif_transpose(pil_image)
+        if pil_image.mode.startswith("I"):
+            return _to_rgb(_from_16_bit(np.asarray(pil_image), pil_image.mode))
+        if pil_image.mode == "F":
+            return _from_array(np.asarray(pil_image))
+        transparent = "A" in pil_image.mode or "a" in pil_image.mode or "transparency" in pil_image.info
+        return _to_rgb(np.asarray(pil_image.convert("RGBA" if transparent else "RGB")))
     except ImageError:
         raise
     except (OSError, ValueError, SyntaxError, KeyError) as error:  # what Pillow's lazy decoders raise
-        raise ImageError(f"the PIL image (mode {picture.mode}) cannot be read: {error}") from error
+        raise ImageError(f"the PIL image (mode {pil_image.mode}) cannot be read: {error}") from error
 
 
 def _from_16_bit(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:

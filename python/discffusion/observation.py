@@ -19,11 +19,11 @@ class Tokens:
     """A text as the model reads it.
 
     Attributes:
-        ids: int64 ``[m]``, with begin, end and padding.
+        ids: int64 ``[m]``, with BOS, EOS and padding.
         strings: the ``m`` entries of the vocabulary.
         offsets: where each token stands in the text, characters ``(start, stop)``; ``(0, 0)`` for the added ones.
         content: the indices of the text's own tokens.
-        needed: how many tokens the whole text needs, with begin and end.
+        needed: how many tokens the whole text needs, with BOS and EOS.
         truncated: whether it was cut.
     """
 

@@ -68,7 +68,7 @@ def _reason(index: dict[str, Any], kind: Any) -> str | None:
 
 
 def _channels(folder: Path) -> str | None:
-    """What speaks against the UNet: one that takes more than a latent (a mask, a depth map, another picture)."""
+    """What speaks against the UNet: one that takes more than a latent (a mask, a depth map, another image)."""
     unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
     if unet is None or vae is None:
         return None

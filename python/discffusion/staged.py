@@ -72,10 +72,10 @@ class Staged:
         shape = (len(images), len(found))
         if 0 in shape:
             return np.zeros(shape), np.zeros(shape, dtype=bool)
-        pictures, image_of = prepare_many(images)
+        prepared_images, image_of = prepare_many(images)
         place = {text: position for position, text in enumerate(dict.fromkeys(found))}
         given = checked_noise(noise, ("steps", "C", "h", "w"))
-        prepared = self.scorer._prepare(pictures, list(place), given)
+        prepared = self.scorer._prepare(prepared_images, list(place), given)
         rows, columns = np.array(image_of), np.array([place[text] for text in found])
         started, seen = self.evaluations, 0
 

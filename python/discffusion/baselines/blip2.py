@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from discffusion._extras import need
 from discffusion.baselines.cache import EmbeddingCache
-from discffusion.baselines.pictures import Pictures
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.published import EXTRA, ModelSource, digest, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
 
@@ -71,12 +71,12 @@ class Blip2Itm(RunningBaseline):
     def _lengths(self, texts: list[str]) -> list[int]:
         return [len(ids) for ids in self._tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
 
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         self._tell(texts)
         found = []
         with torch.inference_mode():
-            for part in self._chunks(pairs):  # by picture, so that the features of few are held at a time
+            for part in self._chunks(pairs):  # by image, so that the features of few are held at a time
                 wanted = part[:, 0].tolist()
 
                 def make(places: list[int], wanted: list[int] = wanted) -> list[Any]:
@@ -88,7 +88,7 @@ class Blip2Itm(RunningBaseline):
         return np.concatenate(found)
 
     def _features(self, part: list[Any]) -> Any:
-        """What the vision tower makes of pictures, ``[n, patches, width]``."""
+        """What the vision tower makes of images, ``[n, patches, width]``."""
         pixels = self._processor(images=part, return_tensors="pt")["pixel_values"]
         return self._vision(pixel_values=pixels.to(self._device, self._dtype)).last_hidden_state
 

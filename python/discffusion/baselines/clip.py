@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from discffusion._arguments import checked_texts
 from discffusion._extras import need
 from discffusion.baselines.cache import EmbeddingCache
-from discffusion.baselines.pictures import Pictures
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.published import EXTRA, ModelSource, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
 from discffusion.pocket import CLIP_DIR
@@ -48,8 +48,8 @@ class ClipBaseline(RunningBaseline):
 
     def embed_images(self, images: Any) -> NDArray[np.float32]:
         """Embeddings of several images, float32 ``[n, d]``, not normalised."""
-        seen = Pictures(images)
-        return self._embed_pictures(seen)[seen.places]
+        seen = DecodedImages(images)
+        return self._embed_images(seen)[seen.places]
 
     def embed_texts(self, texts: Any) -> NDArray[np.float32]:
         """Embeddings of texts, float32 ``[n, d]``, not normalised."""
@@ -73,13 +73,13 @@ class ClipBaseline(RunningBaseline):
         self._tokenizer = load_part(transformers.AutoTokenizer, source, "the tokenizer")
         self._limit = int(self._model.config.text_config.max_position_embeddings)
 
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-        return cosines(self._embed_pictures(seen), self.embed_texts(texts), pairs)
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+        return cosines(self._embed_images(seen), self.embed_texts(texts), pairs)
 
     def _lengths(self, texts: list[str]) -> list[int]:
         return [len(ids) for ids in self._tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
 
-    def _embed_pictures(self, seen: Pictures) -> NDArray[np.float32]:
+    def _embed_images(self, seen: DecodedImages) -> NDArray[np.float32]:
         torch = need("torch", EXTRA)
 
         def make(places: list[int]) -> list[NDArray[np.float32]]:

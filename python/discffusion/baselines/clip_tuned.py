@@ -7,8 +7,8 @@ from typing import Any
 
 from discffusion._extras import need
 from discffusion.baselines.clip import DEFAULT
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.learned import LearnedClip
-from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA
 from discffusion.data.item import MatchItem
 from discffusion.errors import ConfigError
@@ -84,7 +84,7 @@ class TunedClip(LearnedClip):
                 value.copy_(values[name])
 
     def _material(self, item: MatchItem) -> tuple[Any, Any]:
-        seen = Pictures(item.images)
+        seen = DecodedImages(item.images)
         pixels = self._pixels(seen[:])[need("torch", EXTRA).from_numpy(seen.places)]
         self._tell(list(item.texts))
         tokens = self._tokens(list(item.texts))

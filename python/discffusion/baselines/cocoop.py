@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from discffusion._arguments import whole_number
 from discffusion._extras import need
 from discffusion.baselines.clip import DEFAULT
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.learned import LearnedClip
-from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA
 from discffusion.data.item import MatchItem
 from discffusion.errors import ConfigError
@@ -26,7 +26,7 @@ __all__ = ["Cocoop"]
 class Cocoop(LearnedClip):
     """Conditional prompt learning (Zhou et al., CVPR 2022) on a frozen CLIP; a score is a cosine, -1 to 1.
 
-    What the text tower reads is: begin, context vectors, the text's own tokens, end. The context vectors are learned,
+    What the text tower reads is: BOS, context vectors, the text's own tokens, EOS. The context vectors are learned,
     and so is a network of two linear layers with a ReLU between them (the meta-net; its width is a sixteenth of the
     image embedding's) that turns the normalised image embedding into one vector that is added to all of them. So a
     text is embedded once for every image it is scored with; images are embedded once.
@@ -71,11 +71,11 @@ class Cocoop(LearnedClip):
         told = super().describe()
         return {**told, "config": {**told["config"], "context": self._init}}
 
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         self._need_learned()
         self._tell(texts)
-        image = torch.from_numpy(self._embed_pictures(seen)).to(self._device)
+        image = torch.from_numpy(self._embed_images(seen)).to(self._device)
         found = []
         with torch.inference_mode():
             for part in self._chunks(pairs):
@@ -116,7 +116,7 @@ class Cocoop(LearnedClip):
 
     def _material(self, item: MatchItem) -> tuple[Any, Any]:
         torch = need("torch", EXTRA)
-        seen = Pictures(item.images)
+        seen = DecodedImages(item.images)
         self._tell(list(item.texts))
         with torch.no_grad():
             image = self._image_features(self._pixels(seen[:]))[torch.from_numpy(seen.places)]
@@ -140,7 +140,7 @@ class Cocoop(LearnedClip):
         )
         shift = functional.linear(functional.relu(hidden), now["meta.out.weight"], now["meta.out.bias"])
         prompt = now["context"][None] + shift[:, None]
-        # the begin token stands in the place of each vector, so that the tower finds the end token where it is
+        # the BOS token stands in the place of each vector, so that the tower finds the EOS token where it is
         spread = {
             name: torch.cat([values[:, :1].expand(-1, 1 + self._context), values[:, 1:]], dim=1)
             for name, values in tokens.items()
@@ -150,7 +150,7 @@ class Cocoop(LearnedClip):
 
     @contextmanager
     def _prompted(self, prompt: Any) -> Iterator[None]:
-        """Within it the text tower reads `prompt` ``[n, context, width]`` after the begin token."""
+        """Within it the text tower reads `prompt` ``[n, context, width]`` after the BOS token."""
         torch = need("torch", EXTRA)
 
         def place(_: Any, __: Any, embedded: Any) -> Any:

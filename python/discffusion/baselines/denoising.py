@@ -83,7 +83,7 @@ def diffusion_itm(
 ) -> Denoising | StagedDenoising:
     """DiffusionITM (Krojer et al., NeurIPS 2023): by how much the text lowers the error of the predicted noise.
 
-    The error under the empty text is the image's own difficulty; without it, pictures that are easy to denoise would
+    The error under the empty text is the image's own difficulty; without it, images that are easy to denoise would
     match every text. Arguments as of :func:`diffusion_classifier`.
     """
     return _make("diffusion-itm", ITM, model, **options)

@@ -16,8 +16,8 @@ from discffusion._extras import need
 from discffusion._files import replacing
 from discffusion._progress import Progress
 from discffusion.baselines.clip import ClipBaseline
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.fitting import FitOptions, check_items, lower
-from discffusion.baselines.pictures import Pictures
 from discffusion.baselines.published import EXTRA, digest
 from discffusion.data.item import MatchItem
 from discffusion.data.items import Items
@@ -153,7 +153,7 @@ class LearnedClip(ClipBaseline):
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "deltas": None if self._learned is None else digest(self._learned)}
 
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         self._need_learned()
         return super()._pairs(seen, texts, pairs)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from discffusion._extras import need
 from discffusion.baselines.cache import EmbeddingCache
 from discffusion.baselines.clip import DEFAULT, cosines
-from discffusion.baselines.pictures import Pictures
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.published import ModelSource, first_line
 from discffusion.baselines.running import RunningBaseline
 from discffusion.errors import CheckpointError
@@ -64,7 +64,7 @@ class OpenClipBaseline(RunningBaseline):
         self._model = model.to(self._device, self._dtype).eval().requires_grad_(False)
         self._limit = int(self._tokenizer.context_length)
 
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         self._tell(texts)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._arguments import checked_texts
-from discffusion.baselines.pictures import Pictures
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.errors import ConfigError
 from discffusion.images import is_single
 
@@ -76,8 +76,8 @@ class PairBaseline(Baseline):
     """A baseline whose score of a pair depends on nothing else that is asked for."""
 
     @abstractmethod
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Scores of rows ``(picture, text)``: distinct ones, at least one, in rising order."""
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scores of rows ``(image, text)``: distinct ones, at least one, in rising order."""
 
     def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
         images = [images] if is_single(images) else list(images)
@@ -103,7 +103,7 @@ class PairBaseline(Baseline):
             return np.zeros(0)
         distinct = list(dict.fromkeys(found))
         place = {text: position for position, text in enumerate(distinct)}
-        seen = Pictures(images)
+        seen = DecodedImages(images)
         rows = np.array([(seen.places[i], place[found[j]]) for i, j in wanted], dtype=np.int64)
         rows, back = np.unique(rows, axis=0, return_inverse=True)
         return self._pairs(seen, distinct, rows)[back.ravel()]

@@ -72,10 +72,10 @@ class RunningBaseline(PairBaseline):
 
     @abstractmethod
     def _lengths(self, texts: list[str]) -> list[int]:
-        """Tokens of texts, with those that begin and end them."""
+        """Tokens of texts, with BOS and EOS."""
 
     def count_tokens(self, texts: str | Iterable[str]) -> list[tuple[int, bool]]:
-        """For every text its tokens, with those that begin and end it, and whether the model reads fewer."""
+        """For every text its tokens, with BOS and EOS, and whether the model reads fewer."""
         return [(length, length > self._limit) for length in self._counts(checked_texts(texts))]
 
     def describe(self) -> dict[str, Any]:

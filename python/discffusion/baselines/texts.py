@@ -22,7 +22,7 @@ def tell_truncated(texts: Sequence[str], lengths: Sequence[int], limit: int, tru
     """Warns of texts of more than `limit` tokens, or refuses them.
 
     Args:
-        lengths: tokens of each text, with those that begin and end it.
+        lengths: tokens of each text, with BOS and EOS.
 
     Raises:
         ConfigError: there are some, and `truncate` is ``"error"``.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._extras import need
-from discffusion.baselines.pictures import Pictures
+from discffusion.baselines.decoded import DecodedImages
 from discffusion.baselines.published import EXTRA, ModelSource, load_model, load_part
 from discffusion.baselines.running import RunningBaseline
 from discffusion.errors import CheckpointError, ConfigError
@@ -105,22 +105,22 @@ class VqaScore(RunningBaseline):
         prompts = [self._prompt(text) for text in texts]
         return [len(ids) for ids in self._tokenizer(prompts, truncation=False, verbose=False)["input_ids"]]
 
-    def _pairs(self, seen: Pictures, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         found = []
-        pictures: dict[int, Any] = {}
+        images: dict[int, Any] = {}
         with torch.inference_mode():
-            for part in self._chunks(pairs):  # by picture, so that few are held at a time
+            for part in self._chunks(pairs):  # by image, so that few are held at a time
                 wanted = part[:, 0].tolist()
-                pictures = {i: pictures[i] if i in pictures else seen[i] for i in dict.fromkeys(wanted)}
+                images = {i: images[i] if i in images else seen[i] for i in dict.fromkeys(wanted)}
                 prompts = [self._prompt(texts[j]) for j in part[:, 1]]
-                found.append(self._agreement([pictures[i] for i in wanted], prompts))
+                found.append(self._agreement([images[i] for i in wanted], prompts))
         return np.concatenate(found)
 
-    def _agreement(self, pictures: list[Any], prompts: list[str]) -> NDArray[np.float64]:
+    def _agreement(self, images: list[Any], prompts: list[str]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         given = self._processor(
-            images=[[picture] for picture in pictures], text=prompts, padding=True, return_tensors="pt"
+            images=[[image] for image in images], text=prompts, padding=True, return_tensors="pt"
         )
         given = given.to(self._device, self._dtype)  # which leaves whole numbers as they are
         lengths = given["attention_mask"].sum(dim=1)

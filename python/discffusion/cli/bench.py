@@ -86,7 +86,7 @@ def bench(
 ) -> None:
     """Measure speed and memory against the released algorithm and against diffusers.
 
-    All implementations score the same pictures and texts with the same weights, noise and threads, in turns in one
+    All implementations score the same images and texts with the same weights, noise and threads, in turns in one
     process; that their scores agree is checked. Needs `pip install "discffusion[bench]"`, except with `--against none`.
 
     Example: `discffusion bench --quick`

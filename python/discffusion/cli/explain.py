@@ -23,7 +23,7 @@ def explain(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="A text.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for pictures, arrays and numbers.", show_default=False),
+        typer.Option("--output", "-o", help="Folder for plots, arrays and numbers.", show_default=False),
     ] = None,
     show_map: Annotated[
         Literal["probs", "logits", "cosine"] | None,

@@ -22,7 +22,7 @@ def generate(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="File of the picture; of several, each gets a number before the ending."
+            "--output", "-o", help="File of the image; of several, each gets a number before the ending."
         ),
     ] = Path("generated.png"),
     steps: Annotated[
@@ -86,7 +86,7 @@ def generate(
         str | None, typer.Option(help="File of deltas to generate with.", rich_help_panel="Model")
     ] = None,
 ) -> None:
-    """Generate pictures of texts: one line a picture, its file.
+    """Generate images of texts: one line an image, its file.
 
     Example: `discffusion generate "a red circle left of a blue square" --seed 1 -o scene.png`
     """
@@ -109,14 +109,14 @@ def generate(
             batch_size=batch_size or "auto",
         )
         rows = []
-        for number, picture in enumerate(made):
+        for number, image in enumerate(made):
             path = _numbered(output, number, len(made))
             try:
-                picture.save(path)
+                image.save(path)
             except (OSError, ValueError) as why:
                 raise DiscffusionError(f"{path} cannot be written ({why})") from why
-            prompt, image = divmod(number, num_images)
-            rows.append({"prompt": prompts[prompt], "seed": seed + image, "file": str(path)})
+            prompt, offset = divmod(number, num_images)
+            rows.append({"prompt": prompts[prompt], "seed": seed + offset, "file": str(path)})
         if setup.json:
             facts = {"format": FORMAT, **_about(scorer, options), "revision": setup.revision}
             typer.echo(as_json({**facts, "images": rows}))
@@ -129,7 +129,7 @@ def _check(output: Path) -> None:
     import PIL.Image
 
     if output.suffix.lower() not in PIL.Image.registered_extensions():
-        raise typer.BadParameter(f"{output} does not end as a picture's name does, such as .png")
+        raise typer.BadParameter(f"{output} does not end as an image's name does, such as .png")
     if not output.parent.is_dir():
         raise OutputError(f"{output.parent} is not a folder")
 
@@ -139,7 +139,7 @@ def _numbered(path: Path, number: int, count: int) -> Path:
 
 
 def _about(scorer: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """What is needed to make the pictures again."""
+    """What is needed to make the images again."""
     from discffusion import generation
     from discffusion._version import __version__
 

@@ -31,7 +31,7 @@ def reproduce(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for report, pictures, scores and trainings; a run started again goes on there.",
+            help="Folder for report, plots, scores and trainings; a run started again goes on there.",
             rich_help_panel=_RUN,
         ),
     ] = None,

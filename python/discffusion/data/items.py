@@ -83,8 +83,8 @@ class Items:
             found.update(json.dumps([item.key, list(item.texts), item.match.tolist()]).encode() + b"\n")
         if cut:
             warnings.warn(
-                f"{cut} text(s) of {self._role} are longer than what this model reads and were cut; "
-                "the end token is kept",
+                f"{cut} text(s) of {self._role} are longer than the model's context length and were truncated; "
+                "EOS is kept",
                 stacklevel=3,
             )
         return found.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""A picture with a box, or everything but the box, painted over in one colour."""
+"""An image with a box, or everything but the box, painted over in one colour."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["FILLS", "PARTS", "masked"]
 
 #: what may be painted over: the box, or all that is outside it
 PARTS = ("object", "rest")
-#: with which colour: the mean of the whole picture, or the middle grey (128, 128, 128)
+#: with which colour: the mean of the whole image, or the middle grey (128, 128, 128)
 FILLS = ("mean", "grey")
 
 
 def masked(
     path: Path, box: tuple[float, ...], size: tuple[int, int], part: str, fill: str, where: str
 ) -> PIL.Image.Image:
-    """The picture (RGB, its own size) with a part of it painted over.
+    """The image (RGB, its own size) with a part of it painted over.
 
     Args:
         box: x, y, width and height in pixels; every pixel that the box touches belongs to it.
@@ -34,8 +34,8 @@ def masked(
         where: file and record, for messages.
 
     Raises:
-        ImageError: the file is no picture.
-        DatasetError: the picture is of another size, so the box belongs to another picture.
+        ImageError: the file is no image.
+        DatasetError: the image is of another size, so the box belongs to another image.
     """
     import PIL.Image
 

@@ -116,9 +116,9 @@ def load(
         key = f"vl_checklist/{row.source.name}/{row.number}"
         texts, right = in_drawn_order(key, [row.positive], [row.negative])
         assert row.place is not None
-        picture = stores[row.source.folder].open(row.place)
+        image = stores[row.source.folder].open(row.place)
         meta = {"images": [_reference(row)]}
-        return item(row.where, key, [picture], texts, right[None, :], group=row.source.group, meta=meta)
+        return item(row.where, key, [image], texts, right[None, :], group=row.source.group, meta=meta)
 
     about = {
         "split": split,

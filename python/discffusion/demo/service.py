@@ -137,7 +137,7 @@ class DemoService:
         deltas: str,
         progress: Progress = False,
     ) -> PIL.Image.Image:
-        """The maps of a text's words on the image, as one picture. Raises as :meth:`rank`."""
+        """The maps of a text's words on the image, as one image. Raises as :meth:`rank`."""
         import PIL.Image
 
         from discffusion.plot.figure import png
@@ -181,8 +181,8 @@ class DemoService:
             )
         data = file.read_bytes()
         try:
-            with PIL.Image.open(io.BytesIO(data)) as picture:  # reads the header alone
-                width, height = picture.size
+            with PIL.Image.open(io.BytesIO(data)) as pil_image:  # reads the header alone
+                width, height = pil_image.size
         except PIL.Image.DecompressionBombError:
             raise self._too_large("more pixels than any photograph") from None
         except (OSError, ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""FID and inception score of generated pictures, by torch-fidelity (``pip install "discffusion[fidelity]"``)."""
+"""FID and inception score of generated images, by torch-fidelity (``pip install "discffusion[fidelity]"``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from discffusion._deprecated import renamed_argument
 from discffusion._extras import need
 from discffusion.errors import CheckpointError, ConfigError
 
@@ -21,24 +22,25 @@ WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
+@renamed_argument(pictures="images")
 def fidelity(
-    pictures: str | os.PathLike[str] | Iterable[Any],
+    images: str | os.PathLike[str] | Iterable[Any],
     real: str | os.PathLike[str] | Iterable[Any] | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     batch_size: int = 16,
 ) -> dict[str, float]:
-    """How good pictures are as a whole: the inception score, and the distance to real ones (FID; lower is better).
+    """How good images are as a whole: the inception score, and the distance to real ones (FID; lower is better).
 
-    Both depend on the number of pictures: papers use thousands. Nothing is downloaded.
+    Both depend on the number of images: papers use thousands. Nothing is downloaded.
 
     Args:
-        pictures: a folder, or images of any kind that a scorer takes.
+        images: a folder, or images of any kind that a scorer takes.
         real: the same; without any there is no FID.
         weights: of the Inception network, torch-fidelity's file; None looks for it among torch's downloads.
         device: ``"cpu"`` or ``"cuda"``.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
 
     Returns:
         ``inception_score``, its spread over ten parts ``inception_score_std``, and ``fid``.
@@ -46,14 +48,14 @@ def fidelity(
     Raises:
         InstallationError: torch-fidelity is not installed.
         CheckpointError: the weights are missing, or no tensors alone.
-        ConfigError: there are fewer than two pictures.
+        ConfigError: there are fewer than two images.
     """
     torch, library = need("torch", "fidelity"), need("torch_fidelity", "fidelity")
     path = Path(weights) if weights is not None else Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
     with TemporaryDirectory(prefix="discffusion-") as folder:
         safe = Path(folder) / "inception.pth"
         _copy_tensors(torch, path, safe)
-        made = _dataset(torch, pictures)
+        made = _dataset(torch, images)
         options: dict[str, Any] = {
             "input1": made,
             "isc": True,
@@ -91,17 +93,17 @@ def _copy_tensors(torch: Any, path: Path, to: Path) -> None:
 
 
 def _dataset(torch: Any, given: Any) -> Any:
-    """What torch-fidelity reads: pictures uint8 [3, H, W] by index."""
+    """What torch-fidelity reads: images uint8 [3, H, W] by index."""
     from discffusion.images import is_single, prepare
 
     if isinstance(given, str | os.PathLike):
         folder = Path(given)
         if not folder.is_dir():
-            raise ConfigError(f"{folder} is not a folder of pictures")
+            raise ConfigError(f"{folder} is not a folder of images")
         given = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     items = [given] if is_single(given) else list(given)
     if len(items) < 2:
-        raise ConfigError(f"{len(items)} pictures were given; expected two or more")
+        raise ConfigError(f"{len(items)} images were given; expected two or more")
 
     class Pictures(torch.utils.data.Dataset):  # type: ignore[misc]
         def __len__(self) -> int:

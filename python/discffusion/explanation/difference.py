@@ -27,7 +27,7 @@ class WordPair:
     """A word of one text beside that of the other which stands in its place.
 
     Attributes:
-        a, b: the words; None where the text has none there. ``"<begin>"`` and the like are there too.
+        a, b: the words; None where the text has none there. ``"<bos>"`` and the like are there too.
         value_a, value_b: what they add to their scores; 0 for None.
     """
 
@@ -113,7 +113,7 @@ class Difference:
             return None
 
     def _repr_html_(self) -> str | None:
-        """A table, where there is no picture to show."""
+        """A table, where there is no plot to show."""
         if self._repr_png_() is not None:
             return None
         rows = "".join(
@@ -152,7 +152,7 @@ def _paired(a: Explanation, b: Explanation) -> tuple[WordPair, ...]:
             left = first[i + step] if i + step < i_end else (None, 0.0)
             right = second[j + step] if j + step < j_end else (None, 0.0)
             found.append(WordPair(left[0], right[0], left[1], right[1]))
-    for kind in ("begin", "end", "padding"):
+    for kind in ("bos", "eos", "padding"):
         values = [
             sum(float(v) for t, v in zip(of.tokens, of.per_token, strict=True) if t.kind == kind)
             for of in (a, b)

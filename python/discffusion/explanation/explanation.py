@@ -60,7 +60,7 @@ class Explanation:
         image: uint8 ``[H, W, 3]``, at most 1024 pixels a side: larger ones are shown smaller.
         text: the prompt.
         score: as :meth:`Scorer.score` gives it.
-        tokens: begin, the prompt's own tokens, end, and the padding as one entry.
+        tokens: BOS, the prompt's own tokens, EOS, and the padding as one entry.
         words: the prompt's words and marks in order; a word that stands there twice is there twice.
         timesteps: at which the pair was scored.
         contributions: by layer, what each timestep, head and token adds: float64 ``[steps, heads, tokens]``.
@@ -156,8 +156,8 @@ class Explanation:
         ``numpy.ma.MaskedArray``, whose ``argmax``, ``mean`` and the like are those of the part that was seen.
 
         Args:
-            word: a word of the prompt or several in a row (``"red circle"``), its index in ``words``, or ``"<begin>"``,
-                ``"<end>"`` or ``"<padding>"``.
+            word: a word of the prompt or several in a row (``"red circle"``), its index in ``words``, or ``"<bos>"``,
+                ``"<eos>"`` or ``"<padding>"``.
             nth: which one, from 0, where the prompt has it more than once.
             layer: one layer that is shown, not their mean.
             head: of that layer, one head.
@@ -236,7 +236,7 @@ class Explanation:
         return as_dict(self)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes ``explanation.json`` (numbers), ``explanation.npz`` (arrays) and the pictures ``overview.png``,
+        """Writes ``explanation.json`` (numbers), ``explanation.npz`` (arrays) and the plots ``overview.png``,
         ``words.png`` and ``layers.png`` to a folder, which is made if need be; each file whole or not at all.
 
         Raises:

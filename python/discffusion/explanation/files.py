@@ -73,8 +73,8 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def as_html(explanation: Explanation, picture: bytes | None) -> str:
-    """The words shaded by what they add, then the picture if there is one."""
+def as_html(explanation: Explanation, png_bytes: bytes | None) -> str:
+    """The words shaded by what they add, then the plot if there is one."""
     most = float(np.abs(explanation.per_word).max(initial=0.0)) or 1.0
     words = []
     for word, value in zip(explanation.words, explanation.per_word, strict=True):
@@ -83,14 +83,14 @@ def as_html(explanation: Explanation, picture: bytes | None) -> str:
         shade = f"background: rgba({colour}, {0.5 * abs(float(value)) / most:.2f})"
         words.append(f'<span style="{shade}" title="{float(value):+.4g}">{escape(word.text)}</span>')
     head = f"<p>{' '.join(words)}<br>score {explanation.score:.6g}</p>"
-    if picture is None:
+    if png_bytes is None:
         return head
-    data = base64.b64encode(picture).decode("ascii")
+    data = base64.b64encode(png_bytes).decode("ascii")
     return f'{head}<img style="max-width: 100%" alt="{escape(explanation.text)}" src="data:image/png;base64,{data}">'
 
 
 def prepare_folder(folder: str | os.PathLike[str]) -> Path:
-    """Makes the folder of :func:`save`, and sees that pictures can be drawn.
+    """Makes the folder of :func:`save`, and sees that plots can be drawn.
 
     Raises:
         InstallationError: matplotlib is not installed.
@@ -109,7 +109,7 @@ def prepare_folder(folder: str | os.PathLike[str]) -> Path:
 
 def save(explanation: Explanation, folder: str | os.PathLike[str]) -> None:
     """See :meth:`Explanation.save`."""
-    pictures = {
+    plots = {
         "overview.png": png(explanation.plot()),
         "words.png": png(explanation.plot_words()),
         "layers.png": png(explanation.plot_layers()),
@@ -129,7 +129,7 @@ def save(explanation: Explanation, folder: str | os.PathLike[str]) -> None:
         parts["places"] = explanation.places
     np.savez_compressed(arrays, **parts)
     where = prepare_folder(folder)
-    for name, data in {**pictures, "explanation.npz": arrays.getvalue()}.items():
+    for name, data in {**plots, "explanation.npz": arrays.getvalue()}.items():
         write_bytes(where / name, data)
     # last: where it is, the others are
     text = json.dumps(as_dict(explanation), indent=1, ensure_ascii=False, allow_nan=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["layers", "overlay", "overview", "words"]
 
-#: pictures in a row of the overview's grid of words
+#: maps in a row of the overview's grid of words
 _COLUMNS = 5
 #: as many words are shown in the overview, those that add most
 _MOST = 9
@@ -102,7 +102,7 @@ def _word_grid(
 
 
 def _row_height(explanation: Explanation) -> float:
-    """Of the grid of words, inches: a picture of the image's ratio, within reason, and two lines above it."""
+    """Of the grid of words, inches: a plot of the image's ratio, within reason, and two lines above it."""
     height, width = explanation.image.shape[:2]
     return 1.7 * min(max(float(height / width), 0.3), 2.0) + 0.45
 
@@ -110,8 +110,8 @@ def _row_height(explanation: Explanation) -> float:
 def _bars(axes: Any, explanation: Explanation) -> None:
     """What each word adds, with what belongs to no word."""
     labels, values, colours = [], [], []
-    begin = next(i for i, token in enumerate(explanation.tokens) if token.kind == "begin")
-    entries = [("<begin>", float(explanation.per_token[begin]), COLOURS[5])]
+    bos = next(i for i, token in enumerate(explanation.tokens) if token.kind == "bos")
+    entries = [("<bos>", float(explanation.per_token[bos]), COLOURS[5])]
     entries += [
         (word.text, float(value), COLOURS[0])
         for word, value in zip(explanation.words, explanation.per_word, strict=True)
@@ -120,7 +120,7 @@ def _bars(axes: Any, explanation: Explanation) -> None:
     entries += [
         (token.text, float(value), COLOURS[5])
         for token, value in zip(explanation.tokens, explanation.per_token, strict=True)
-        if token.kind in ("end", "padding")
+        if token.kind in ("eos", "padding")
     ]
     if explanation.denoising_per_timestep.any():
         entries.append(("denoising", explanation.denoising, COLOURS[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +13,9 @@ from discffusion.observation import Tokens
 
 __all__ = ["Token", "Word", "find", "tokens_of", "words_of"]
 
-_ADDED = ("begin", "end", "padding")
+_ADDED = ("bos", "eos", "padding")
+#: names of the release before
+_RENAMED = {"<begin>": "<bos>", "<end>": "<eos>"}
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,14 @@ class Token:
     """A token that an explanation tells apart.
 
     Attributes:
-        text: the characters of the prompt it stands for, or ``"<begin>"``, ``"<end>"`` or ``"<padding>"``.
+        text: the characters of the prompt it stands for, or ``"<bos>"``, ``"<eos>"`` or ``"<padding>"``.
         kind: ``"own"`` for the prompt's own tokens; the others are added to every text.
         start, stop: where it stands in the prompt, in characters; 0 and 0 for an added one.
         count: how many of the model's tokens it is: all padding counts as one entry.
     """
 
     text: str
-    kind: Literal["begin", "own", "end", "padding"]
+    kind: Literal["bos", "own", "eos", "padding"]
     start: int = 0
     stop: int = 0
     count: int = 1
@@ -56,9 +59,9 @@ class Word:
 
 
 def tokens_of(text: str, tokens: Tokens) -> tuple[Token, ...]:
-    """Begin, the text's own tokens, end, and the padding as one."""
+    """BOS, the text's own tokens, EOS, and the padding as one."""
     own = [Token(text[slice(*tokens.offsets[i])], "own", *tokens.offsets[i]) for i in tokens.content]
-    found = [Token("<begin>", "begin"), *own, Token("<end>", "end")]
+    found = [Token("<bos>", "bos"), *own, Token("<eos>", "eos")]
     padding = len(tokens.ids) - len(found)
     return (*found, Token("<padding>", "padding", count=padding)) if padding else tuple(found)
 
@@ -78,7 +81,7 @@ def find(
     """A word, or several in a row, as its text and the indices of its tokens.
 
     Args:
-        word: text as it stands in the prompt, an index of `words`, a :class:`Word`, or ``"<begin>"``, ``"<end>"`` or
+        word: text as it stands in the prompt, an index of `words`, a :class:`Word`, or ``"<bos>"``, ``"<eos>"`` or
             ``"<padding>"``.
         nth: which one, from 0, where the prompt has it more than once.
 
@@ -92,6 +95,7 @@ def find(
             raise ConfigError(f"word {word} was asked for; the text has {len(words)}")
         runs = [[words[word]]]
     elif isinstance(word, str):
+        word = _of_now(word)
         added = [i for i, token in enumerate(tokens) if token.kind in _ADDED and token.text == word]
         if added:
             return word, (added[0],)
@@ -112,6 +116,14 @@ def find(
     if not indices:
         raise ConfigError(f"the model did not read as far as {name!r}: the text was cut to its length")
     return name, indices
+
+
+def _of_now(word: str) -> str:
+    """`word`, or the name that it has now."""
+    if word not in _RENAMED:
+        return word
+    warnings.warn(f"{word!r} is now {_RENAMED[word]!r}", DeprecationWarning, stacklevel=5)
+    return _RENAMED[word]
 
 
 def _runs(text: str, words: Sequence[Word]) -> list[list[Word]]:

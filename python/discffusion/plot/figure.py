@@ -11,7 +11,7 @@ from typing import Any
 from discffusion._extras import need
 from discffusion._files import write_bytes
 
-__all__ = ["COLOURS", "axes_or_new", "new_figure", "picture", "png"]
+__all__ = ["COLOURS", "axes_or_new", "new_figure", "png", "save_png"]
 
 #: colour-blind safe, in order
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -38,13 +38,13 @@ def axes_or_new(ax: Any, size: tuple[float, float] = (6.0, 4.0)) -> Any:
 
 
 def png(figure: Any) -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """The plot as the bytes of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()
 
 
-def picture(path: Path, draw: Callable[[Any], None], size: tuple[float, float] = (6.0, 4.0)) -> Path:
+def save_png(path: Path, draw: Callable[[Any], None], size: tuple[float, float] = (6.0, 4.0)) -> Path:
     """Writes what `draw` puts on a Figure to a PNG file, whole or not at all.
 
     Raises:

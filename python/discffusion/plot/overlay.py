@@ -1,4 +1,4 @@
-"""A map over a picture."""
+"""A map over an image."""
 
 from __future__ import annotations
 

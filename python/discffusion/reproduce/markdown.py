@@ -20,7 +20,7 @@ def section(result: Result) -> str:
         parts.append("How this differs from the paper: " + "; ".join(result.differences) + ".")
     if result.columns:
         parts.append(table(result))
-    parts += [f"![{_numbered(result.name)}]({path.name})" for path in result.pictures]
+    parts += [f"![{_numbered(result.name)}]({path.name})" for path in result.plots]
     if result.verdicts:
         parts.append(_claims(result))
     notes = [*(result.printed.notes if result.printed else ()), *result.notes, *_absences(result.rows)]

@@ -1,4 +1,4 @@
-"""The report of a run: ``report.md``, ``report.json`` and the pictures beside them."""
+"""The report of a run: ``report.md``, ``report.json`` and the plots beside them."""
 
 from __future__ import annotations
 

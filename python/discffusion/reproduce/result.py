@@ -99,7 +99,7 @@ class Result:
         verdicts: on the paper's claims.
         notes: sentences that a reader needs.
         gap: why nothing is measured, if so.
-        pictures: PNG files.
+        plots: PNG files.
         differences: how this run differs from the paper's.
         seconds: wall time of this run for it; what was there already took none.
     """
@@ -112,7 +112,7 @@ class Result:
     verdicts: list[Verdict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     gap: str | None = None
-    pictures: list[Path] = field(default_factory=list)
+    plots: list[Path] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -140,6 +140,6 @@ class Result:
             "claims": [verdict.to_dict() for verdict in self.verdicts],
             "notes": list(self.notes),
             "differences": list(self.differences),
-            "pictures": [path.name for path in self.pictures],
+            "pictures": [path.name for path in self.plots],
             "seconds": round(self.seconds, 2),
         }

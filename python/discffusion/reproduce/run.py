@@ -55,7 +55,7 @@ def reproduce(
         seeds: how many; 3, or 1 if `quick`, where None.
         limit: items a dataset read from files is measured on, evenly over its groups; None for all, or few if `quick`.
         allow_missing: leave items out whose images are missing, and say so; without, they are an error.
-        output: folder for ``report.md``, ``report.json``, the pictures, the rows of scores and the trainings. Without
+        output: folder for ``report.md``, ``report.json``, the plots, the rows of scores and the trainings. Without
             one nothing is kept but what is returned.
         baselines: a folder or hub id by the name of a baseline, as ``{"clip": …, "blip2-itm": …}``.
         batch_size: items to a training step.
@@ -104,8 +104,8 @@ def reproduce(
             begin = time.perf_counter()
             result = each.result(runner)
             result.seconds = time.perf_counter() - begin
-            if output is None:  # the pictures go with the folder
-                result.pictures.clear()
+            if output is None:  # the plots go with the folder
+                result.plots.clear()
             results.append(result)
             # after each, so that an interrupted run leaves a report of what it did
             if output is not None:

@@ -52,7 +52,7 @@ class ExperimentRunner:
         data: datasets and their folders, see :func:`discffusion.reproduce.sources.sources`.
         scale: how much is measured.
         seeds: of noise, training and the choice of training items of the stand-in.
-        folder: for rows, trainings and pictures.
+        folder: for rows, trainings and plots.
         batch_size: items to a training step.
         allow_missing: leave items out whose images are missing, and say so.
         baselines: models of the baselines by name, see :class:`discffusion.reproduce.baselines.Baselines`.

@@ -24,7 +24,7 @@ class Scale:
         paper_steps: timesteps of the configuration ``paper``, which has 50 of its own.
         curve: numbers of timesteps on the axis of Figure 5.
         maps: items whose attention maps Figure 9 measures.
-        pictures: pictures that Table 12 generates for each row and seed.
+        generated_images: how many Table 12 generates for each row and seed.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Scale:
     paper_steps: int
     curve: tuple[int, ...]
     maps: int
-    pictures: int
+    generated_images: int
 
 
 #: 270 and 27 items are 5 % and 0.5 % of ComVG's 5400 rows
@@ -56,7 +56,7 @@ FULL = Scale(
     paper_steps=50,
     curve=(1, 2, 5, 10, 20, 50, 100),
     maps=100,
-    pictures=200,
+    generated_images=200,
 )
 QUICK = Scale(
     name="quick",
@@ -71,5 +71,5 @@ QUICK = Scale(
     paper_steps=10,
     curve=(1, 2, 5, 10, 20),
     maps=40,
-    pictures=48,
+    generated_images=48,
 )

@@ -67,7 +67,7 @@ def sources(
         data: names of datasets with the folders of their files; ``shapes`` needs none and fills every place that no
             other one fills.
         scale: how many items.
-        size: side of the pictures that ``shapes`` draws, in pixels.
+        size: side of the images that ``shapes`` draws, in pixels.
         allow_missing: leave items out whose images are missing, and say so.
 
     Raises:

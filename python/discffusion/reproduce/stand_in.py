@@ -92,7 +92,7 @@ def captions_of(items: Dataset[Any]) -> Dataset[Any]:
 
 
 def painted_over(image: Any, boxes: Iterable[Sequence[float]]) -> Any:
-    """A PIL picture with boxes (x, y, width, height in pixels) filled with the mean colour of the whole."""
+    """A PIL image with boxes (x, y, width, height in pixels) filled with the mean colour of the whole."""
     import PIL.Image
 
     values = np.array(image)

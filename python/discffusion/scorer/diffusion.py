@@ -28,12 +28,12 @@ class DiffusionModel(LoadedModel):
     """A loaded model whose parts are used one by one: tokenizer, VAE, text encoder and sampler."""
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
-        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with begin, end and padding."""
+        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with BOS, EOS and padding."""
         (text,) = checked_texts(text)
         return self._model.tokenize(text, self._config.truncate)["ids"]
 
     def count_tokens(self, texts: str | Iterable[str]) -> list[tuple[int, bool]]:
-        """Of each text, how many tokens it has, with begin and end, and whether it is cut to the model's length."""
+        """Of each text, how many tokens it has, with BOS and EOS, and whether it is cut to the model's length."""
         found = [self._model.tokenize(text, "silent") for text in checked_texts(texts)]
         return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in found]
 
@@ -82,7 +82,7 @@ class DiffusionModel(LoadedModel):
         return vectors[[place[text] for text in found]]
 
     def decode_latents(self, latents: Any) -> list[Image]:
-        """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as pictures."""
+        """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as images."""
         return generation.decode(self._model, latents)
 
     @overload
@@ -131,9 +131,9 @@ class DiffusionModel(LoadedModel):
         batch_size: int | str = "auto",
         progress: Progress = None,
     ) -> Image | list[Image]:
-        """A picture for a text, with the deltas that are loaded; several for several texts, or with `num_images`.
+        """An image for a text, with the deltas that are loaded; several for several texts, or with `num_images`.
 
-        Images are made by DDIM, or by the sampler of latent consistency models where the model is one. A picture
+        Images are made by DDIM, or by the sampler of latent consistency models where the model is one. An image
         depends on its prompt, its seed and the options, not on what else is made with it (beyond the last bit of a
         few pixels).
 
@@ -142,7 +142,7 @@ class DiffusionModel(LoadedModel):
             steps: of the sampler; None is 50, or 4 with a latent consistency model.
             guidance_scale: how strongly the text counts (classifier-free guidance); at 1 or below the network is asked
                 with the text alone, which takes half the time. None is 7.5, or 8.5 with a latent consistency model.
-            negative_prompt: what to keep away from, one for all or one a prompt; read where a picture is guided.
+            negative_prompt: what to keep away from, one for all or one a prompt; read where an image is guided.
             height, width: pixels, a multiple of the model's factor (8); None is the size that it was trained on.
             seed: of the initial noise, one for all or one a prompt. Image `j` of a prompt is made with the seed plus
                 `j`, and can so be made again alone.
@@ -152,12 +152,12 @@ class DiffusionModel(LoadedModel):
                 colours.
             latents: float32 ``[images, C, h, w]``, in place of the seeded initial noise; they decide the size.
             noise: float32 ``[images, steps, C, h, w]``, in place of the seeded noise between steps.
-            batch_size: images at a time; changes no picture.
+            batch_size: images at a time; changes no image.
             progress: True, False, or a function of ``(done, total)``, in steps of images.
 
         Raises:
             ConfigError: an option is out of range, or does not fit the model.
-            OutOfMemoryError: there is too little memory for one picture of this size.
+            OutOfMemoryError: there is too little memory for one image of this size.
         """
         options = {
             "steps": steps,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from discffusion import _layers
 from discffusion._arguments import checked_noise, checked_texts
+from discffusion._deprecated import renamed_argument
 from discffusion._progress import Progress, reporting
 from discffusion.errors import ConfigError
 from discffusion.images import ImageLike, is_single, prepare, prepare_many
@@ -191,6 +192,7 @@ class Scorer(DiffusionModel):
 
         return Staged(self, stages, keep, least, verify)
 
+    @renamed_argument(sites="layers")
     def observe(
         self,
         image: ImageLike,
@@ -201,7 +203,6 @@ class Scorer(DiffusionModel):
         *,
         prediction: bool = True,
         noise: Any = None,
-        sites: str | Iterable[str] | None = None,
     ) -> Observation:
         """One evaluation of the denoising network in full: attention maps, prediction, latents, tokens.
 
@@ -212,12 +213,10 @@ class Scorer(DiffusionModel):
             map: ``"probs"``, ``"logits"`` or ``"cosine"``.
             prediction: whether to form the prediction; without it the network stops after the last layer asked for.
             noise: float32 ``[C, h, w]`` in place of the seeded noise.
-            sites: the deprecated name of `layers`.
 
         Raises:
             ConfigError: several images or texts are given, or a layer, kind of map or timestep is unknown.
         """
-        layers = _layers.argument(layers, sites)
         if not is_single(image):
             raise ConfigError("observe takes one image")
         (text,) = checked_texts(text)
@@ -245,6 +244,7 @@ class Scorer(DiffusionModel):
             timestep=int(timestep),
         )
 
+    @renamed_argument(sites="layers")
     def explain(
         self,
         image: ImageLike,
@@ -254,7 +254,6 @@ class Scorer(DiffusionModel):
         layers: str | Iterable[str] = "last(1)",
         noise: Any = None,
         progress: Progress = None,
-        sites: str | Iterable[str] | None = None,
     ) -> Explanation:
         """Where the score of an image and a text comes from: maps of the words, and what adds up to the score.
 
@@ -265,14 +264,12 @@ class Scorer(DiffusionModel):
                 network runs twice.
             layers: whose maps are shown; named as in :meth:`observe`.
             noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
-            sites: the deprecated name of `layers`.
 
         Raises:
             ConfigError: several images or texts are given, or a layer or kind of map is unknown.
         """
         from discffusion.explanation import explain
 
-        layers = _layers.argument(layers, sites)
         if is_single(image) and isinstance(text, str):
             image = prepare(image)
             self._notice([image], [text])

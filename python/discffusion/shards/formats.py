@@ -1,4 +1,4 @@
-"""Formats of pictures by their first bytes, those that are not decoded everywhere."""
+"""Formats of images by their first bytes, those that are not decoded everywhere."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _STARTS = (
 
 
 def unsupported_format(data: bytes) -> str | None:
-    """The format of a picture that could not be decoded, where it is whole but of a format that is not read.
+    """The format of an image that could not be decoded, where it is whole but of a format that is not read.
 
-    None means that the format is one that is read, or none at all, so that it is the picture that is damaged.
+    None means that the format is one that is read, or none at all, so that it is the image that is damaged.
     """
     start = data[:4096].removeprefix(b"\xef\xbb\xbf")
     name = next((name for pattern, name in _STARTS if re.match(pattern, start, re.DOTALL)), None)
@@ -39,8 +39,8 @@ def unsupported_format(data: bytes) -> str | None:
     if name not in Image.OPEN:
         return name
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
+        with Image.open(io.BytesIO(data)) as pil_image:
+            pil_image.load()
     except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
         return None  # Pillow knows the format, and finds it damaged
     return name

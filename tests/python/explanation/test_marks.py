@@ -34,7 +34,7 @@ def test_a_mark_is_the_written_one(padded: Scorer, picture: np.ndarray, text: st
     assert len(written) == text.count("!")
     explained = padded.explain(picture, text, layers="all")
     kinds = [token.kind for token in explained.tokens]
-    assert kinds == ["begin", *["own"] * len(own), "end", "padding"]
+    assert kinds == ["bos", *["own"] * len(own), "eos", "padding"]
     assert explained.tokens[-1].count == len(ids) - len(own) - 2
     for index in written:
         assert explained.tokens[index].text == "!"

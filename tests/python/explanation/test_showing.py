@@ -47,7 +47,7 @@ def texts(figure: Any) -> list[str]:
 def test_pictures_show_words_layers_and_terms(explained: Explanation) -> None:
     overview = texts(explained.plot())
     assert any(text.startswith("square\n") for text in overview)
-    assert {"image", "<begin>", "<padding>", "denoising", *explained.per_layer} <= set(overview)
+    assert {"image", "<bos>", "<padding>", "denoising", *explained.per_layer} <= set(overview)
     words = texts(explained.plot_words())
     for word, value in zip(explained.words, explained.per_word, strict=True):
         assert f"{word.text}\n{value:+.3g}" in words

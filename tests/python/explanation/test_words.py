@@ -36,8 +36,8 @@ def test_every_token_belongs_to_one_word(scorer: Scorer, text: str) -> None:
     seen = scorer.observe(np.zeros((8, 8, 3), np.uint8), text, 0, layers="mid.0", prediction=False)
     tokens = tokens_of(text, seen.tokens)
     words = words_of(text, tokens)
-    assert [token.kind for token in tokens[:1]] == ["begin"]
-    assert [token.kind for token in tokens[-2:]] == ["end", "padding"]
+    assert [token.kind for token in tokens[:1]] == ["bos"]
+    assert [token.kind for token in tokens[-2:]] == ["eos", "padding"]
     assert sum(token.count for token in tokens) == len(seen.tokens.ids)
     own = [i for i, token in enumerate(tokens) if token.kind == "own"]
     assert sorted(i for word in words for i in word.tokens) == own
@@ -69,16 +69,25 @@ def test_a_word_that_is_there_twice(scorer: Scorer, picture: np.ndarray) -> None
 
 def test_added_tokens_by_name(scorer: Scorer, picture: np.ndarray) -> None:
     explained = scorer.explain(picture, "a dog")
-    np.testing.assert_array_equal(explained.map_of("<begin>"), explained.maps[0])
+    np.testing.assert_array_equal(explained.map_of("<bos>"), explained.maps[0])
     np.testing.assert_array_equal(explained.map_of("<padding>"), explained.maps[-1])
-    assert explained.contribution("<end>") == explained.per_token[-2]
+    assert explained.contribution("<eos>") == explained.per_token[-2]
+
+
+@pytest.mark.parametrize(("old", "new"), [("<begin>", "<bos>"), ("<end>", "<eos>")])
+def test_added_tokens_by_their_names_of_before(
+    scorer: Scorer, picture: np.ndarray, old: str, new: str
+) -> None:
+    explained = scorer.explain(picture, "a dog")
+    with pytest.warns(DeprecationWarning, match=new):
+        assert explained.contribution(old) == explained.contribution(new)
 
 
 def test_a_text_that_is_cut(scorer: Scorer, picture: np.ndarray) -> None:
     text = " ".join(["red"] * 90) + " end"
     explained = scorer.with_config(truncate="silent").explain(picture, text)
     assert len(explained.words) == 91
-    assert [token.kind for token in explained.tokens][-1] == "end"  # no room for padding
+    assert [token.kind for token in explained.tokens][-1] == "eos"  # no room for padding
     assert not explained.words[-1].tokens
     with pytest.raises(ConfigError, match="did not read as far as 'end'"):
         explained.map_of("end")
@@ -88,7 +97,7 @@ def test_a_text_that_is_cut(scorer: Scorer, picture: np.ndarray) -> None:
 def test_a_text_without_words(scorer: Scorer, picture: np.ndarray) -> None:
     explained = scorer.explain(picture, "")
     assert explained.words == ()
-    assert [token.kind for token in explained.tokens] == ["begin", "end", "padding"]
+    assert [token.kind for token in explained.tokens] == ["bos", "eos", "padding"]
     assert explained.plot() is not None
 
 
@@ -104,10 +113,10 @@ def test_a_text_without_words(scorer: Scorer, picture: np.ndarray) -> None:
 )
 def test_words_that_are_not_there(word: object, message: str) -> None:
     tokens = (
-        Token("<begin>", "begin"),
+        Token("<bos>", "bos"),
         Token("a", "own", 0, 1),
         Token("dog", "own", 2, 5),
-        Token("<end>", "end"),
+        Token("<eos>", "eos"),
     )
     with pytest.raises(ConfigError, match=message):
         find(word, None, words_of("a dog", tokens), tokens)
@@ -116,4 +125,4 @@ def test_words_that_are_not_there(word: object, message: str) -> None:
 def test_tokens_without_padding() -> None:
     ids = np.arange(4, dtype=np.int64)
     tokens = Tokens(ids, ("<", "a", "b", ">"), ((0, 0), (0, 1), (2, 3), (0, 0)), range(1, 3), 4, False)
-    assert [str(token) for token in tokens_of("a b", tokens)] == ["<begin>", "a", "b", "<end>"]
+    assert [str(token) for token in tokens_of("a b", tokens)] == ["<bos>", "a", "b", "<eos>"]

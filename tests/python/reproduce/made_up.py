@@ -25,7 +25,7 @@ TINY: Scale = replace(
     denoising_steps=2,
     curve=(1, 2),
     maps=3,
-    pictures=3,
+    generated_images=3,
 )
 ALL = next(column for column in COMPOSITION if column.name == "All")
 

@@ -33,8 +33,8 @@ def test_end_to_end(tmp_path: Path) -> None:
     (verdict,) = result.verdicts
     assert verdict.answer in (HOLDS, FAILS, UNDECIDED, NOT_MEASURED)
     assert "of 3 items" in result.notes[0]
-    (path,) = result.pictures
-    with PIL.Image.open(path) as picture:
-        assert picture.width > 1000
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+    (path,) = result.plots
+    with PIL.Image.open(path) as opened:
+        assert opened.width > 1000
+        assert len(np.unique(np.asarray(opened.convert("L")))) > 20
     assert "figure10.png" in (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ def test_two_seeds() -> None:
             assert len(cell.seeds) == 2
             assert cell.estimate.value == pytest.approx(np.mean(cell.seeds))
             assert cell.estimate.groups == len(row.records[name][0])
-    assert result.pictures == []
+    assert result.plots == []
 
 
 def test_comvg_from_files(tmp_path: Path) -> None:

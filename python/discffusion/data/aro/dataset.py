@@ -155,8 +155,8 @@ def _cut(image: Path | bytes, box: tuple[float, float, float, float], where: str
 
     x, y, width, height = box
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as picture:
-            part = picture.convert("RGB").crop((x, y, x + width, y + height))
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as pil_image:
+            part = pil_image.convert("RGB").crop((x, y, x + width, y + height))
     except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{where} is not an image that can be read: {error}") from None
     # pixels alone: what the file says about turning the whole image does not hold for a part of it

@@ -1,4 +1,4 @@
-"""RefCOCOg: a picture and ten sentences, one of which was said of an object in it."""
+"""RefCOCOg: an image and ten sentences, one of which was said of an object in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The annotation files of RefCOCOg, joined and checked: what was said of which box in which picture."""
+"""The annotation files of RefCOCOg, joined and checked: what was said of which box in which image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Object(NamedTuple):
     """What an expression refers to."""
 
     file_name: str
-    size: tuple[int, int]  # width, height of the picture
+    size: tuple[int, int]  # width, height of the image
     box: tuple[float, ...]  # x, y, width, height in its pixels
     category: str
 
@@ -105,7 +105,7 @@ def _object(
             f"{where} is of image {image_id}; {sentence.where} is of image {sentence.image_id}"
         )
     _, category = record("categories", field(annotation, "category_id", int, where), where)
-    # the file names in the refs are of another release of the pictures; those of instances.json hold
+    # the file names in the refs are of another release of the images; those of instances.json hold
     spot, image = record("images", image_id, where)
     size = (field(image, "width", int, spot), field(image, "height", int, spot))
     return Object(
@@ -117,7 +117,7 @@ def _object(
 
 
 def _box(values: list[Any], size: tuple[int, int], where: str) -> tuple[float, ...]:
-    """x, y, width and height, which lie in the picture up to a pixel of rounding."""
+    """x, y, width and height, which lie in the image up to a pixel of rounding."""
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(values) != 4 or len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise DatasetError(f"{where}: bbox is {values!r:.80}; expected x, y, width and height")
@@ -125,6 +125,6 @@ def _box(values: list[Any], size: tuple[int, int], where: str) -> tuple[float, .
     inside = x >= -1 and y >= -1 and x + width <= size[0] + 1 and y + height <= size[1] + 1
     if width <= 0 or height <= 0 or not inside:
         raise DatasetError(
-            f"{where}: bbox {numbers} is empty or leads out of the picture of {size[0]} x {size[1]} pixels"
+            f"{where}: bbox {numbers} is empty or leads out of the image of {size[0]} x {size[1]} pixels"
         )
     return tuple(numbers)

@@ -1,4 +1,4 @@
-"""One picture and several texts: the subsets ``referring`` and ``vqa``."""
+"""One image and several texts: the subsets ``referring`` and ``vqa``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from discffusion.data.shapes.sampling import Plan, draw_plan, other_than
 from discffusion.data.shapes.scene import Scene
 from discffusion.data.shapes.vocabulary import COLOURS, RELATIONS, SHAPES
 
-Choice = tuple[Scene, list[str], int]  # the picture's scene, the texts, which of them is right
+Choice = tuple[Scene, list[str], int]  # the image's scene, the texts, which of them is right
 
 _INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above",
             "inside": "around", "around": "inside", "touching": "touching", "far from": "far from"}  # fmt: skip
@@ -60,7 +60,7 @@ def _true_of(plan: Plan, scene: Scene) -> bool:
 
 
 def vqa(rng: random.Random) -> Choice:
-    """A question about the picture, asked with each of several answers."""
+    """A question about the image, asked with each of several answers."""
     while True:
         plan = draw_plan(rng)
         scene = plan.scene()

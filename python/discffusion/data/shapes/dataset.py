@@ -130,7 +130,7 @@ def _draw_pair(rng: random.Random, subset: str, split: str) -> tuple[list[Scene]
 
 
 def _draw_choice(rng: random.Random, subset: str, split: str) -> Choice:
-    """One picture of the split with several texts."""
+    """One image of the split with several texts."""
     while True:
         choice = referring(rng) if subset == "referring" else vqa(rng)
         if split_of(choice[0]) == split:
@@ -153,7 +153,7 @@ def load(
         subset: one of :data:`SUBSETS`, or None.
         n: number of items.
         seed: item ``i`` depends on (split, subset, seed, i) alone.
-        image_size: side of the square pictures in pixels.
+        image_size: side of the square images in pixels.
     """
     if split not in SPLITS:
         raise DatasetOptionError(f"shapes has no split {split!r}; there are: {', '.join(SPLITS)}")

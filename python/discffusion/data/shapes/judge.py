@@ -1,4 +1,4 @@
-"""Which shapes a picture shows, and whether that is what a caption says: a reader of drawings that uses no network.
+"""Which shapes an image shows, and whether that is what a caption says: a reader of drawings that uses no network.
 
 Pixels are split by the colours that scenes are drawn in, neighbours of one colour make a patch, and a patch is the
 shape whose outline covers it best. What is blurred, broken or of another colour is not recognised, nor are two things
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 class Judgement(NamedTuple):
-    """What a picture shows of what was asked for."""
+    """What an image shows of what was asked for."""
 
     subject: bool
     object: bool
@@ -46,13 +46,13 @@ class Judgement(NamedTuple):
         return self.subject and self.object
 
 
-def judge(picture: Any, subject: str, relation: str | None, other: str) -> Judgement:
-    """Whether a picture (RGB, of any size) shows ``red circle`` and ``blue square``, and the one ``left of`` the other.
+def judge(image: Any, subject: str, relation: str | None, other: str) -> Judgement:
+    """Whether an image (RGB, of any size) shows ``red circle`` and ``blue square``, and the one ``left of`` the other.
 
     Things are told by colour and shape. Where they stand and how large they are counts for the relation alone, which
     is read generously.
     """
-    found = things_in(picture)
+    found = things_in(image)
     subjects = [thing for thing in found if thing.name == subject]
     objects = [thing for thing in found if thing.name == other]
     related = relation is not None and any(
@@ -61,13 +61,13 @@ def judge(picture: Any, subject: str, relation: str | None, other: str) -> Judge
     return Judgement(bool(subjects), bool(objects), related)
 
 
-def things_in(picture: Any) -> list[Thing]:
-    """The shapes that a picture shows, the largest first; in scene pixels."""
+def things_in(image: Any) -> list[Thing]:
+    """The shapes that an image shows, the largest first; in scene pixels."""
     import PIL.Image
 
-    if not isinstance(picture, PIL.Image.Image):
-        picture = PIL.Image.fromarray(np.asarray(picture))
-    small = picture.convert("RGB")
+    if not isinstance(image, PIL.Image.Image):
+        image = PIL.Image.fromarray(np.asarray(image))
+    small = image.convert("RGB")
     if small.size != (CANVAS, CANVAS):
         small = small.resize((CANVAS, CANVAS), PIL.Image.Resampling.BOX)
     names = list(COLOURS)

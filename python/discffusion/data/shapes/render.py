@@ -16,10 +16,10 @@ _SHARPNESS = {"circle": 1.0, "square": 1.09, "triangle": 1.75, "diamond": 1.6}
 
 
 def render(scene: Scene, image_size: int = CANVAS) -> Image.Image:
-    """The scene as an RGB picture of ``image_size`` x ``image_size`` pixels."""
+    """The scene as an RGB image of ``image_size`` x ``image_size`` pixels."""
     side = image_size * _OVERSAMPLING
-    picture = Image.fromarray(_shade(scene.background, image_size))
-    layer = picture.resize((side, side), Image.Resampling.NEAREST)
+    pil_image = Image.fromarray(_shade(scene.background, image_size))
+    layer = pil_image.resize((side, side), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(layer)
     # hollow shapes first, so that nothing hides what they hold
     for thing in sorted(scene.things, key=lambda t: not t.hollow):

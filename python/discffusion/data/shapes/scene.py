@@ -21,7 +21,7 @@ class Thing(NamedTuple):
         return f"{self.colour} {self.shape}"
 
     def box(self, scale: float = 1.0) -> tuple[float, float, float, float]:
-        """Bounding box ``(x, y, w, h)``: left, top, width, height, in pixels of a picture scaled by ``scale``."""
+        """Bounding box ``(x, y, w, h)``: left, top, width, height, in pixels of an image scaled by ``scale``."""
         half = self.size / 2
         return ((self.cx - half) * scale, (self.cy - half) * scale, self.size * scale, self.size * scale)
 

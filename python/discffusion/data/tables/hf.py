@@ -154,7 +154,7 @@ def _rows(data: Any, roles: Roles) -> Rows:
             + several(absent, there)
         )
     if hasattr(data, "with_format") and hasattr(data, "select_columns"):
-        # as stored: pictures stay encoded, and only what is asked for leaves the memory map
+        # as stored: images stay encoded, and only what is asked for leaves the memory map
         plain = data.select_columns(used).with_format("arrow")
         return ArrowRows("hf", used, len(plain), lambda start, stop: plain[start:stop])
     return _Indexed(used, data)

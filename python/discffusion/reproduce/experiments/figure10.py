@@ -9,7 +9,7 @@ import numpy as np
 
 from discffusion.evaluation.record import Record
 from discffusion.explanation import DEFAULT_NORMALISE
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.plot.overlay import overlay
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
@@ -38,7 +38,7 @@ def is_won(record: Record) -> bool:
 
 
 def points(scorer: Any, item: Any) -> list[Record]:
-    """By thing of each picture, whether the map of the words that name it is highest within its box."""
+    """By thing of each image, whether the map of the words that name it is highest within its box."""
     found = []
     for index, image in enumerate(item.images):
         text = item.meta["captions"][index]
@@ -90,7 +90,7 @@ def run(runner: ExperimentRunner) -> Result:
             if key in shown
         ]
         size = (1.7 * (WORDS + 1), 2.1 * len(examples))
-        result.pictures.append(picture(path, lambda figure: draw(figure, examples), size))
+        result.plots.append(save_png(path, lambda figure: draw(figure, examples), size))
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from discffusion.plot.curves import curves
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.reproduce.claims import Check, Claim, Close
 from discffusion.reproduce.columns import COMPOSITION
 from discffusion.reproduce.experiment import Experiment
@@ -52,7 +52,7 @@ def run(runner: ExperimentRunner) -> Result:
         }
         curves(figure.subplots(), points, "attention maps of", "accuracy (%)", labels)  # type: ignore[attr-defined]
 
-    result.pictures.append(picture(runner.folder / "figure3.png", draw))
+    result.plots.append(save_png(runner.folder / "figure3.png", draw))
     return result
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.record import Record
 from discffusion.plot.curves import curves
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.reproduce.claims import Claim, answer, pooled, side
 from discffusion.reproduce.columns import COMPOSITION, Column
 from discffusion.reproduce.experiment import Experiment
@@ -99,7 +99,7 @@ def run(runner: ExperimentRunner) -> Result:
     def draw(figure: Any) -> None:
         curves(figure.subplots(), points, "attention heads", "accuracy (%)")
 
-    result.pictures.append(picture(runner.folder / "figure4.png", draw))
+    result.plots.append(save_png(runner.folder / "figure4.png", draw))
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from discffusion.plot.curves import curves
-from discffusion.plot.figure import COLOURS, picture
+from discffusion.plot.figure import COLOURS, save_png
 from discffusion.reproduce.claims import Check, Claim, Close
 from discffusion.reproduce.columns import REFERRING
 from discffusion.reproduce.experiment import Experiment
@@ -64,7 +64,7 @@ def run(runner: ExperimentRunner) -> Result:
         beside.set_ylabel("ms a pair (dashed)")
         beside.set_ylim(bottom=0)
 
-    result.pictures.append(picture(runner.folder / "figure5.png", draw))
+    result.plots.append(save_png(runner.folder / "figure5.png", draw))
     return result
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.evaluation.intervals import student
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.plot.losses import losses as draw_losses
 from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.experiment import Experiment
@@ -80,7 +80,7 @@ def run(runner: ExperimentRunner) -> Result:
         }
         draw_losses(figure.subplots(), runs, "triplet loss")
 
-    result.pictures.append(picture(runner.folder / "figure6.png", draw))
+    result.plots.append(save_png(runner.folder / "figure6.png", draw))
     return result
 
 

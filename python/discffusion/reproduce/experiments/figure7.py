@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion.evaluation.intervals import of_groups
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.plot.histogram import histogram
 from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.experiment import Experiment
@@ -72,7 +72,7 @@ def run(runner: ExperimentRunner) -> Result:
         }
         histogram(figure.subplots(), found)
 
-    result.pictures.append(picture(runner.folder / "figure7.png", draw))
+    result.plots.append(save_png(runner.folder / "figure7.png", draw))
     return result
 
 

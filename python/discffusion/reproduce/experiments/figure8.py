@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.reproduce.experiment import Experiment
-from discffusion.reproduce.pictures import STEPS, asked, pictures
+from discffusion.reproduce.generated_images import STEPS, asked, generated_images
 from discffusion.reproduce.result import Result
 from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.trainings import FEW
@@ -26,8 +26,8 @@ def run(runner: ExperimentRunner) -> Result:
     seed = runner.seeds[0]
     deltas = runner.trained(FEW, PLACE, seed).deltas
     rows = {
-        "before": pictures(runner.scorer(), wanted, seed),
-        "after": pictures(runner.scorer(deltas=deltas), wanted, seed),
+        "before": generated_images(runner.scorer(), wanted, seed),
+        "after": generated_images(runner.scorer(deltas=deltas), wanted, seed),
         "drawn": [each.drawing for each in wanted],
     }
 
@@ -45,10 +45,10 @@ def run(runner: ExperimentRunner) -> Result:
                 "\n".join((" ".join(words[:3]), " ".join(words[3:-3]), " ".join(words[-3:]))), fontsize=7
             )
 
-    result.pictures.append(picture(runner.folder / "figure8.png", draw, (9.0, 5.2)))
+    result.plots.append(save_png(runner.folder / "figure8.png", draw, (9.0, 5.2)))
     result.notes.append(
         f"Captions of test scenes that the drawings in the last row show; DDIM, {STEPS} steps, guidance 7.5, the same "
-        f"noise before and after ({FEW.name} training). Table 12 counts what such pictures show."
+        f"noise before and after ({FEW.name} training). Table 12 counts what such images show."
     )
     return result
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from discffusion.evaluation.record import Record
 from discffusion.observation import Observation
-from discffusion.plot.figure import picture
+from discffusion.plot.figure import save_png
 from discffusion.reproduce.claims import answer, side
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
@@ -58,7 +58,7 @@ def inside(
 
 
 def pointing(scorer: Any, item: Any) -> list[Record]:
-    """Whether the words that name a thing of a picture have a higher map in its box than in that of the other thing.
+    """Whether the words that name a thing of an image have a higher map in its box than in that of the other thing.
 
     A record a thing: scores of the two boxes, the first matching.
     """
@@ -113,7 +113,7 @@ def run(runner: ExperimentRunner) -> Result:
     else:
         result.notes.append("The data have no boxes, so the maps are shown and not measured.")
     path = runner.folder / "figure9.png"
-    result.pictures.append(picture(path, lambda figure: _draw(figure, scorer, items[0]), (9, 3.2)))
+    result.plots.append(save_png(path, lambda figure: _draw(figure, scorer, items[0]), (9, 3.2)))
     return result
 
 

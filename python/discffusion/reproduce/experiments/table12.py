@@ -10,8 +10,8 @@ from discffusion.evaluation.record import Record
 from discffusion.reproduce.claims import Close, pooled
 from discffusion.reproduce.columns import Column
 from discffusion.reproduce.experiment import Experiment
+from discffusion.reproduce.generated_images import ASPECTS, STEPS, Asked, asked, generated_images, judged
 from discffusion.reproduce.paper_table import PaperTable
-from discffusion.reproduce.pictures import ASPECTS, STEPS, Asked, asked, judged, pictures
 from discffusion.reproduce.result import Cell, Result, Row
 from discffusion.reproduce.runner import ExperimentRunner
 from discffusion.reproduce.trainings import FEW
@@ -22,7 +22,7 @@ PLACE = "composition"
 PRINTED = PaperTable(
     ("MS-COCO: FID", "MS-COCO: IS", "ComVG: FID", "ComVG: IS"),
     {"Stable Diffusion": (23.3, 19.7, 26.9, 17.5), "Discffusion": (24.1, 19.5, 26.0, 18.1)},
-    unit="FID (lower is better) and inception score (IS); shapes: pictures that show what was asked for, in percent "
+    unit="FID (lower is better) and inception score (IS); shapes: images that show what was asked for, in percent "
     "with 95 % intervals; s: seconds that generating and judging the row took.",
 )
 COLUMNS = tuple(Column(f"shapes: {aspect}", PLACE) for aspect in ASPECTS)
@@ -36,8 +36,8 @@ CLAIM = Close(
     "shapes: both",
 )
 LACKS = (
-    "FID and inception score need pictures of the dataset and an Inception network, whose weights do not come with the "
-    "package; `discffusion generate` makes the pictures"
+    "FID and inception score need images of the dataset and an Inception network, whose weights do not come with the "
+    "package; `discffusion generate` makes the images"
 )
 
 
@@ -61,15 +61,15 @@ def run(runner: ExperimentRunner) -> Result:
     if PLACE not in runner.sources or runner.sources[PLACE].name != "shapes":
         result.gap = LACKS
         result.notes.append(
-            "Not measured on these data: what a picture shows is judged for drawn scenes (shapes) alone."
+            "Not measured on these data: what an image shows is judged for drawn scenes (shapes) alone."
         )
         return result
-    wanted: list[Asked] = asked(runner.sources[PLACE].test(), runner.scale.pictures)
+    wanted: list[Asked] = asked(runner.sources[PLACE].test(), runner.scale.generated_images)
 
     def generated(tuned: bool) -> Callable[[int], dict[str, list[Record]]]:
         def make(seed: int) -> dict[str, list[Record]]:
             deltas: Any = runner.trained(FEW, PLACE, seed).deltas if tuned else None
-            return judged(wanted, pictures(runner.scorer(deltas=deltas), wanted, seed))
+            return judged(wanted, generated_images(runner.scorer(deltas=deltas), wanted, seed))
 
         return make
 
@@ -84,7 +84,7 @@ def run(runner: ExperimentRunner) -> Result:
     result.columns = (*PRINTED.columns, *(column.name for column in COLUMNS))
     result.verdicts += CLAIM(result.rows, {column.name: column for column in COLUMNS})
     result.notes.append(
-        f"{len(wanted)} captions of test scenes a seed, a picture each: DDIM, {STEPS} steps, guidance 7.5, the same "
+        f"{len(wanted)} captions of test scenes a seed, an image each: DDIM, {STEPS} steps, guidance 7.5, the same "
         "noise in both rows. A judge without a network reads colours and outlines; how often it recognises the "
         "drawings themselves is the most that a row can reach. It does not see two things of one colour that touch."
     )
@@ -97,5 +97,5 @@ EXPERIMENT = Experiment(
     "MS-COCO, Compositional Visual Genome; DDIM, 50 steps",
     PRINTED,
     run,
-    partly="no FID and no inception score, which need pictures of the dataset and an Inception network",
+    partly="no FID and no inception score, which need images of the dataset and an Inception network",
 )

@@ -1,4 +1,4 @@
-"""Images as other libraries take them: Pillow pictures, decoded as everywhere in this package."""
+"""Images as other libraries take them: Pillow images, decoded as everywhere in this package."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from discffusion.images import prepare_many
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Pictures"]
+__all__ = ["DecodedImages"]
 
 
-class Pictures(Sequence["Image"]):
-    """The distinct images of a request as RGB pictures in full size, decoded when they are asked for.
+class DecodedImages(Sequence["Image"]):
+    """The distinct images of a request as RGB images in full size, decoded when they are asked for.
 
     Args:
         images: several images; see :mod:`discffusion.images`.
 
     Attributes:
-        places: int64 ``[len(images)]``, for every image the place of its picture.
+        places: int64 ``[len(images)]``, for every image the place of its decoded one.
 
     Raises:
         ImageError: an image cannot be read; the message says which.
@@ -38,7 +38,7 @@ class Pictures(Sequence["Image"]):
 
     @cached_property
     def digests(self) -> list[bytes]:
-        """For every picture what tells it from others: sha256 of the file's bytes, or of the shape and the pixels."""
+        """For every image what tells it from others: sha256 of the file's bytes, or of the shape and the pixels."""
         found = []
         for prepared in self._prepared:
             if isinstance(prepared, bytes):

@@ -14,11 +14,11 @@ from discffusion.evaluation.record import Record
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
 
-__all__ = ["ASPECTS", "STEPS", "Asked", "asked", "judged", "pictures"]
+__all__ = ["ASPECTS", "STEPS", "Asked", "asked", "generated_images", "judged"]
 
 #: of DDIM, as in the paper
 STEPS = 50
-#: what a picture is asked for
+#: what an image is asked for
 ASPECTS = ("subject", "object", "both", "relation")
 
 
@@ -49,17 +49,17 @@ def asked(items: Iterable[Any], n: int) -> list[Asked]:
     return list(found.values())
 
 
-def pictures(scorer: Scorer, wanted: Sequence[Asked], seed: int) -> list[Any]:
-    """A picture for each caption; every caption has noise of its own, the same for every scorer."""
+def generated_images(scorer: Scorer, wanted: Sequence[Asked], seed: int) -> list[Any]:
+    """An image for each caption; every caption has noise of its own, the same for every scorer."""
     seeds = [1_000_000 * (seed + 1) + place for place in range(len(wanted))]
     return scorer.generate([each.caption for each in wanted], steps=STEPS, seed=seeds, progress=False)
 
 
 def judged(wanted: Sequence[Asked], made: Sequence[Any]) -> dict[str, list[Record]]:
-    """By aspect, a record a picture: that it is there is the right answer, and the judge gives the score."""
+    """By aspect, a record an image: that it is there is the right answer, and the judge gives the score."""
     found: dict[str, list[Record]] = {aspect: [] for aspect in ASPECTS}
-    for each, picture in zip(wanted, made, strict=True):
-        verdict = judge(picture, each.subject, each.relation, each.object)
+    for each, image in zip(wanted, made, strict=True):
+        verdict = judge(image, each.subject, each.relation, each.object)
         answers = (verdict.subject, verdict.object, verdict.things, verdict.relation)
         for aspect, answer in zip(ASPECTS, answers, strict=True):
             scores = np.array([[float(answer), float(not answer)]])
