@@ -19,15 +19,15 @@ def checked_texts(texts: Any) -> list[str]:
         texts = [texts]
     elif isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
         raise ConfigError(f"a text is a str, not {type(texts).__name__}")
-    found = list(texts)
-    for position, text in enumerate(found):
+    checked = list(texts)
+    for position, text in enumerate(checked):
         if not isinstance(text, str):
             raise ConfigError(f"text {position} is {type(text).__name__}; expected str")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise ConfigError(f"text {position} is not valid Unicode: {error}") from None
-    return found
+    return checked
 
 
 def checked_noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | None:

@@ -39,12 +39,12 @@ def described(scorer: Any) -> dict[str, Any]:
     kind = type(scorer)
     if not hasattr(scorer, "describe"):
         return {"class": f"{kind.__module__}.{kind.__qualname__}"}
-    found = plain(scorer.describe(), "what describe() of the scorer returns")
-    if not isinstance(found, dict):
+    description = plain(scorer.describe(), "what describe() of the scorer returns")
+    if not isinstance(description, dict):
         raise ConfigError(
-            f"describe() of {kind.__qualname__} returns {type(found).__name__}; expected a dict"
+            f"describe() of {kind.__qualname__} returns {type(description).__name__}; expected a dict"
         )
-    return found
+    return description
 
 
 def identity(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,9 +71,9 @@ def header(number: int, facts: Mapping[str, Any], revision: str | None = None) -
     return {"format": number, "version": __version__, "torch": torch, "revision": revision, **facts}
 
 
-def anonymous(told: Mapping[str, Any]) -> bool:
+def anonymous(facts: Mapping[str, Any]) -> bool:
     """Whether a scorer says nothing of itself: two of a class that give other scores look the same."""
-    return not set(identity(told)) - {"class"}
+    return not set(identity(facts)) - {"class"}
 
 
 def columns(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,11 +138,11 @@ def _preset(config: Mapping[str, Any]) -> str:
         presets = {name: plain(ScoreConfig.preset(name).to_dict(), name) for name in preset_names()}
     except InstallationError:  # rows can be read without the core
         return ""
-    told = {field: value for field, value in config.items() if field not in _NO_EFFECT}
-    if told.get("noise_levels") or told.get("timesteps"):  # which say it all
-        told = {field: value for field, value in told.items() if value is not None}
+    fields = {field: value for field, value in config.items() if field not in _NO_EFFECT}
+    if fields.get("noise_levels") or fields.get("timesteps"):  # which say it all
+        fields = {field: value for field, value in fields.items() if value is not None}
     changes = {
-        name: [f"{field}={value}" for field, value in told.items() if preset.get(field) != value]
+        name: [f"{field}={value}" for field, value in fields.items() if preset.get(field) != value]
         for name, preset in presets.items()
     }
     nearest = min(changes, key=lambda name: len(changes[name]))
@@ -188,11 +188,11 @@ def digest(settings: Mapping[str, Any]) -> str:
 def difference(was: Any, now: Any, name: str = "") -> str | None:
     """The first thing that is not the same, with both values; None if all is."""
     if isinstance(was, dict) and isinstance(now, dict):
-        found = (
+        differences = (
             difference(was.get(key), now.get(key), f"{name} {key}".strip())
             for key in dict.fromkeys([*was, *now])
         )
-        return next((text for text in found if text is not None), None)
+        return next((text for text in differences if text is not None), None)
     return None if was == now else f"{name} was {_shown(was)} and is {_shown(now)}"
 
 

@@ -31,10 +31,10 @@ def find(path: str | os.PathLike[str]) -> Path:
     file = Path(os.fsdecode(path)).expanduser()
     try:
         if file.is_dir():
-            found = [file / name for name in _NAMES if (file / name).is_file()]
-            if not found:
+            candidates = [file / name for name in _NAMES if (file / name).is_file()]
+            if not candidates:
                 raise DeltasError(f"the folder {str(file)!r} holds no deltas: none of {', '.join(_NAMES)}")
-            return found[0]
+            return candidates[0]
         if not file.exists():
             raise DeltasError(f"there is no file {str(file)!r} (looked in {Path.cwd()})")
         if not file.is_file():
@@ -67,15 +67,15 @@ def read_pickled(file: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's doubts about a file it then refuses
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a hostile pickle brings torch to raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DeltasError(
             f"{file}: is no file of tensors that torch's weights-only reader takes ({reason})"
         ) from None
-    if not isinstance(found, dict) or not found:
-        raise DeltasError(f"{file}: holds {type(found).__name__}; expected named tensors")
-    arrays = {str(name): _array(file, name, tensor) for name, tensor in found.items()}
+    if not isinstance(state, dict) or not state:
+        raise DeltasError(f"{file}: holds {type(state).__name__}; expected named tensors")
+    arrays = {str(name): _array(file, name, tensor) for name, tensor in state.items()}
     try:
         return arrays, {"adapter_config": (file.parent / "adapter_config.json").read_text(encoding="utf-8")}
     except (OSError, ValueError):

@@ -14,16 +14,16 @@ def item_size(dtype: str) -> int:
 
 def process() -> dict[str, int]:
     """Bytes of this process in main memory: now (Linux only) and at its peak."""
-    found: dict[str, int] = {}
+    usage: dict[str, int] = {}
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found["resident"] = pages * os.sysconf("SC_PAGE_SIZE")
+        usage["resident"] = pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         pass
     try:
         import resource
     except ImportError:  # not a Unix
-        return found
+        return usage
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found["peak_resident"] = peak if sys.platform == "darwin" else peak * 1024
-    return found
+    usage["peak_resident"] = peak if sys.platform == "darwin" else peak * 1024
+    return usage

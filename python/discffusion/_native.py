@@ -56,10 +56,10 @@ def torch_version() -> str:
         raise InstallationError(
             f"the torch in {folder} is incomplete ({error}); reinstall it: {PIP_LINE}"
         ) from None
-    found = re.search(r"^__version__\s*(?::[^=]*)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-    if found is None:
+    match = re.search(r"^__version__\s*(?::[^=]*)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    if match is None:
         raise InstallationError(f"{folder / 'version.py'} names no version; reinstall torch: {PIP_LINE}")
-    return found.group(1)
+    return match.group(1)
 
 
 @cache
@@ -77,11 +77,11 @@ def core() -> ModuleType:
             )
         _open("c10", required=True)
         _open("torch_cpu", required=True)
-        found = _import_core()
+        module = _import_core()
         if hasattr(os, "register_at_fork"):
             # threads of OpenMP do not come along, and it would wait for them forever
-            os.register_at_fork(before=found.before_fork, after_in_child=found.after_fork_in_child)
-        return found
+            os.register_at_fork(before=module.before_fork, after_in_child=module.after_fork_in_child)
+        return module
 
 
 def load_cuda(device: str) -> None:

@@ -49,7 +49,7 @@ def notes_in(path: Any) -> dict[str, dict[str, Any]]:
     Args:
         path: of the file, or the file itself, open.
     """
-    found = {}
+    notes = {}
     for name, data in (_open(path).schema_arrow.metadata or {}).items():
         if not name.startswith(_OURS):
             continue
@@ -58,8 +58,8 @@ def notes_in(path: Any) -> dict[str, dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(note, dict):
-            found[name[len(_OURS) :].decode(errors="replace")] = note
-    return found
+            notes[name[len(_OURS) :].decode(errors="replace")] = note
+    return notes
 
 
 def write(

@@ -74,8 +74,8 @@ class ProcessGroup(SingleProcess):
         """The sum over all processes, the same to the last bit in each."""
         tensor = self._torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
         self._sent(self._dist.all_reduce, tensor)
-        found: Array = tensor.cpu().numpy()
-        return found
+        total: Array = tensor.cpu().numpy()
+        return total
 
     def broadcast(self, data: bytes | None) -> bytes:
         """What the first process says, in all of them."""
@@ -87,8 +87,8 @@ class ProcessGroup(SingleProcess):
     def _first(self, values: Array) -> Array:
         tensor = self._torch.from_numpy(values.copy()).to(self._device)
         self._sent(self._dist.broadcast, tensor, 0)
-        found: Array = tensor.cpu().numpy()
-        return found
+        received: Array = tensor.cpu().numpy()
+        return received
 
     def _sent(self, send: Any, *arguments: Any) -> None:
         try:
@@ -116,13 +116,13 @@ def joined(device: str, together: bool | None, what: str = "this call") -> Itera
     """
     if together is not None and not isinstance(together, bool):
         raise ConfigError(f"distributed is {together!r}; expected True, False or None")
-    told = "RANK" in os.environ and "WORLD_SIZE" in os.environ
-    if together and not told:
+    launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if together and not launched:
         raise ConfigError(
             "distributed=True needs processes that a launcher starts: torchrun --nproc-per-node 4 script.py"
         )
     if together is False or rank().of == 1:
-        yield SingleProcess(launched=told and together is not False)
+        yield SingleProcess(launched=launched and together is not False)
         return
     import torch
     import torch.distributed as dist

@@ -34,20 +34,20 @@ def share(index: int | None = None, count: int | None = None) -> Share:
     if index is not None and count is not None:
         return _checked(Share(index, count))
     environment = os.environ
-    found = rank()
-    if found.source != "alone":
-        return found
+    own = rank()
+    if own.source != "alone":
+        return own
     if "SLURM_ARRAY_TASK_ID" in environment and "SLURM_ARRAY_TASK_COUNT" in environment:
         first = _number(environment, "SLURM_ARRAY_TASK_MIN") if "SLURM_ARRAY_TASK_MIN" in environment else 0
-        found = Share(
+        own = Share(
             _number(environment, "SLURM_ARRAY_TASK_ID") - first,
             _number(environment, "SLURM_ARRAY_TASK_COUNT"),
             "SLURM",
         )
     if "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment:
         tasks = _number(environment, "SLURM_NTASKS")
-        found = Share(found.number * tasks + _number(environment, "SLURM_PROCID"), found.of * tasks, "SLURM")
-    return _checked(found)
+        own = Share(own.number * tasks + _number(environment, "SLURM_PROCID"), own.of * tasks, "SLURM")
+    return _checked(own)
 
 
 def rank() -> Share:
@@ -81,16 +81,16 @@ def local_device(device: str) -> str:
     return f"cuda:{index % count}" if count > 1 else device
 
 
-def _checked(found: Share) -> Share:
-    for name, value in (("index", found.number), ("count", found.of)):
+def _checked(given: Share) -> Share:
+    for name, value in (("index", given.number), ("count", given.of)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"the share's {name} is {value!r}; expected a whole number")
-    if not 0 <= found.number < found.of:
+    if not 0 <= given.number < given.of:
         raise ConfigError(
-            f"share {found.number} of {found.of} (from {found.source}) is none; expected 0 to one below the count"
-            + ("; a job array must count in steps of 1" if found.source == "SLURM" else "")
+            f"share {given.number} of {given.of} (from {given.source}) is none; expected 0 to one below the count"
+            + ("; a job array must count in steps of 1" if given.source == "SLURM" else "")
         )
-    return found
+    return given
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

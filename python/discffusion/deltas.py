@@ -208,17 +208,17 @@ class Deltas:
         figure = new_figure((9.0, max(3.5, 1.5 + 0.25 * len(of_layer))))
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         histogram(left, {"": counted})
-        means = {name: sum(found) / len(found) for name, found in of_layer.items()}
+        means = {name: sum(norms) / len(norms) for name, norms in of_layer.items()}
         shares(right, means, f"numbers within {threshold:g} of the largest (%)")
         return figure
 
     def digest(self) -> str:
         """A hash of names and numbers: equal exactly if the deltas are, bit for bit."""
-        found = hashlib.sha256()
+        sha = hashlib.sha256()
         for name, array in sorted(self.arrays().items()):
-            found.update(f"{name} {array.shape}\n".encode())
-            found.update(array.tobytes())
-        return found.hexdigest()[:32]
+            sha.update(f"{name} {array.shape}\n".encode())
+            sha.update(array.tobytes())
+        return sha.hexdigest()[:32]
 
     def __copy__(self) -> Deltas:
         return self  # it does not change
@@ -257,10 +257,10 @@ def _belongs(site: str, layers: str) -> bool:
 def _float32(name: Any, array: Any) -> NDArray[np.float32]:
     if hasattr(array, "detach"):  # a torch tensor; numpy has no bfloat16
         array = array.detach().cpu().float().numpy()
-    found = np.asarray(array)
-    if not np.issubdtype(found.dtype, np.number) or np.iscomplexobj(found):
-        raise DeltasError(f"the array {name!r} has the dtype {found.dtype}; expected float32")
-    return np.array(found, dtype=np.float32, order="C")  # ascontiguousarray would make a scalar a vector
+    converted = np.asarray(array)
+    if not np.issubdtype(converted.dtype, np.number) or np.iscomplexobj(converted):
+        raise DeltasError(f"the array {name!r} has the dtype {converted.dtype}; expected float32")
+    return np.array(converted, dtype=np.float32, order="C")  # ascontiguousarray would make a scalar a vector
 
 
 def _as_text(metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -80,8 +80,8 @@ def decode(model: _core.Scorer, latents: Any) -> list[Image]:
 
 
 def _core_check(model: _core.Scorer, options: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_native.core().generate_check(model, json.dumps(options)))
-    return found
+    completed: dict[str, Any] = json.loads(_native.core().generate_check(model, json.dumps(options)))
+    return completed
 
 
 def _image(pixels: NDArray[np.uint8]) -> Image:
@@ -109,14 +109,14 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def _negatives(given: str | Iterable[str] | None, count: int) -> list[str]:
     if given is None:
         return []
-    found = checked_texts(given)
+    texts = checked_texts(given)
     if isinstance(given, str):
-        return found * count
-    if len(found) != count:
+        return texts * count
+    if len(texts) != count:
         raise ConfigError(
-            f"{len(found)} negative prompts and {count} prompts were given; give one, or as many"
+            f"{len(texts)} negative prompts and {count} prompts were given; give one, or as many"
         )
-    return found
+    return texts
 
 
 def _seeds(given: Any, count: int, images: Any) -> list[int]:
@@ -124,14 +124,14 @@ def _seeds(given: Any, count: int, images: Any) -> list[int]:
     one = isinstance(given, int | np.integer)
     if not one and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
         raise ConfigError(f"seed is {given!r}; expected a whole number, or one a prompt")
-    found = [given] * count if one else list(given)
-    if len(found) != count:
-        raise ConfigError(f"{len(found)} seeds and {count} prompts were given; give one, or as many")
+    seeds = [given] * count if one else list(given)
+    if len(seeds) != count:
+        raise ConfigError(f"{len(seeds)} seeds and {count} prompts were given; give one, or as many")
     most = _LAST_SEED - (images - 1 if isinstance(images, int) else 0)
-    for seed in found:
+    for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= most:
             raise ConfigError(f"seed is {seed!r}; expected a whole number from 0 to 2^63 - 1")
-    return [int(seed) for seed in found]
+    return [int(seed) for seed in seeds]
 
 
 def _stacked(given: Any, name: str, axes: tuple[str, ...], count: int) -> NDArray[np.float32] | None:

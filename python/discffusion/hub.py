@@ -122,9 +122,9 @@ def _from_hub(name: str, variant: str | None, offline: bool, options: dict[str, 
                 return folder, candidate
             lacking = lacking or missing
     if offline:
-        found = f"is in the cache without {', '.join(lacking)}" if lacking else "is not in the cache"
+        state = f"is in the cache without {', '.join(lacking)}" if lacking else "is not in the cache"
         raise CheckpointError(
-            f"the model {name!r} {found}, and the network is not to be used (local_files_only or HF_HUB_OFFLINE); "
+            f"the model {name!r} {state}, and the network is not to be used (local_files_only or HF_HUB_OFFLINE); "
             f"fetch it once with the network, or give a folder{_mirrors(name)}"
         )
     if name in ALIASES:
@@ -180,10 +180,10 @@ def _fetch(name: str, asked: str, patterns: list[str], options: dict[str, Any]) 
 
 
 def _mirrors(name: str) -> str:
-    known = ", ".join(sorted(set(ALIASES.values())))
+    mirrors = ", ".join(sorted(set(ALIASES.values())))
     if name in ALIASES:
         return f". {name!r} was taken down; its mirror is {ALIASES[name]!r}"
-    return f". Mirrors of Stable Diffusion: {known}"
+    return f". Mirrors of Stable Diffusion: {mirrors}"
 
 
 def _family(folder: Path) -> Family:

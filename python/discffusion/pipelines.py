@@ -55,8 +55,8 @@ def _reason(index: dict[str, Any], kind: Any) -> str | None:
     if foreign:
         return f"it has {' and '.join(f'{part} ({parts[part]})' for part in foreign)}"
     if parts.keys().isdisjoint(family.parts):  # the index says its class alone
-        known = not isinstance(kind, str) or not kind or family.matches(kind)
-        return None if known else "it is of another family"
+        is_known = not isinstance(kind, str) or not kind or family.matches(kind)
+        return None if is_known else "it is of another family"
     if index.get("requires_aesthetics_score"):
         return "it is a refiner (requires_aesthetics_score), trained on low noise levels alone; use the base model"
     for part, classes in family.parts.items():
@@ -92,7 +92,7 @@ def _classes(index: dict[str, Any]) -> dict[str, str]:
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None

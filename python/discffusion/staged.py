@@ -68,15 +68,15 @@ class Staged:
         Images and texts are encoded once for all stages. Arguments as of :meth:`Scorer.matrix`.
         """
         images = [images] if is_single(images) else list(images)
-        found = checked_texts(texts)
-        shape = (len(images), len(found))
+        checked = checked_texts(texts)
+        shape = (len(images), len(checked))
         if 0 in shape:
             return np.zeros(shape), np.zeros(shape, dtype=bool)
         prepared_images, image_of = prepare_many(images)
-        place = {text: position for position, text in enumerate(dict.fromkeys(found))}
+        place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
         given = checked_noise(noise, ("steps", "C", "h", "w"))
         prepared = self.scorer._prepare(prepared_images, list(place), given)
-        rows, columns = np.array(image_of), np.array([place[text] for text in found])
+        rows, columns = np.array(image_of), np.array([place[text] for text in checked])
         started, seen = self.evaluations, 0
 
         def evaluate(pairs: NDArray[np.int64], steps: list[int]) -> NDArray[np.float64]:

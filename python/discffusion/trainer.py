@@ -160,11 +160,11 @@ class Trainer:
             patience=None if patience is None else whole_number("patience", patience, 1),
         )
         alone = not (plan.in_batch and plan.items > 1 and size > 1)
-        told = {
+        train_data = {
             "items": len(items),
             "digest": items.examine(self._options, alone=alone, check_texts=self._core.check_texts),
         }
-        data: dict[str, Any] = {"train": told, "validation": None}
+        data: dict[str, Any] = {"train": train_data, "validation": None}
         if held_out is not None:
             data["validation"] = {"items": len(held_out), "digest": held_out.examine()}
         start = self._start()
@@ -250,7 +250,7 @@ class Trainer:
 
     def about(self) -> dict[str, Any]:
         """What is saved with the deltas, plain data: base model, score, options, data, steps and their validation."""
-        told: dict[str, Any] = {
+        description: dict[str, Any] = {
             "base_model": self._scorer.model_id,
             "package": f"discffusion {__version__}",
             "score_config": self.config.to_dict(),
@@ -258,16 +258,16 @@ class Trainer:
         }
         before = self._scorer.deltas
         if before is not None:
-            told["before"] = {
+            description["before"] = {
                 name: before.metadata[name] for name in ("data", "training") if name in before.metadata
             }
         if self._run is None:
-            return told
+            return description
         settings, step = self._run.settings, self.steps
         data = {
-            part: {"source": self._now.sources[part], **found}
-            for part, found in settings["data"].items()
-            if found is not None
+            part: {"source": self._now.sources[part], **facts}
+            for part, facts in settings["data"].items()
+            if facts is not None
         }
         at_step = [row for row in self.history.validations if row["step"] == step]
         training = {
@@ -277,7 +277,7 @@ class Trainer:
             "temperature": next(iter(self.history["temperature"]), None),
             "validation": at_step[0] if at_step else None,
         }
-        return {**told, "data": data, "training": training}
+        return {**description, "data": data, "training": training}
 
     def __repr__(self) -> str:
         changed = {

@@ -74,7 +74,7 @@ class Blip2Itm(RunningBaseline):
     def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         self._tell(texts)
-        found = []
+        scores = []
         with torch.inference_mode():
             for part in self._chunks(pairs):  # by image, so that the features of few are held at a time
                 wanted = part[:, 0].tolist()
@@ -84,8 +84,8 @@ class Blip2Itm(RunningBaseline):
                     return [row.clone() for row in features]
 
                 rows = torch.stack(self._seen.rows([seen.digests[i] for i in wanted], make))
-                found.append(self._matching(rows, [texts[j] for j in part[:, 1]]))
-        return np.concatenate(found)
+                scores.append(self._matching(rows, [texts[j] for j in part[:, 1]]))
+        return np.concatenate(scores)
 
     def _features(self, part: list[Any]) -> Any:
         """What the vision tower makes of images, ``[n, patches, width]``."""

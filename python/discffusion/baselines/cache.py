@@ -30,17 +30,17 @@ class EmbeddingCache:
             keys: what identifies each; may hold one several times.
             make: from places in `keys` to what is new there, one each.
         """
-        known = self._rows  # another thread may replace it
+        kept = self._rows  # another thread may replace it
         first: dict[Hashable, int] = {}
         for place, key in enumerate(keys):
             first.setdefault(key, place)
-        new = [place for key, place in first.items() if key not in known]
+        new = [place for key, place in first.items() if key not in kept]
         if not new:
-            return [known[key] for key in keys]
+            return [kept[key] for key in keys]
         made = dict(zip((keys[place] for place in new), make(new), strict=True))
-        found = {key: made[key] if key in made else known[key] for key in first}
-        self._rows = self._within({**found, **{key: row for key, row in known.items() if key not in found}})
-        return [found[key] for key in keys]
+        by_key = {key: made[key] if key in made else kept[key] for key in first}
+        self._rows = self._within({**by_key, **{key: row for key, row in kept.items() if key not in by_key}})
+        return [by_key[key] for key in keys]
 
     def forget(self) -> None:
         """Drops all, because the model is another from now on."""

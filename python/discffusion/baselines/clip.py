@@ -58,11 +58,11 @@ class ClipBaseline(RunningBaseline):
         self._tell(given)
 
         def make(places: list[int]) -> list[NDArray[np.float32]]:
-            found: list[NDArray[np.float32]] = []
+            parts: list[NDArray[np.float32]] = []
             with torch.inference_mode():
                 for part in self._chunks([given[place] for place in places]):
-                    found.extend(self._text_features(self._tokens(part)).float().cpu().numpy())
-            return [row.copy() for row in found]  # none holds its whole batch
+                    parts.extend(self._text_features(self._tokens(part)).float().cpu().numpy())
+            return [row.copy() for row in parts]  # none holds its whole batch
 
         return np.stack(self._texts.rows(given, make))
 
@@ -83,12 +83,12 @@ class ClipBaseline(RunningBaseline):
         torch = need("torch", EXTRA)
 
         def make(places: list[int]) -> list[NDArray[np.float32]]:
-            found: list[NDArray[np.float32]] = []
+            parts: list[NDArray[np.float32]] = []
             with torch.inference_mode():
                 for part in self._chunks(places):  # decoded a batch at a time
                     pixels = self._pixels([seen[place] for place in part])
-                    found.extend(self._image_features(pixels).float().cpu().numpy())
-            return [row.copy() for row in found]
+                    parts.extend(self._image_features(pixels).float().cpu().numpy())
+            return [row.copy() for row in parts]
 
         return np.stack(self._images.rows(seen.digests, make))
 
@@ -97,10 +97,10 @@ class ClipBaseline(RunningBaseline):
         return values.to(self._device, self._dtype)
 
     def _tokens(self, part: list[str]) -> dict[str, Any]:
-        found = self._tokenizer(
+        encoded = self._tokenizer(
             part, padding=True, truncation=True, max_length=self._limit, return_tensors="pt"
         )
-        return {name: found[name].to(self._device) for name in ("input_ids", "attention_mask")}
+        return {name: encoded[name].to(self._device) for name in ("input_ids", "attention_mask")}
 
     def _image_features(self, pixels: Any) -> Any:
         return self._model.get_image_features(pixel_values=pixels).pooler_output
@@ -117,5 +117,5 @@ def cosines(
         values.astype(np.float64) / np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
         for values in (images, texts)
     )
-    found: NDArray[np.float64] = np.einsum("nd,nd->n", image[pairs[:, 0]], text[pairs[:, 1]])
-    return found
+    products: NDArray[np.float64] = np.einsum("nd,nd->n", image[pairs[:, 0]], text[pairs[:, 1]])
+    return products

@@ -62,8 +62,8 @@ class TunedClip(LearnedClip):
             self.load(weights)
 
     def describe(self) -> dict[str, Any]:
-        told = super().describe()
-        return {**told, "config": {**told["config"], "layers": self._layers}}
+        description = super().describe()
+        return {**description, "config": {**description["config"], "layers": self._layers}}
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(value.shape) for name, value in self._published.items()}

@@ -68,21 +68,21 @@ class Cocoop(LearnedClip):
             self.load(weights)
 
     def describe(self) -> dict[str, Any]:
-        told = super().describe()
-        return {**told, "config": {**told["config"], "context": self._init}}
+        description = super().describe()
+        return {**description, "config": {**description["config"], "context": self._init}}
 
     def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
         self._need_learned()
         self._tell(texts)
         image = torch.from_numpy(self._embed_images(seen)).to(self._device)
-        found = []
+        parts = []
         with torch.inference_mode():
             for part in self._chunks(pairs):
                 rows = image[torch.from_numpy(part[:, 0])]
                 words = self._conditional(rows, self._tokens([texts[j] for j in part[:, 1]]))
-                found.append(torch.cosine_similarity(rows.double(), words.double()).cpu())
-        scores: NDArray[np.float64] = torch.cat(found).numpy()
+                parts.append(torch.cosine_similarity(rows.double(), words.double()).cpu())
+        scores: NDArray[np.float64] = torch.cat(parts).numpy()
         return scores
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -99,16 +99,16 @@ class Cocoop(LearnedClip):
     def _first(self, seed: int) -> dict[str, Any]:
         torch = need("torch", EXTRA)
         draw = torch.Generator().manual_seed(seed)
-        found = {name: torch.zeros(shape) for name, shape in self._shapes().items()}
+        tensors = {name: torch.zeros(shape) for name, shape in self._shapes().items()}
         if self._words is None:
-            found["context"].normal_(0.0, 0.02, generator=draw)
+            tensors["context"].normal_(0.0, 0.02, generator=draw)
         else:
             table = self._model.text_model.embeddings.token_embedding.weight
-            found["context"].copy_(table[self._words].detach())
-        reach = 1 / math.sqrt(found["meta.in.weight"].shape[1])  # as torch's Linear starts
+            tensors["context"].copy_(table[self._words].detach())
+        reach = 1 / math.sqrt(tensors["meta.in.weight"].shape[1])  # as torch's Linear starts
         for name in ("meta.in.weight", "meta.in.bias"):
-            found[name].uniform_(-reach, reach, generator=draw)
-        self._now = {name: value.to(self._device).requires_grad_(True) for name, value in found.items()}
+            tensors[name].uniform_(-reach, reach, generator=draw)
+        self._now = {name: value.to(self._device).requires_grad_(True) for name, value in tensors.items()}
         return self._now
 
     def _adopt(self, learned: dict[str, Any] | None) -> None:

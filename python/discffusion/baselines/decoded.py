@@ -39,15 +39,15 @@ class DecodedImages(Sequence["Image"]):
     @cached_property
     def digests(self) -> list[bytes]:
         """For every image what tells it from others: sha256 of the file's bytes, or of the shape and the pixels."""
-        found = []
+        digests = []
         for prepared in self._prepared:
             if isinstance(prepared, bytes):
-                found.append(hashlib.sha256(prepared).digest())
+                digests.append(hashlib.sha256(prepared).digest())
             else:
                 of_pixels = hashlib.sha256(repr(prepared.shape).encode())
                 of_pixels.update(prepared.tobytes())
-                found.append(of_pixels.digest())
-        return found
+                digests.append(of_pixels.digest())
+        return digests
 
     def __len__(self) -> int:
         return len(self._prepared)

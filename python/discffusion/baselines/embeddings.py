@@ -28,15 +28,15 @@ class Embeddings:
     def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
         """Cosines, float64 ``[n_images, n_texts]``."""
         images = [images] if is_single(images) else list(images)
-        found = checked_texts(texts)
-        if not images or not found:
-            return np.zeros((len(images), len(found)))
+        checked = checked_texts(texts)
+        if not images or not checked:
+            return np.zeros((len(images), len(checked)))
 
         def make(places: list[int]) -> list[NDArray[np.float32]]:
-            vectors = self.scorer.embed_texts([found[place] for place in places], progress=False)
+            vectors = self.scorer.embed_texts([checked[place] for place in places], progress=False)
             return [row.copy() for row in vectors]  # none holds its whole batch
 
-        read = np.stack(self._texts.rows(found, make)).astype(np.float64)
+        read = np.stack(self._texts.rows(checked, make)).astype(np.float64)
         cosines: NDArray[np.float64] = self.scorer.embed_images(images).astype(np.float64) @ read.T
         return cosines
 

@@ -96,13 +96,13 @@ def lower(
     rows: list[dict[str, float]] = []
 
     def loss_of(index: int) -> Any:
-        found = kept.get(index)
-        if found is None:
+        entry = kept.get(index)
+        if entry is None:
             item = items[index]
-            found = (item.match, material(item))
+            entry = (item.match, material(item))
             if keep:
-                kept[index] = found
-        match, made = found
+                kept[index] = entry
+        match, made = entry
         return item_loss(score(made), match, options.loss, scale, options.margin)
 
     with torch.enable_grad(), reporting(progress, "step", patience=0.0, leave=True) as report:

@@ -117,11 +117,11 @@ class LearnedClip(ClipBaseline):
             ConfigError: nothing was learned yet.
         """
         tensors = {name: value.cpu().contiguous() for name, value in self._need_learned().items()}
-        told = {"baseline": self.name, "model": self.model_id, "fingerprint": self._fingerprint}
-        told |= {key: json.dumps(value) for key, value in self._about.items()}
+        metadata = {"baseline": self.name, "model": self.model_id, "fingerprint": self._fingerprint}
+        metadata |= {key: json.dumps(value) for key, value in self._about.items()}
         file = Path(path).expanduser()
         with replacing(file) as temporary:
-            need("safetensors.torch", EXTRA).save_file(tensors, temporary, told)
+            need("safetensors.torch", EXTRA).save_file(tensors, temporary, metadata)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Reads what :meth:`save` wrote, for the same baseline and model.
@@ -133,22 +133,24 @@ class LearnedClip(ClipBaseline):
         file = Path(path).expanduser()
         try:
             with safetensors.safe_open(file, "pt") as opened:
-                told = opened.metadata() or {}
-                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                metadata = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (OSError, safetensors.SafetensorError) as error:
             raise DeltasError(f"{str(file)!r} cannot be read: {error}") from None
         for key, mine in (("baseline", self.name), ("fingerprint", self._fingerprint)):
-            if told.get(key) != mine:
+            if metadata.get(key) != mine:
                 raise DeltasError(
-                    f"{str(file)!r} belongs to the {key} {told.get(key)!r}, and this is {mine!r} ({self.model_id})"
+                    f"{str(file)!r} belongs to the {key} {metadata.get(key)!r}, and this is {mine!r} ({self.model_id})"
                 )
-        if {name: tuple(value.shape) for name, value in found.items()} != self._shapes():
+        if {name: tuple(value.shape) for name, value in tensors.items()} != self._shapes():
             raise DeltasError(f"{str(file)!r} does not hold what {self.name} with these options learns")
         try:
-            about = {key: json.loads(told[key]) for key in ("training_options", "data") if key in told}
+            about = {
+                key: json.loads(metadata[key]) for key in ("training_options", "data") if key in metadata
+            }
         except ValueError:
             about = {}  # only told, never used
-        self._take({name: value.to(self._device, torch.float32) for name, value in found.items()}, about)
+        self._take({name: value.to(self._device, torch.float32) for name, value in tensors.items()}, about)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "deltas": None if self._learned is None else digest(self._learned)}

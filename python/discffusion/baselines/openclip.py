@@ -81,16 +81,16 @@ class OpenClipBaseline(RunningBaseline):
 
     def _embedded(self, places: list[int], embed: Callable[[list[int]], Any]) -> list[NDArray[np.float32]]:
         """Embeddings of places, a batch at a time; none holds its whole batch."""
-        found: list[NDArray[np.float32]] = []
+        parts: list[NDArray[np.float32]] = []
         with need("torch", EXTRA).inference_mode():
             for part in self._chunks(places):
-                found.extend(row.copy() for row in embed(part).float().cpu().numpy())
-        return found
+                parts.extend(row.copy() for row in embed(part).float().cpu().numpy())
+        return parts
 
     def _lengths(self, texts: list[str]) -> list[int]:
         # all its tokenizers pad to the length they are asked for, with one token
-        found = self._tokenizer(["", *texts], context_length=_LONG)
-        own = found != found[0, -1]
+        tokens = self._tokenizer(["", *texts], context_length=_LONG)
+        own = tokens != tokens[0, -1]
         return [int(row.nonzero().max()) + 1 if row.any() else 0 for row in own[1:]]
 
 

@@ -25,18 +25,18 @@ def place(device: Any = "auto", dtype: Any = "auto") -> tuple[Any, Any]:
     if where == "auto":
         where = "cuda" if there else "cpu"
     try:
-        found = torch.device(where)
+        chosen = torch.device(where)
     except RuntimeError:
         raise DeviceError(f"there is no device {where!r}; expected auto, cpu, cuda or cuda:N") from None
-    if found.type == "cuda":
+    if chosen.type == "cuda":
         count = torch.cuda.device_count() if there else 0
         if count == 0:
             raise DeviceError(f"device is {where!r}, and torch finds no CUDA device; use device='cpu'")
-        found = torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
-        if found.index >= count:
+        chosen = torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+        if chosen.index >= count:
             raise DeviceError(f"device is {where!r}, and torch finds {count} CUDA devices")
     if kind == "auto":
-        kind = "float16" if found.type == "cuda" else "float32"
+        kind = "float16" if chosen.type == "cuda" else "float32"
     if kind not in _DTYPES:
         raise DeviceError(f"dtype is {kind!r}; expected auto, {', '.join(_DTYPES)}")
-    return found, getattr(torch, kind)
+    return chosen, getattr(torch, kind)

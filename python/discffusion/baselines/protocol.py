@@ -81,9 +81,9 @@ class PairBaseline(Baseline):
 
     def matrix(self, images: Any, texts: Any) -> NDArray[np.float64]:
         images = [images] if is_single(images) else list(images)
-        found = checked_texts(texts)
-        pairs = [(i, j) for i in range(len(images)) for j in range(len(found))]
-        return self.score_pairs(images, found, pairs).reshape(len(images), len(found))
+        checked = checked_texts(texts)
+        pairs = [(i, j) for i in range(len(images)) for j in range(len(checked))]
+        return self.score_pairs(images, checked, pairs).reshape(len(images), len(checked))
 
     def score_pairs(self, images: Any, texts: Iterable[str], pairs: Pairs) -> NDArray[np.float64]:
         """The scores of some combinations of images and texts, float64 ``[len(pairs)]``.
@@ -92,18 +92,18 @@ class PairBaseline(Baseline):
             pairs: indices ``(image, text)``; what comes twice is computed once, so that it gets the very same score.
         """
         images = [images] if is_single(images) else list(images)
-        found = checked_texts(texts)
+        checked = checked_texts(texts)
         wanted = [(int(i), int(j)) for i, j in pairs]
         for i, j in wanted:
-            if not (0 <= i < len(images) and 0 <= j < len(found)):
+            if not (0 <= i < len(images) and 0 <= j < len(checked)):
                 raise ConfigError(
-                    f"pair ({i}, {j}) names none of {len(images)} images and {len(found)} texts"
+                    f"pair ({i}, {j}) names none of {len(images)} images and {len(checked)} texts"
                 )
         if not wanted:
             return np.zeros(0)
-        distinct = list(dict.fromkeys(found))
+        distinct = list(dict.fromkeys(checked))
         place = {text: position for position, text in enumerate(distinct)}
         seen = DecodedImages(images)
-        rows = np.array([(seen.places[i], place[found[j]]) for i, j in wanted], dtype=np.int64)
+        rows = np.array([(seen.places[i], place[checked[j]]) for i, j in wanted], dtype=np.int64)
         rows, back = np.unique(rows, axis=0, return_inverse=True)
         return self._pairs(seen, distinct, rows)[back.ravel()]

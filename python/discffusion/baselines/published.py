@@ -84,13 +84,13 @@ class ModelSource:
 
     def digest(self) -> str:
         """16 hexadecimal digits for the files beside the weights: settings, tokenizer, what prepares images."""
-        found = hashlib.sha256()
+        sha = hashlib.sha256()
         folder = next(self.folders())
         for path in sorted(folder.iterdir()):
             if path.suffix in _SETTINGS and not path.name.endswith(".index.json") and path.is_file():
                 data = path.read_bytes()
-                found.update(f"{path.name} {len(data)}\n".encode() + data)
-        return found.hexdigest()[:16]
+                sha.update(f"{path.name} {len(data)}\n".encode() + data)
+        return sha.hexdigest()[:16]
 
     def _snapshot(self, *, local_files_only: bool) -> Path | None:
         hub = need("huggingface_hub", EXTRA)
@@ -150,10 +150,10 @@ def load_model(kind: Any, source: ModelSource, model_type: str | None, dtype: An
         raise CheckpointError(
             f"{source.name!r} is a model of the type {config.model_type!r}; expected {model_type!r}"
         )
-    model, told = load_part(
+    model, report = load_part(
         kind, source, "the weights", dtype=dtype, use_safetensors=True, output_loading_info=True
     )
-    lacking = sorted(told["missing_keys"])
+    lacking = sorted(report["missing_keys"])
     if lacking:
         raise CheckpointError(
             f"{source.name!r} lacks {len(lacking)} weights of {kind.__name__}, such as {lacking[0]}; transformers "
@@ -186,18 +186,18 @@ def _quiet() -> Iterator[None]:
 def digest(tensors: dict[str, Any]) -> str:
     """A digest of names, shapes and values of tensors, 32 hexadecimal digits."""
     torch = need("torch", EXTRA)
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
-        found.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        found.update(value.flatten().view(torch.uint8).numpy())
-    return found.hexdigest()[:32]
+        sha.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        sha.update(value.flatten().view(torch.uint8).numpy())
+    return sha.hexdigest()[:32]
 
 
 def versions(*packages: str) -> dict[str, str]:
     """Versions of this package, torch and others that a score goes through."""
-    found = {"discffusion": __version__}
+    versions = {"discffusion": __version__}
     for package in ("torch", *packages):
         with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+            versions[package] = version(package)
+    return versions

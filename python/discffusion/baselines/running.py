@@ -102,12 +102,12 @@ class RunningBaseline(PairBaseline):
 
     def _counts(self, texts: list[str]) -> list[int]:
         """Tokens of texts, each counted once."""
-        known = self._counted if len(self._counted) + len(texts) <= _COUNTED else {}
-        new = [text for text in dict.fromkeys(texts) if text not in known]
+        counted = self._counted if len(self._counted) + len(texts) <= _COUNTED else {}
+        new = [text for text in dict.fromkeys(texts) if text not in counted]
         if new:
-            known = known | dict(zip(new, self._lengths(new), strict=True))
-            self._counted = known
-        return [known[text] for text in texts]
+            counted = counted | dict(zip(new, self._lengths(new), strict=True))
+            self._counted = counted
+        return [counted[text] for text in texts]
 
     def _chunks(self, values: Any) -> Iterator[Any]:
         return (values[i : i + self._batch] for i in range(0, len(values), self._batch))

@@ -31,10 +31,10 @@ def tell_truncated(texts: Sequence[str], lengths: Sequence[int], limit: int, tru
     if not long or truncate == "silent":
         return
     text, length = long[0]
-    told = (
+    message = (
         f"{len(long)} of {len(texts)} texts have more than the {limit} tokens that the model reads, "
         f"such as {text[:60]!r} ({length} tokens)"
     )
     if truncate == "error":
-        raise ConfigError(f"{told}; shorten them, or let truncate be 'warn' or 'silent'")
-    logging.getLogger("discffusion").warning("%s; what is beyond is left out", told)
+        raise ConfigError(f"{message}; shorten them, or let truncate be 'warn' or 'silent'")
+    logging.getLogger("discffusion").warning("%s; what is beyond is left out", message)

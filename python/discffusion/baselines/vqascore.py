@@ -55,8 +55,11 @@ class VqaScore(RunningBaseline):
         super().__init__(model, batch_size=batch_size, **others)
 
     def describe(self) -> dict[str, Any]:
-        told = super().describe()
-        return {**told, "config": {**told["config"], "question": self._question, "answer": self._answer}}
+        description = super().describe()
+        return {
+            **description,
+            "config": {**description["config"], "question": self._question, "answer": self._answer},
+        }
 
     def _open(self, source: ModelSource) -> None:
         transformers = need("transformers", EXTRA)
@@ -85,20 +88,22 @@ class VqaScore(RunningBaseline):
         tokens = range(len(self._tokenizer))
         read = self._tokenizer.batch_decode([[token] for token in tokens])
         wanted = self._answer.strip().casefold()
-        found = [token for token, text in zip(tokens, read, strict=True) if text.strip().casefold() == wanted]
-        if not found:
+        matching = [
+            token for token, text in zip(tokens, read, strict=True) if text.strip().casefold() == wanted
+        ]
+        if not matching:
             raise ConfigError(
                 f"no token of {self.model_id!r} reads {self._answer!r}; expected an answer that is one token"
             )
-        return found
+        return matching
 
     def _prompt(self, text: str) -> str:
         turn = {
             "role": "user",
             "content": [{"type": "image"}, {"type": "text", "text": self._question.replace("{text}", text)}],
         }
-        found: str = self._processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-        return found
+        prompt: str = self._processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+        return prompt
 
     def _lengths(self, texts: list[str]) -> list[int]:
         """Without what the image adds, which depends on the image."""
@@ -107,15 +112,15 @@ class VqaScore(RunningBaseline):
 
     def _pairs(self, seen: DecodedImages, texts: list[str], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)
-        found = []
+        scores = []
         images: dict[int, Any] = {}
         with torch.inference_mode():
             for part in self._chunks(pairs):  # by image, so that few are held at a time
                 wanted = part[:, 0].tolist()
                 images = {i: images[i] if i in images else seen[i] for i in dict.fromkeys(wanted)}
                 prompts = [self._prompt(texts[j]) for j in part[:, 1]]
-                found.append(self._agreement([images[i] for i in wanted], prompts))
-        return np.concatenate(found)
+                scores.append(self._agreement([images[i] for i in wanted], prompts))
+        return np.concatenate(scores)
 
     def _agreement(self, images: list[Any], prompts: list[str]) -> NDArray[np.float64]:
         torch = need("torch", EXTRA)

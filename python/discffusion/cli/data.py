@@ -63,15 +63,15 @@ def pairs(flag: str, given: list[str] | None, several: frozenset[str] = frozense
     Args:
         several: options that take a list of names, which commas may separate.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in given or []:
         name, equals, typed = text.partition("=")
         name = name.replace("-", "_")
         if not name or not equals:
             raise typer.BadParameter(f"{flag} is {text!r}; expected NAME=VALUE, such as n=100")
         value = _value(typed, name in several)
-        found[name] = [*_listed(found[name]), *_listed(value)] if name in found else value
-    return found
+        values[name] = [*_listed(values[name]), *_listed(value)] if name in values else value
+    return values
 
 
 def _value(typed: str, may_be_list: bool) -> Any:

@@ -167,7 +167,7 @@ def evaluate(
                 )
     finally:  # what was measured is printed, whatever becomes of a comparison
         if setup.json:
-            typer.echo(as_json(_told(report, comparisons)))
+            typer.echo(as_json(_as_data(report, comparisons)))
 
 
 def _list(setup: Setup, dataset: str | None) -> None:
@@ -176,18 +176,18 @@ def _list(setup: Setup, dataset: str | None) -> None:
     from discffusion.evaluation import describe_metrics
 
     if dataset is not None:
-        found = {f"--data options of {dataset}": describe_options(dataset)}
+        options = {f"--data options of {dataset}": describe_options(dataset)}
     else:
-        found = {
+        options = {
             "datasets": describe_datasets(),
             "metrics": describe_metrics(),
             "baselines": describe_baselines(),
         }
     if setup.json:
-        typer.echo(as_json(found))
+        typer.echo(as_json(options))
         return
-    width = max(len(name) for lines in found.values() for name in lines or ("",))
-    for title, lines in found.items():
+    width = max(len(name) for lines in options.values() for name in lines or ("",))
+    for title, lines in options.items():
         typer.echo(f"{title}:")
         for name, line in lines.items():
             typer.echo(f"  {name:<{width}}  {line}")
@@ -230,13 +230,13 @@ def _compared(report: Report, path: Path, items: Any, limit: int | None) -> list
 
     metrics = list(dict.fromkeys(name.partition("/")[0] for name in report.metrics))
     other = reopen(path, items, metrics, limit)
-    found = []
+    comparisons = []
     for name, group, _ in report.shown():
         try:
-            found.append(compare(report, other, name, group))
+            comparisons.append(compare(report, other, name, group))
         except ConfigError as error:
             warn(f"not compared: {error}")
-    return found
+    return comparisons
 
 
 def _table(report: Report) -> str:
@@ -249,6 +249,6 @@ def _lines(comparisons: list[Comparison]) -> list[str]:
     return [f"- {one}" for one in comparisons]
 
 
-def _told(report: Report, comparisons: dict[str, list[Comparison]]) -> dict[str, Any]:
-    compared = {path: [one.to_dict() for one in found] for path, found in comparisons.items()}
+def _as_data(report: Report, comparisons: dict[str, list[Comparison]]) -> dict[str, Any]:
+    compared = {path: [one.to_dict() for one in of_path] for path, of_path in comparisons.items()}
     return {**report.to_dict(), "compared": compared}

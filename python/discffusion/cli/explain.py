@@ -60,22 +60,22 @@ def explain(
         shown["layers"] = show_layers.split(",") if "," in show_layers else show_layers
     with setup.scorer(deltas) as scorer:
         data = read(image)
-        found = scorer.explain(data, text, **shown)
+        explanation = scorer.explain(data, text, **shown)
         if setup.json:
             facts = about(scorer, setup.revision, image_digests([(image, data)]))
-            typer.echo(as_json({**facts, **found.to_dict(), "image": image}))
+            typer.echo(as_json({**facts, **explanation.to_dict(), "image": image}))
         else:
-            _print(found)
+            _print(explanation)
     if output is not None:  # last, so that what was found is printed whatever becomes of the files
-        found.save(output)
+        explanation.save(output)
 
 
-def _print(found: Explanation) -> None:
-    for word, value in zip(found.words, found.per_word, strict=True):
+def _print(explanation: Explanation) -> None:
+    for word, value in zip(explanation.words, explanation.per_word, strict=True):
         typer.echo(f"{value:+.6g}\t{word.text}")
-    for token, value in zip(found.tokens, found.per_token, strict=True):
+    for token, value in zip(explanation.tokens, explanation.per_token, strict=True):
         if token.kind != "own":
             typer.echo(f"{value:+.6g}\t{token.text}")
-    if found.denoising_per_timestep.any():
-        typer.echo(f"{found.denoising:+.6g}\tdenoising")
-    typer.echo(f"{found.score:.6g}\tscore")
+    if explanation.denoising_per_timestep.any():
+        typer.echo(f"{explanation.denoising:+.6g}\tdenoising")
+    typer.echo(f"{explanation.score:.6g}\tscore")

@@ -21,7 +21,7 @@ def info(setup: Setup) -> None:
 
     Works without torch or a model too, and then says what is wrong; the exit status is 0 if all is well.
     """
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "discffusion": discffusion.__version__,
         "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
         "torch": None,
@@ -33,29 +33,29 @@ def info(setup: Setup) -> None:
     }
     problem: DiscffusionError | None = None
     try:
-        _look(found, setup)
+        _look(facts, setup)
     except DiscffusionError as error:
         problem = error
     if setup.json:
         problem_text = None if problem is None else words.spoken(str(problem), words.now)
-        typer.echo(as_json({**found, "problem": problem_text}))
+        typer.echo(as_json({**facts, "problem": problem_text}))
     else:
-        for name, value in found.items():
+        for name, value in facts.items():
             _print(name, value)
     if problem is not None:
         raise problem
 
 
-def _look(found: dict[str, Any], setup: Setup) -> None:
+def _look(facts: dict[str, Any], setup: Setup) -> None:
     """Fills in what can be found, up to the first thing that is wrong."""
-    found["torch"] = _native.torch_version()
-    found["libtorch"] = str(_native.torch_folder() / "lib")
+    facts["torch"] = _native.torch_version()
+    facts["libtorch"] = str(_native.torch_folder() / "lib")
     core = _native.core()
-    found["core"] = f"{core.__version__} for torch {core.TORCH_VERSION}"
+    facts["core"] = f"{core.__version__} for torch {core.TORCH_VERSION}"
     _native.load_cuda(setup.device)
-    found["cuda"] = _cuda(core)
+    facts["cuda"] = _cuda(core)
     with setup.scorer() as scorer:
-        found["model"] = {"id": scorer.model_id, **scorer.info()}
+        facts["model"] = {"id": scorer.model_id, **scorer.info()}
 
 
 def _cuda(core: Any) -> str:
@@ -80,7 +80,7 @@ def _print(name: str, value: Any) -> None:
             entry = ", ".join(f"{layer['name']} ({layer['heads']} heads)" for layer in entry)
         elif isinstance(entry, dict):
             entry = ", ".join(
-                f"{part} {found:,}" if isinstance(found, int) else f"{part} {found}"
-                for part, found in entry.items()
+                f"{part} {value_of:,}" if isinstance(value_of, int) else f"{part} {value_of}"
+                for part, value_of in entry.items()
             )
         typer.echo(f"  {key.replace('_', ' ') + ':':<22} {entry}")

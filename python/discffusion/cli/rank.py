@@ -43,17 +43,17 @@ def rank(
     with setup.scorer(deltas) as scorer:
         data = [read(image) for image in images]
         given: tuple[Any, Any] = (data, texts[0]) if by_text else (data[0], texts)
-        found = scorer.rank(*given, top_k, **how)
+        ranking = scorer.rank(*given, top_k, **how)
         if setup.json:
             facts = about(scorer, setup.revision, image_digests(zip(images, data, strict=True)))
             staged = {} if stages is None else how
-            typer.echo(as_json({**facts, **staged, "ranking": _rows(found, images, texts)}))
+            typer.echo(as_json({**facts, **staged, "ranking": _rows(ranking, images, texts)}))
         else:
-            for place, (index, value) in enumerate(found, start=1):
+            for place, (index, value) in enumerate(ranking, start=1):
                 typer.echo(f"{place}\t{value:.6g}\t{candidates[index]}")
 
 
-def _rows(found: list[tuple[int, float]], images: list[str], texts: list[str]) -> list[dict[str, Any]]:
+def _rows(ranking: list[tuple[int, float]], images: list[str], texts: list[str]) -> list[dict[str, Any]]:
     by_text = len(texts) == 1
     return [
         {
@@ -63,5 +63,5 @@ def _rows(found: list[tuple[int, float]], images: list[str], texts: list[str]) -
             "text": texts[0 if by_text else index],
             "score": value,
         }
-        for place, (index, value) in enumerate(found, start=1)
+        for place, (index, value) in enumerate(ranking, start=1)
     ]

@@ -120,9 +120,9 @@ def score_shards(
     from discffusion import shards
 
     if summary:
-        found = shards.summarize(inputs, output)
+        result = shards.summarize(inputs, output)
     else:
-        found = shards.score_shards(
+        result = shards.score_shards(
             inputs,
             output,
             partial(setup.scorer, deltas),
@@ -140,10 +140,10 @@ def score_shards(
             image_root=image_root,
             allow_missing=allow_cut or allow_missing,
         )
-    typer.echo(found.to_json() if setup.json else str(found))
-    if found.failed:
-        name, message = next(iter(sorted(found.failed.items())))
-        more = f" (and {len(found.failed) - 1} more)" if len(found.failed) > 1 else ""
+    typer.echo(result.to_json() if setup.json else str(result))
+    if result.failed:
+        name, message = next(iter(sorted(result.failed.items())))
+        more = f" (and {len(result.failed) - 1} more)" if len(result.failed) > 1 else ""
         raise DatasetError(f"shard {name} could not be read{more}: {message}")
 
 

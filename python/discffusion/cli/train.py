@@ -154,13 +154,13 @@ def train(
         if rank().number > 0:
             return  # the first of several processes that train together says and writes what came out
         _write(trainer, history, output)
-        found = {**about(scorer, setup.revision), **_result(trainer, history, output)}
+        facts = {**about(scorer, setup.revision), **_result(trainer, history, output)}
     if setup.json:
-        typer.echo(as_json(found))
+        typer.echo(as_json(facts))
     else:
         for name in ("deltas", "steps", "loss", "accuracy"):
-            if found[name] is not None:
-                typer.echo(f"{name}\t{found[name]}")
+            if facts[name] is not None:
+                typer.echo(f"{name}\t{facts[name]}")
 
 
 def _options(setup: Setup) -> dict[str, Any]:
@@ -177,12 +177,12 @@ def _options(setup: Setup) -> dict[str, Any]:
 def _callbacks(tensorboard: str | None, trackio: str | None, output: Path) -> list[Any]:
     from discffusion.callbacks import TensorBoardCallback, TrackioCallback
 
-    found: list[Any] = []
+    callbacks: list[Any] = []
     if tensorboard is not None:
-        found.append(TensorBoardCallback(tensorboard))
+        callbacks.append(TensorBoardCallback(tensorboard))
     if trackio is not None:
-        found.append(TrackioCallback(trackio, name=output.resolve().name))
-    return found
+        callbacks.append(TrackioCallback(trackio, name=output.resolve().name))
+    return callbacks
 
 
 def _write(trainer: Trainer, history: History, output: Path) -> None:

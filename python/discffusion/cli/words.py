@@ -82,22 +82,22 @@ def spoken(message: str, words: Words) -> str:
     """`message` with every argument of Python that it names as it is typed in the shell."""
     for python, shell in _PHRASES:
         message = re.sub(python, shell, message)
-    message = _GIVEN.sub(lambda found: _typed(found, words), message)
+    message = _GIVEN.sub(lambda match: _typed(match, words), message)
     message = re.sub(r"(--[\w-]+ [\w-]+ or )(['\"])(\w+)\2", r"\1\3", message)  # --truncate warn or "silent"
     return _enumerated(_begun(_underscored(message, words), words), words)
 
 
-def _typed(found: re.Match[str], words: Words) -> str:
-    if found["opaque"] is not None:
-        return found[0]
-    return words.given(found["name"], found["value"]) or found[0]
+def _typed(match: re.Match[str], words: Words) -> str:
+    if match["opaque"] is not None:
+        return match[0]
+    return words.given(match["name"], match["value"]) or match[0]
 
 
 def _begun(message: str, words: Words) -> str:
     """An argument that a message is about, by its first word, as in ``steps is 0; expected``."""
     return re.sub(
         r"^((?:[\w-]+: )?)([a-z]\w*)(?= (?:is|has|holds|lists|names|must)\b)",
-        lambda found: found[1] + (words.named(found[2]) or found[2]),
+        lambda match: match[1] + (words.named(match[2]) or match[2]),
         message,
     )
 
@@ -106,17 +106,17 @@ def _underscored(message: str, words: Words) -> str:
     """No word of English has an underscore in it."""
     pattern = rf"(?P<opaque>{_OPAQUE})|(?<![\w.\-\[{{=])(?P<name>[a-z]+(?:_[a-z]*)+)(?![\w=(.'\"]*[\w=(])"
     return re.sub(
-        pattern, lambda found: found[0] if found["opaque"] else words.named(found[0]) or found[0], message
+        pattern, lambda match: match[0] if match["opaque"] else words.named(match[0]) or match[0], message
     )
 
 
 def _enumerated(message: str, words: Words) -> str:
     """The others in a list that holds an option: one of ``steps, timesteps and --noise-levels``."""
     parts: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-        (r"(?<![\w-])([a-z]+)(?=(?:, | and | or )--)", lambda found: words.named(found[1]) or found[0]),
+        (r"(?<![\w-])([a-z]+)(?=(?:, | and | or )--)", lambda match: words.named(match[1]) or match[0]),
         (
             r"(?<![\w-])(--[a-z][\w-]*)(, | and | or )([a-z]+)(?![\w=-])",
-            lambda found: f"{found[1]}{found[2]}{words.named(found[3]) or found[3]}",
+            lambda match: f"{match[1]}{match[2]}{words.named(match[3]) or match[3]}",
         ),
     )
     before = None

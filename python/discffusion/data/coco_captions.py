@@ -82,9 +82,9 @@ def load(
 
 def _read(path: Path, split: str) -> tuple[list[Captioned], dict[str, int]]:
     """Images with their captions in the order of the file, and what was left out."""
-    found: dict[str, Any] = read_json(path, dict)
+    content: dict[str, Any] = read_json(path, dict)
     names: dict[int, str] = {}
-    for number, record in enumerate(field(found, "images", list, str(path))):
+    for number, record in enumerate(field(content, "images", list, str(path))):
         where = f"{path}, images, record {number}"
         identity: int = field(record, "id", int, where)
         if identity in names:
@@ -94,7 +94,7 @@ def _read(path: Path, split: str) -> tuple[list[Captioned], dict[str, int]]:
             raise DatasetError(f"{where}: file_name is empty")
     captions: dict[int, list[tuple[str, str]]] = {identity: [] for identity in names}
     seen = set[int]()
-    for number, record in enumerate(field(found, "annotations", list, str(path))):
+    for number, record in enumerate(field(content, "annotations", list, str(path))):
         where = f"{path}, annotations, record {number}"
         image: int = field(record, "image_id", int, where)
         key: int = field(record, "id", int, where)

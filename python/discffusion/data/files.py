@@ -202,10 +202,10 @@ def whole_number(text: str, what: str, expected: str = "a whole number", most: i
         what: file, line and column, for the message.
         most: digits that it may have.
     """
-    found = without_point(text)
-    if not (found.isascii() and found.isdigit() and len(found) <= most):
+    digits = without_point(text)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= most):
         raise DatasetError(f"{what} is {text[:40]!r}; expected {expected}")
-    return int(found)
+    return int(digits)
 
 
 def without_point(text: str) -> str:

@@ -70,7 +70,7 @@ class Items:
             DatasetError: an item has no matching pair, or nothing to compare it with.
         """
         cut = 0
-        found = hashlib.sha256()
+        sha = hashlib.sha256()
         for index in range(len(self)):
             item = self[index]
             if options is not None:
@@ -80,14 +80,14 @@ class Items:
                     cut += check_texts(list(item.texts))
                 except ConfigError as error:
                     raise ConfigError(f"item {item.key!r} of {self._role}: {error}") from None
-            found.update(json.dumps([item.key, list(item.texts), item.match.tolist()]).encode() + b"\n")
+            sha.update(json.dumps([item.key, list(item.texts), item.match.tolist()]).encode() + b"\n")
         if cut:
             warnings.warn(
                 f"{cut} text(s) of {self._role} are longer than the model's context length and were truncated; "
                 "EOS is kept",
                 stacklevel=3,
             )
-        return found.hexdigest()[:32]
+        return sha.hexdigest()[:32]
 
 
 def comparable(match: NDArray[np.bool_]) -> tuple[bool, bool]:

@@ -45,8 +45,8 @@ def masked(
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read as an image: {error}") from error
     if values.shape[1::-1] != size:
-        found, said = (f"{width} x {height}" for width, height in (values.shape[1::-1], size))
-        raise DatasetError(f"{where}: {path} has {found} pixels, its box was drawn for {said}")
+        actual, said = (f"{width} x {height}" for width, height in (values.shape[1::-1], size))
+        raise DatasetError(f"{where}: {path} has {actual} pixels, its box was drawn for {said}")
     mean = np.rint(values.mean(axis=(0, 1))).astype(np.uint8)
     colour = mean if fill == "mean" else np.full(3, 128, dtype=np.uint8)
     x, y, width, height = box

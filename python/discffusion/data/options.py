@@ -15,14 +15,14 @@ __all__ = ["chosen", "image_folder", "leading", "wander", "whole"]
 Row = TypeVar("Row")
 
 
-def chosen(name: str, what: str, given: Any, known: Iterable[str]) -> str:
+def chosen(name: str, what: str, given: Any, choices: Iterable[str]) -> str:
     """`given`, which has to be one of `known`.
 
     Args:
         name: of the dataset, for the message.
         what: the option's name, as ``"split"``.
     """
-    there = list(known)
+    there = list(choices)
     if not isinstance(given, str) or given not in there:
         listed = ", ".join(there) or "none"
         raise DatasetOptionError(f"{name} has no {what} {given!r}; there are: {listed}")

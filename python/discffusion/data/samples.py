@@ -47,13 +47,13 @@ def extensions(name: str, given: object) -> tuple[str, ...]:
     several = re.split("[;,]", given) if isinstance(given, str) else given
     if not isinstance(several, list | tuple) or not all(isinstance(one, str) for one in several):
         raise DatasetError(f"{name}= is {given!r}; expected an extension, as 'input.jpg'")
-    found = tuple(one.strip().lstrip(".").lower() for one in several)
-    if not found or not all(found):
+    endings = tuple(one.strip().lstrip(".").lower() for one in several)
+    if not endings or not all(endings):
         raise DatasetError(f"{name}= is {given!r}; expected an extension, as 'input.jpg'")
-    return found
+    return endings
 
 
-def samples_of(found: Sequence[Member], images: Sequence[str], text: str) -> Iterator[Parts]:
+def samples_of(members: Sequence[Member], images: Sequence[str], text: str) -> Iterator[Parts]:
     """The samples of a shard in its order; what has neither image nor text is passed over.
 
     The key of a sample is the name up to the first point of its last part, as the library webdataset has it. Names may
@@ -66,7 +66,7 @@ def samples_of(found: Sequence[Member], images: Sequence[str], text: str) -> Ite
     """
     groups: dict[str, dict[str, Member]] = {}
     repeated: dict[str, dict[str, str]] = {}
-    for member in found:
+    for member in members:
         path = PurePosixPath(member.name)
         stem, _, extension = path.name.partition(".")
         if not stem or not extension:
@@ -118,8 +118,8 @@ def _of_group(
 
 def _split(extension: str, kinds: Sequence[str]) -> tuple[str, str] | None:
     """What of an extension belongs to the name, and the extension that is known."""
-    known = next((kind for kind in kinds if extension.endswith(f".{kind}")), None)
-    return None if known is None else (extension[: -len(known) - 1], known)
+    listed = next((kind for kind in kinds if extension.endswith(f".{kind}")), None)
+    return None if listed is None else (extension[: -len(listed) - 1], listed)
 
 
 def _parts(

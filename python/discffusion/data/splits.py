@@ -29,19 +29,19 @@ def files_of(folder: Path, split: str | None, kinds: Collection[str], name: str)
     Raises:
         DatasetError: there is no such split, or several and none is named, or a file of it is missing.
     """
-    found = splits_in(folder, kinds)
-    if split is None and len(found) > 1:
+    by_split = splits_in(folder, kinds)
+    if split is None and len(by_split) > 1:
         # what is not a table for sure is only taken where it is asked for
-        sure = {key: paths for key, paths in found.items() if paths[0].suffix.lower() != _BESIDE}
-        found = sure if len(sure) == 1 else found
-    there = ", ".join(found) or "none"
-    if split is None and len(found) != 1:
+        sure = {key: paths for key, paths in by_split.items() if paths[0].suffix.lower() != _BESIDE}
+        by_split = sure if len(sure) == 1 else by_split
+    there = ", ".join(by_split) or "none"
+    if split is None and len(by_split) != 1:
         raise DatasetOptionError(
-            f"{name}: {folder} holds {len(found)} tables, so one has to be named as split=: {there}"
+            f"{name}: {folder} holds {len(by_split)} tables, so one has to be named as split=: {there}"
         )
-    if split is not None and split not in found:
+    if split is not None and split not in by_split:
         raise DatasetOptionError(f"{name}: {folder} has no split {split!r}; there are: {there}")
-    return found[split] if split is not None else next(iter(found.values()))
+    return by_split[split] if split is not None else next(iter(by_split.values()))
 
 
 def splits_in(folder: Path, kinds: Collection[str]) -> dict[str, list[Path]]:
@@ -51,9 +51,9 @@ def splits_in(folder: Path, kinds: Collection[str]) -> dict[str, list[Path]]:
         DatasetError: of files that are numbered, some are missing.
     """
     places = [_grouped(folder / place, kinds) for place in _FOLDERS]
-    for found in places:
-        if any(paths[0].suffix.lower() != _BESIDE for paths in found.values()):
-            return found
+    for candidates in places:
+        if any(paths[0].suffix.lower() != _BESIDE for paths in candidates.values()):
+            return candidates
     # default/test/0000.parquet, as the Hub converts, or test/part-0.parquet
     for place in _FOLDERS:
         if (folder / place).is_dir():
@@ -62,10 +62,10 @@ def splits_in(folder: Path, kinds: Collection[str]) -> dict[str, list[Path]]:
                 for part in sorted((folder / place).iterdir())
                 if part.is_dir()
             }
-            found = {split: paths for split, paths in inside.items() if paths}
-            if found:
-                return found
-    return next((found for found in places if found), {})
+            candidates = {split: paths for split, paths in inside.items() if paths}
+            if candidates:
+                return candidates
+    return next((candidates for candidates in places if candidates), {})
 
 
 def _tables(folder: Path, kinds: Collection[str]) -> list[Path]:
@@ -75,21 +75,21 @@ def _tables(folder: Path, kinds: Collection[str]) -> list[Path]:
 
 
 def _grouped(folder: Path, kinds: Collection[str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    by_split: dict[str, list[Path]] = {}
     numbered: dict[tuple[str, int], dict[int, Path]] = defaultdict(dict)
     for path in _tables(folder, kinds):
         shard = _SHARD.fullmatch(path.stem)
         if shard is None:
-            found.setdefault(path.stem, [path])
+            by_split.setdefault(path.stem, [path])
         else:
             numbered[shard[1], int(shard[3])][int(shard[2])] = path
     for (split, count), paths in numbered.items():
         absent = [number for number in range(count) if number not in paths]
-        if absent or split in found:
+        if absent or split in by_split:
             raise DatasetError(
                 f"{folder} holds {len(paths)} of the {count} files of {split!r}; number {absent[0]} is missing"
                 if absent
-                else f"{folder} holds the split {split!r} twice, as {found[split][0].name} too"
+                else f"{folder} holds the split {split!r} twice, as {by_split[split][0].name} too"
             )
-        found[split] = [paths[number] for number in range(count)]
-    return dict(sorted(found.items()))
+        by_split[split] = [paths[number] for number in range(count)]
+    return dict(sorted(by_split.items()))

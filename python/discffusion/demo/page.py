@@ -102,7 +102,7 @@ def _path(payload: Any) -> str | None:
 
 def _ranked(service: DemoService) -> Callable[..., tuple[Any, ...]]:
     def ranked(image: str | None, texts: str, preset: str, deltas: str, bar: Any = _BAR) -> tuple[Any, ...]:
-        with _told():
+        with _errors_on_the_page():
             answer = service.rank(image, texts, preset, deltas, _progress(bar))
         rows = [[f"{score:.6g}", text] for score, text in answer.ranking]
         ordered = [text for _, text in answer.ranking]
@@ -117,7 +117,7 @@ def _mapped(service: DemoService) -> Callable[..., Any]:
         if scored is None or text is None:
             return None
         image, preset, deltas = scored
-        with _told():
+        with _errors_on_the_page():
             return service.word_maps(image, text, preset, deltas, _progress(bar))
 
     return mapped
@@ -131,7 +131,7 @@ def _progress(bar: Any) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _errors_on_the_page() -> Iterator[None]:
     """Errors of ours as a message on the page; others too, and their trace on the terminal."""
     try:
         yield

@@ -109,13 +109,13 @@ class DemoService:
         """
         data, texts, scorer = self._image(image), self._texts(lines), self._scorer(preset, deltas)
         start = time.perf_counter()
-        found = scorer.rank(data, texts, progress=progress)
+        ranked = scorer.rank(data, texts, progress=progress)
         seconds = time.perf_counter() - start
         note = f"{self.model}; preset {preset}, deltas {deltas}; {seconds:.1f} s."
         cut = [text for text, (_, is_cut) in zip(texts, scorer.count_tokens(texts), strict=True) if is_cut]
         if cut:
             note += f" Cut to what the model reads: {', '.join(repr(text[:40]) for text in cut)}."
-        return RankingResult([(score, texts[index]) for index, score in found], note)
+        return RankingResult([(score, texts[index]) for index, score in ranked], note)
 
     def explain(
         self,

@@ -91,19 +91,19 @@ def compare(
     first, second = _records(a), _records(b)
     _same_items(first, second)
     name, _, output = metric.partition("/")
-    found = metric_named(name)
-    if found.trials is None:
+    chosen = metric_named(name)
+    if chosen.trials is None:
         raise ConfigError(f"{name} is no mean over items, so two runs cannot be compared item by item by it")
-    outputs = found.trials(first).outputs
-    groups = sorted({record.group for record in first if record.group is not None}) if found.by_group else []
+    outputs = chosen.trials(first).outputs
+    groups = sorted({record.group for record in first if record.group is not None}) if chosen.by_group else []
     if output not in outputs and group is None:
         output, group = _with_group(output, outputs, groups)
     if output not in outputs or (group is not None and group not in groups):
-        known = ", ".join(f"{name}/{part}" if part else name for part in outputs)
+        values = ", ".join(f"{name}/{part}" if part else name for part in outputs)
         asked = metric if group is None else f"{metric} of the group {group}"
         some = ", ".join(groups[:_NAMED]) + (", …" if len(groups) > _NAMED else "")
         raise ConfigError(
-            f"there is no {asked!r} to compare; there is: {known}"
+            f"there is no {asked!r} to compare; there is: {values}"
             + (f"; of the groups {some}" if groups else "")
         )
     if group is not None:
@@ -111,9 +111,9 @@ def compare(
         keys = {record.key for record in first}
         second = [record for record in second if record.key in keys]
     title = f"{name}/{output}" if output else name
-    of_a, of_b = found.trials(first), found.trials(second)
+    of_a, of_b = chosen.trials(first), chosen.trials(second)
     title = title if group is None else f"{title}/{group}"
-    return _compared(title, output, of_a, of_b, clusters_of(first), found.unit)
+    return _compared(title, output, of_a, of_b, clusters_of(first), chosen.unit)
 
 
 def _with_group(asked: str, outputs: Iterable[str], groups: list[str]) -> tuple[str, str | None]:

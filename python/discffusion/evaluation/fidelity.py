@@ -68,13 +68,13 @@ def fidelity(
         }
         if real is not None:
             options |= {"input2": _dataset(torch, real), "fid": True}
-        found = library.calculate_metrics(**options)
+        measured = library.calculate_metrics(**options)
     names = {
         "inception_score_mean": "inception_score",
         "inception_score_std": "inception_score_std",
         "frechet_inception_distance": "fid",
     }
-    return {names[name]: float(value) for name, value in found.items() if name in names}
+    return {names[name]: float(value) for name, value in measured.items() if name in names}
 
 
 def _copy_tensors(torch: Any, path: Path, to: Path) -> None:

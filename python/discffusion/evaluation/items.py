@@ -108,9 +108,9 @@ class EvaluationItems:
 def _digest(prepared: Any) -> str:
     if isinstance(prepared, bytes):
         return hashlib.sha256(prepared).hexdigest()
-    found = hashlib.sha256(repr(prepared.shape).encode())
-    found.update(prepared.tobytes())
-    return found.hexdigest()
+    sha = hashlib.sha256(repr(prepared.shape).encode())
+    sha.update(prepared.tobytes())
+    return sha.hexdigest()
 
 
 def _references(item: MatchItem, digests: list[str]) -> tuple[str, ...]:

@@ -77,13 +77,13 @@ def ordered(records: Iterable[Record]) -> list[Record]:
     Raises:
         ConfigError: there are none, or two have the same key.
     """
-    found = sorted(records, key=lambda record: record.key)
-    if not found:
+    in_order = sorted(records, key=lambda record: record.key)
+    if not in_order:
         raise ConfigError("there are no scored items to measure")
-    for one, other in zip(found[:-1], found[1:], strict=True):
+    for one, other in zip(in_order[:-1], in_order[1:], strict=True):
         if one.key == other.key:
             raise ConfigError(f"two scored items have the key {one.key!r}; keys must be unique")
-    return found
+    return in_order
 
 
 def clusters_of(records: list[Record]) -> NDArray[np.intp]:

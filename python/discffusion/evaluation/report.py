@@ -92,9 +92,9 @@ class Report:
         Raises:
             ConfigError: a metric is unknown or does not apply, there are no records, or two have the same key.
         """
-        known = ordered(records)
+        in_order = ordered(records)
         by_group: dict[str, list[Record]] = defaultdict(list)
-        for record in known:
+        for record in in_order:
             if record.group is not None:
                 by_group[record.group].append(record)
         values: dict[str, Estimate] = {}
@@ -102,9 +102,9 @@ class Report:
         said = list(notes)
         for name in dict.fromkeys(metrics):
             metric = metric_named(name)
-            found = metric.measure(known)
-            values |= {_full(name, part): value for part, value in found.values.items()}
-            said += found.notes
+            measured = metric.measure(in_order)
+            values |= {_full(name, part): value for part, value in measured.values.items()}
+            said += measured.notes
             for group in sorted(by_group) if metric.by_group else ():
                 try:
                     of_group = metric(by_group[group])
@@ -115,9 +115,9 @@ class Report:
         return cls(
             values,
             groups,
-            known,
+            in_order,
             settings=settings,
-            n_expected=len(known) if n_expected is None else n_expected,
+            n_expected=len(in_order) if n_expected is None else n_expected,
             missing=missing,
             notes=list(dict.fromkeys(said)),
             rows_path=None if rows_path is None else Path(rows_path),

@@ -136,19 +136,19 @@ def reopen(
     names = _metric_names(metrics)
     limit = None if limit is None else whole_number("limit", limit, 1)
     entries, path = EvaluationItems(items, limit), Path(output).expanduser()
-    found, settings, model = recorded(path)
+    gathered, settings, model = recorded(path)
     records = []
     cut: dict[str, int] = {}
     images = {}
     for entry in entries:
-        scores = found.scores(entry, str(path))
+        scores = gathered.scores(entry, str(path))
         if np.isnan(scores).any():
             raise ConfigError(
                 f"{path} lacks rows of item {entry.item.key!r}; run the evaluation to its end, or set a limit"
             )
         records.append(_record(entry, scores))
         images[entry.item.key] = entry.digests
-        cut.update({text: found.cut[text] for text in entry.texts if text in found.cut})
+        cut.update({text: gathered.cut[text] for text in entry.texts if text in gathered.cut})
     about = {**settings.get("scorer", {}), "images_sha256": images_digest(images)}
     return _report(entries, records, names, settings, model, cut, path, (), about)
 
@@ -179,9 +179,9 @@ class _Run:
         if not own:
             self._keep(block, [np.zeros(entry.item.match.shape) for entry in block], tokens)
             return
-        known = [self._journal.found.scores(entry, where) for entry in block]
-        new = any(np.isnan(values).any() for values in known)
-        scores = self._score(block, known, tokens) if new else known
+        stored = [self._journal.found.scores(entry, where) for entry in block]
+        new = any(np.isnan(values).any() for values in stored)
+        scores = self._score(block, stored, tokens) if new else stored
         self._scoring.remember(block, scores)
         self._keep(block, scores, tokens)
         self._tell(0.0, new)
@@ -194,7 +194,7 @@ class _Run:
                 self.cut.update({text: tokens[text][0] for text in entry.texts if tokens[text][1]})
 
     def _score(
-        self, block: list[EvaluationItem], known: list[NDArray[np.float64]], tokens: Any
+        self, block: list[EvaluationItem], stored: list[NDArray[np.float64]], tokens: Any
     ) -> list[NDArray[np.float64]]:
         """The scores of a block; what is not known of it is computed and written."""
         start = time.perf_counter()
@@ -205,7 +205,7 @@ class _Run:
         rows: list[dict[str, Any]] = []
         merged = []
         try:
-            for entry, values, before in zip(block, scores, known, strict=True):
+            for entry, values, before in zip(block, scores, stored, strict=True):
                 _check_finite(entry, values)
                 rows.extend(rows_of(entry, values, before, constant, tokens))
                 merged.append(np.where(np.isnan(before), values, before))

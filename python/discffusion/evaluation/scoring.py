@@ -116,15 +116,15 @@ class Scoring:
                 entry.item.match.size for entry in block
             )
         wanted = dict.fromkeys(pair for entry in block for pair in _pairs(entry) if pair not in self._known)
-        found: dict[tuple[str, str], float] = {}
+        by_pair: dict[tuple[str, str], float] = {}
         if wanted:
             images: dict[str, Any] = {}
             for entry in block:
                 images.update(zip(entry.digests, entry.images, strict=True))
-            found = self._pairs(images, list(wanted), report)
+            by_pair = self._pairs(images, list(wanted), report)
         scores = []
         for entry in block:
-            values = [found[pair] if pair in found else self._known[pair] for pair in _pairs(entry)]
+            values = [by_pair[pair] if pair in by_pair else self._known[pair] for pair in _pairs(entry)]
             scores.append(np.array(values, dtype=np.float64).reshape(entry.item.match.shape))
         return scores, len(wanted)
 

@@ -106,7 +106,7 @@ def estimates(trials: Trials, clusters: NDArray[np.intp], unit: str = "share") -
         clusters: int ``[n_records]``, the image group of each record.
         unit: of the values.
     """
-    found = {}
+    by_name = {}
     for name, weights in trials.outputs.items():
         kept = trials.of_output(name)
         credit, cluster = trials.credit[kept], clusters[trials.record[kept]]
@@ -121,5 +121,5 @@ def estimates(trials: Trials, clusters: NDArray[np.intp], unit: str = "share") -
         low, high, method = drawn or of_proportion(value, groups)
         ties = int(trials.ties[kept].sum())
         low, high = min(low, value), max(high, value)
-        found[name] = Estimate(value, low, high, len(credit), ties, method, groups, unit)
-    return found
+        by_name[name] = Estimate(value, low, high, len(credit), ties, method, groups, unit)
+    return by_name

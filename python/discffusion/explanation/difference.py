@@ -146,17 +146,17 @@ def _paired(a: Explanation, b: Explanation) -> tuple[WordPair, ...]:
         for of in (a, b)
     )
     names = [[name.lower() for name, _ in of] for of in (first, second)]
-    found = []
+    word_pairs = []
     for _, i, i_end, j, j_end in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
         for step in range(max(i_end - i, j_end - j)):
             left = first[i + step] if i + step < i_end else (None, 0.0)
             right = second[j + step] if j + step < j_end else (None, 0.0)
-            found.append(WordPair(left[0], right[0], left[1], right[1]))
+            word_pairs.append(WordPair(left[0], right[0], left[1], right[1]))
     for kind in ("bos", "eos", "padding"):
         values = [
             sum(float(v) for t, v in zip(of.tokens, of.per_token, strict=True) if t.kind == kind)
             for of in (a, b)
         ]
         if any(token.kind == kind for token in (*a.tokens, *b.tokens)):
-            found.append(WordPair(f"<{kind}>", f"<{kind}>", *values))
-    return tuple(found)
+            word_pairs.append(WordPair(f"<{kind}>", f"<{kind}>", *values))
+    return tuple(word_pairs)

@@ -107,10 +107,10 @@ class Explanation:
     @cached_property
     def per_token(self) -> NDArray[np.float64]:
         """What each token adds to the score, float64 ``[tokens]``; the padding in all."""
-        found = np.zeros(len(self.tokens))
+        totals = np.zeros(len(self.tokens))
         for of_layer in self.contributions.values():
-            found += of_layer.sum(axis=(0, 1))
-        return found
+            totals += of_layer.sum(axis=(0, 1))
+        return totals
 
     @cached_property
     def per_word(self) -> NDArray[np.float64]:
@@ -130,10 +130,10 @@ class Explanation:
     @cached_property
     def per_timestep(self) -> NDArray[np.float64]:
         """What each timestep adds to the score, the denoising term included: float64 ``[steps]``."""
-        found: NDArray[np.float64] = self.denoising_per_timestep.copy()
+        totals: NDArray[np.float64] = self.denoising_per_timestep.copy()
         for of_layer in self.contributions.values():
-            found += of_layer.sum(axis=(1, 2))
-        return found
+            totals += of_layer.sum(axis=(1, 2))
+        return totals
 
     def contribution(self, word: str | int | Word, nth: int | None = None) -> float:
         """What a word, or several in a row, add to the score. See :meth:`map_of`."""
@@ -171,19 +171,19 @@ class Explanation:
         """
         _, indices = self._find(word, nth)
         maps = self._grid_maps(layer, head, timestep)
-        found = maps[list(indices)].mean(axis=0)
+        of_word = maps[list(indices)].mean(axis=0)
         if normalise == "contrast":
             own = [i for i, token in enumerate(self.tokens) if token.kind == "own"]
-            found = found - maps[own or slice(None)].mean(axis=0)
+            of_word = of_word - maps[own or slice(None)].mean(axis=0)
         elif normalise not in (None, "unit"):
             raise ConfigError(f"normalise is {normalise!r}; expected None, 'unit' or 'contrast'")
-        placed = on_image(found, self._size, self.view)
+        placed = on_image(of_word, self._size, self.view)
         return filled(placed if normalise is None else unit_scaled(placed), fill)
 
     def peak(self, word: str | int | Word, nth: int | None = None, **options: Any) -> tuple[int, int]:
         """Row and column of the highest point of :meth:`map_of`, in pixels of ``image``."""
-        found = self.map_of(word, nth, **{**options, "fill": -np.inf})
-        row, column = np.unravel_index(np.argmax(found), found.shape)
+        values = self.map_of(word, nth, **{**options, "fill": -np.inf})
+        row, column = np.unravel_index(np.argmax(values), values.shape)
         return int(row), int(column)
 
     def seen(self) -> tuple[slice, slice]:

@@ -54,15 +54,15 @@ def filled(maps: NDArray[np.float32], fill: float | None) -> NDArray[np.float32]
         return maps
     if fill is None:
         return np.ma.MaskedArray(maps, unseen)
-    found: NDArray[np.float32] = np.where(unseen, np.float32(fill), maps)
-    return found
+    plain: NDArray[np.float32] = np.where(unseen, np.float32(fill), maps)
+    return plain
 
 
 def _resized(
     maps: NDArray[np.float32], rows: NDArray[np.float32], columns: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = rows @ maps.astype(np.float32) @ columns.T
-    return found
+    resized: NDArray[np.float32] = rows @ maps.astype(np.float32) @ columns.T
+    return resized
 
 
 def _linear(pixels: int, places: int, edges: tuple[float, float]) -> NDArray[np.float32]:

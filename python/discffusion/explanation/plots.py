@@ -39,11 +39,11 @@ def overlay(
 
 def words(explanation: Explanation, columns: int, normalise: Normalise | None) -> Any:
     """The image, and the map of every word with what it adds to the score."""
-    known = [place for place, word in enumerate(explanation.words) if word.tokens]
-    columns = min(columns, len(known) + 1)
-    rows = -(-(len(known) + 1) // columns)
+    places = [place for place, word in enumerate(explanation.words) if word.tokens]
+    columns = min(columns, len(places) + 1)
+    rows = -(-(len(places) + 1) // columns)
     figure = new_figure((1.7 * columns + 0.8, _row_height(explanation) * rows + 0.3))
-    _word_grid(figure, explanation, known, rows, columns, normalise)
+    _word_grid(figure, explanation, places, rows, columns, normalise)
     return figure
 
 
@@ -57,17 +57,17 @@ def layers(explanation: Explanation) -> Any:
 
 def overview(explanation: Explanation) -> Any:
     """The words that add most to the score, what all tokens add, and what layers, timesteps and heads add."""
-    known = [place for place, word in enumerate(explanation.words) if word.tokens]
+    places = [place for place, word in enumerate(explanation.words) if word.tokens]
     sizes = np.abs(explanation.per_word)
-    if len(known) > _MOST:
-        known = sorted(sorted(known, key=lambda place: -sizes[place])[:_MOST])
-    rows = -(-(len(known) + 1) // _COLUMNS)
+    if len(places) > _MOST:
+        places = sorted(sorted(places, key=lambda place: -sizes[place])[:_MOST])
+    rows = -(-(len(places) + 1) // _COLUMNS)
     heats = 1.6 + 0.22 * (len(explanation.contributions) + 1)
     bars = 2.4
     grid = _row_height(explanation) * rows
     figure = new_figure((9.5, grid + bars + heats + 0.6))
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=[grid, bars, heats])
-    _word_grid(top, explanation, known, rows, _COLUMNS, DEFAULT_NORMALISE)
+    _word_grid(top, explanation, places, rows, _COLUMNS, DEFAULT_NORMALISE)
     _bars(middle.subplots(), explanation)
     _heat_maps(bottom, explanation)
     figure.suptitle(_shorten(f"{explanation.text}: {explanation.score:.4g}", 110), fontsize=10)
@@ -77,7 +77,7 @@ def overview(explanation: Explanation) -> Any:
 def _word_grid(
     figure: Any,
     explanation: Explanation,
-    known: list[int],
+    places: list[int],
     rows: int,
     columns: int,
     normalise: Normalise | None,
@@ -86,11 +86,11 @@ def _word_grid(
     axes = grid.ravel()
     draw_over(axes[0], explanation.image, None, "image")
     drawn = None
-    maps = [explanation.map_of(place, normalise=normalise, fill=math.nan) for place in known]
+    maps = [explanation.map_of(place, normalise=normalise, fill=math.nan) for place in places]
     limits = None
     if maps and normalise is None:
         limits = (min(float(np.nanmin(of)) for of in maps), max(float(np.nanmax(of)) for of in maps))
-    for axis, place, values in zip(axes[1:], known, maps, strict=False):
+    for axis, place, values in zip(axes[1:], places, maps, strict=False):
         title = f"{_shorten(explanation.words[place].text, 16)}\n{explanation.per_word[place]:+.3g}"
         drawn = draw_over(axis, explanation.image, values, title, limits=limits)
     for axis in axes:

@@ -61,18 +61,18 @@ class Word:
 def tokens_of(text: str, tokens: Tokens) -> tuple[Token, ...]:
     """BOS, the text's own tokens, EOS, and the padding as one."""
     own = [Token(text[slice(*tokens.offsets[i])], "own", *tokens.offsets[i]) for i in tokens.content]
-    found = [Token("<bos>", "bos"), *own, Token("<eos>", "eos")]
-    padding = len(tokens.ids) - len(found)
-    return (*found, Token("<padding>", "padding", count=padding)) if padding else tuple(found)
+    entries = [Token("<bos>", "bos"), *own, Token("<eos>", "eos")]
+    padding = len(tokens.ids) - len(entries)
+    return (*entries, Token("<padding>", "padding", count=padding)) if padding else tuple(entries)
 
 
 def words_of(text: str, tokens: Sequence[Token] = ()) -> tuple[Word, ...]:
     """The words in order, the same word twice if it stands there twice; a token belongs to the word it begins in."""
-    found = []
+    words = []
     for start, stop in _spans(text):
         of_word = (i for i, token in enumerate(tokens) if token.kind == "own" and start <= token.start < stop)
-        found.append(Word(text[start:stop], start, stop, tuple(of_word)))
-    return tuple(found)
+        words.append(Word(text[start:stop], start, stop, tuple(of_word)))
+    return tuple(words)
 
 
 def find(
@@ -140,7 +140,7 @@ def _runs(text: str, words: Sequence[Word]) -> list[list[Word]]:
 
 def _spans(text: str) -> list[tuple[int, int]]:
     """Runs of characters that are no space, with punctuation at their ends apart."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     stop = 0
     while stop < len(text):
         start = stop
@@ -155,8 +155,8 @@ def _spans(text: str) -> list[tuple[int, int]]:
         while right > left and _is_mark(text[right - 1]):
             right -= 1
         edges = [(start, left), (left, right), (right, stop)]
-        found += [(a, b) for a, b in edges if a < b]
-    return found
+        spans += [(a, b) for a, b in edges if a < b]
+    return spans
 
 
 def _is_mark(letter: str) -> bool:

@@ -27,9 +27,9 @@ def heat(
     label: str = "",
 ) -> None:
     """``values[row, column]`` with a colour bar; what is NaN stays blank. Around zero if there are both signs."""
-    known = values[np.isfinite(values)]
-    signed = bool(known.size) and known.min() < 0 < known.max()
-    most = float(np.abs(known).max()) if known.size else 1.0
+    finite = values[np.isfinite(values)]
+    signed = bool(finite.size) and finite.min() < 0 < finite.max()
+    most = float(np.abs(finite).max()) if finite.size else 1.0
     drawn = axes.imshow(
         np.ma.masked_invalid(values),
         aspect="auto",

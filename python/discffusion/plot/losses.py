@@ -16,10 +16,10 @@ __all__ = ["losses", "smooth"]
 def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """Running mean over `width` values, as many as there are at the ends."""
     kernel = np.ones(width)
-    found: NDArray[np.float64] = np.convolve(values, kernel, "same") / np.convolve(
+    mean: NDArray[np.float64] = np.convolve(values, kernel, "same") / np.convolve(
         np.ones(len(values)), kernel, "same"
     )
-    return found
+    return mean
 
 
 def losses(

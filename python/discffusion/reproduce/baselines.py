@@ -66,8 +66,8 @@ class Baselines:
         if key in self._loaded:
             return self._loaded[key]
         made = load_baseline(name, model=self.models["clip"], device=self._scorer.device)
-        told = {**facts, "batch_size": batch_size, "model": made.describe()["fingerprint"]}
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        identity = {**facts, "batch_size": batch_size, "model": made.describe()["fingerprint"]}
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
         path = self._folder / f"{name}-seed{seed}-{digest}.safetensors"
         if not _read(made, path):
             grouped = in_batches(items, batch_size) if items[0].match.size == 1 else items

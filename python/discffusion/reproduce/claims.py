@@ -39,8 +39,8 @@ def variants(rows: Sequence[Row]) -> list[str]:
 
 def find(rows: Sequence[Row], label: str, variant: str) -> Row | None:
     """The row of this label, of the variant or of none."""
-    found = [row for row in rows if row.label == label and row.variant in (variant, "")]
-    return next((row for row in found if row.variant == variant), found[0] if found else None)
+    matching = [row for row in rows if row.label == label and row.variant in (variant, "")]
+    return next((row for row in matching if row.variant == variant), matching[0] if matching else None)
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,12 @@ class Claim:
                     if a is None or b is None or name not in a.records or name not in b.records:
                         lacking.append(f"{one} − {other}, {name}")
                         continue
-                    found = columns[name].compare(*same_seeds(a.records[name], b.records[name]))
-                    signs.append(side(found.low, found.high))
-                    interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-                    details.append(f"{one} − {other}, {name}: {100 * found.difference:+.1f} ({interval})")
+                    comparison = columns[name].compare(*same_seeds(a.records[name], b.records[name]))
+                    signs.append(side(comparison.low, comparison.high))
+                    interval = f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+                    details.append(
+                        f"{one} − {other}, {name}: {100 * comparison.difference:+.1f} ({interval})"
+                    )
         if lacking:
             details.append(f"not measured: {', '.join(lacking)}")
         return Verdict(self.text, answer(signs, lacking), "; ".join(details), variant)
@@ -108,9 +110,9 @@ def _by_variant(
 ) -> list[Verdict]:
     """An answer for every variant in which all of the rows were to be measured; at least one."""
     mine = [row for row in rows if row.label in labels]
-    known = variants(mine)
-    whole = [of for of in known if all(find(mine, label, of) is not None for label in labels)]
-    return [verdict(mine, of) for of in whole or known[:1]]
+    of_mine = variants(mine)
+    whole = [of for of in of_mine if all(find(mine, label, of) is not None for label in labels)]
+    return [verdict(mine, of) for of in whole or of_mine[:1]]
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,13 @@ class Close:
         a, b = find(rows, self.one, variant), find(rows, self.other, variant)
         if a is None or b is None or self.column not in a.records or self.column not in b.records:
             return Verdict(self.text, NOT_MEASURED, f"there is no value of both in {self.column}", variant)
-        found = columns[self.column].compare(*same_seeds(a.records[self.column], b.records[self.column]))
-        if -self.within <= found.low and found.high <= self.within:
-            told = HOLDS
+        comparison = columns[self.column].compare(*same_seeds(a.records[self.column], b.records[self.column]))
+        if -self.within <= comparison.low and comparison.high <= self.within:
+            answer = HOLDS
         else:
-            told = FAILS if found.low > self.within or found.high < -self.within else UNDECIDED
+            answer = FAILS if comparison.low > self.within or comparison.high < -self.within else UNDECIDED
         detail = (
-            f"{self.one} − {self.other}, {self.column}: {100 * found.difference:+.1f} "
-            f"({100 * found.low:+.1f} to {100 * found.high:+.1f}); close is within {100 * self.within:g}"
+            f"{self.one} − {self.other}, {self.column}: {100 * comparison.difference:+.1f} "
+            f"({100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}); close is within {100 * self.within:g}"
         )
-        return Verdict(self.text, told, detail, variant)
+        return Verdict(self.text, answer, detail, variant)

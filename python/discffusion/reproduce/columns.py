@@ -76,11 +76,11 @@ def texts_of_images(records: Sequence[Record]) -> list[Record]:
     left out.
     """
     names = {"attribute": "Attribute", "subject": "Object", "object": "Object", "predicate": "Relation"}
-    found = []
+    made = []
     for record in records:
         for index in range(record.scores.shape[0]) if record.scores.shape[1] > 1 else ():
             row = slice(index, index + 1)
-            found.append(
+            made.append(
                 replace(
                     record,
                     key=f"{record.key}/{index}",
@@ -90,7 +90,7 @@ def texts_of_images(records: Sequence[Record]) -> list[Record]:
                     group=names.get(record.group or "", record.group),
                 )
             )
-    return found
+    return made
 
 
 def categories(of: Callable[[Record], str]) -> Callable[[Sequence[Record]], list[Record]]:

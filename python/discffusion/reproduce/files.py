@@ -120,14 +120,14 @@ class Files:
         return list(self._notes)
 
     def remarks(self) -> list[str]:
-        told = [note for items in self._opened.values() for note in items.about.get("notes") or ()]
+        notes = [note for items in self._opened.values() for note in items.about.get("notes") or ()]
         missing = [
             f"{self.name}: {items.expected - len(items)} of {items.expected} items lack "
-            f"{'images or texts' if any('lack a text' in note for note in told) else 'their images'} and were left out"
+            f"{'images or texts' if any('lack a text' in note for note in notes) else 'their images'} and were left out"
             for items in self._opened.values()
             if items.missing
         ]
-        return [*(f"{self.name}: {note}" for note in dict.fromkeys(told)), *dict.fromkeys(missing)]
+        return [*(f"{self.name}: {note}" for note in dict.fromkeys(notes)), *dict.fromkeys(missing)]
 
 
 def _references(item: MatchItem) -> list[str]:
@@ -151,5 +151,5 @@ def evenly(items: Sequence[MatchItem], rows: Sequence[int], limit: int) -> list[
 def chosen(items: Dataset[Any], rows: Sequence[int], name: str, **about: Any) -> Dataset[int]:
     """Some items of a dataset, as a dataset that says which they are."""
     which = hashlib.sha256(repr(tuple(rows)).encode()).hexdigest()[:12]
-    told = {**items.about, **about, "rows": which}
-    return Dataset(name, tuple(rows), items.__getitem__, metrics=items.metrics, about=told)
+    facts = {**items.about, **about, "rows": which}
+    return Dataset(name, tuple(rows), items.__getitem__, metrics=items.metrics, about=facts)

@@ -36,17 +36,17 @@ class Asked:
 
 def asked(items: Iterable[Any], n: int) -> list[Asked]:
     """The first `n` captions of items of ``shapes``, all different."""
-    found: dict[str, Asked] = {}
+    by_caption: dict[str, Asked] = {}
     for item in items:
         for index, caption in enumerate(item.meta["captions"]):
             (subject, *_), (other, *_) = item.meta["boxes"][index]
             relation = item.meta["relations"][index]
-            found.setdefault(
+            by_caption.setdefault(
                 caption, Asked(f"{item.key}/{index}", caption, subject, relation, other, item.images[index])
             )
-            if len(found) == n:
-                return list(found.values())
-    return list(found.values())
+            if len(by_caption) == n:
+                return list(by_caption.values())
+    return list(by_caption.values())
 
 
 def generated_images(scorer: Scorer, wanted: Sequence[Asked], seed: int) -> list[Any]:
@@ -57,11 +57,11 @@ def generated_images(scorer: Scorer, wanted: Sequence[Asked], seed: int) -> list
 
 def judged(wanted: Sequence[Asked], made: Sequence[Any]) -> dict[str, list[Record]]:
     """By aspect, a record an image: that it is there is the right answer, and the judge gives the score."""
-    found: dict[str, list[Record]] = {aspect: [] for aspect in ASPECTS}
+    by_aspect: dict[str, list[Record]] = {aspect: [] for aspect in ASPECTS}
     for each, image in zip(wanted, made, strict=True):
         verdict = judge(image, each.subject, each.relation, each.object)
         answers = (verdict.subject, verdict.object, verdict.things, verdict.relation)
         for aspect, answer in zip(ASPECTS, answers, strict=True):
             scores = np.array([[float(answer), float(not answer)]])
-            found[aspect].append(Record(each.key, scores, np.array([[True, False]]), images=(each.key,)))
-    return found
+            by_aspect[aspect].append(Record(each.key, scores, np.array([[True, False]]), images=(each.key,)))
+    return by_aspect

@@ -101,18 +101,18 @@ def _claims(result: Result) -> str:
 
 def _absences(rows: Sequence[Row]) -> list[str]:
     """Why rows or cells are empty, a sentence each."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    by_reason: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
         for column, why in row.absent.items():
-            found.setdefault(why, []).append((row.label, column))
+            by_reason.setdefault(why, []).append((row.label, column))
     asked = {row.label for row in rows if "*" not in row.absent}
-    told = []
-    for why, places in found.items():
+    sentences = []
+    for why, places in by_reason.items():
         labels, columns = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
         # what no row has is the column's fault
         of = columns if asked <= set(labels) and "*" not in columns else labels
-        told.append(f"Not measured, {', '.join(of)}: {why}")
-    return told
+        sentences.append(f"Not measured, {', '.join(of)}: {why}")
+    return sentences
 
 
 def _footer(result: Result) -> str:

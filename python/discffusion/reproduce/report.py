@@ -20,15 +20,15 @@ __all__ = ["facts", "markdown", "write"]
 
 def facts(runner: ExperimentRunner, seconds: float) -> dict[str, Any]:
     """What identifies a run, plain data."""
-    told = runner.base.describe()
+    description = runner.base.describe()
     return {
         "package": "discffusion",
         "commit": _commit(),
-        "model": told["model"],
-        "fingerprint": told["fingerprint"],
-        "device": told["device"],
-        "dtype": told["dtype"],
-        "versions": told["versions"],
+        "model": description["model"],
+        "fingerprint": description["fingerprint"],
+        "device": description["device"],
+        "dtype": description["dtype"],
+        "versions": description["versions"],
         "data": {place: source.name for place, source in runner.sources.items()},
         "scale": runner.scale.name,
         "seeds": list(runner.seeds),
@@ -49,24 +49,24 @@ def facts(runner: ExperimentRunner, seconds: float) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, results: Sequence[Result], told: dict[str, Any]) -> None:
+def write(folder: Path, results: Sequence[Result], facts: dict[str, Any]) -> None:
     """Writes both files; a crash leaves the old ones or the new ones."""
-    write_text(folder / "report.md", markdown(results, told))
-    everything = {**told, "results": [result.to_dict() for result in results]}
+    write_text(folder / "report.md", markdown(results, facts))
+    everything = {**facts, "results": [result.to_dict() for result in results]}
     write_text(folder / "report.json", json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
 
 
-def markdown(results: Sequence[Result], told: dict[str, Any]) -> str:
+def markdown(results: Sequence[Result], facts: dict[str, Any]) -> str:
     """The whole report: what was run, what contradicts the paper, the trainings, and every table and figure."""
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    data = ", ".join(dict.fromkeys(told["data"].values()))
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    data = ", ".join(dict.fromkeys(facts["data"].values()))
     lines = [
         "# The paper's tables and figures, measured",
         "",
-        f"Model {told['model']} ({told['dtype']} on {told['device']}), data {data}; scale {told['scale']}, "
-        f"seed{'s' if len(told['seeds']) > 1 else ''} {', '.join(map(str, told['seeds']))}; "
-        f"{told['seconds'] / 60:.1f} minutes of wall time for this run. {versions}"
-        + (f"; commit {told['commit']}." if told["commit"] else "."),
+        f"Model {facts['model']} ({facts['dtype']} on {facts['device']}), data {data}; scale {facts['scale']}, "
+        f"seed{'s' if len(facts['seeds']) > 1 else ''} {', '.join(map(str, facts['seeds']))}; "
+        f"{facts['seconds'] / 60:.1f} minutes of wall time for this run. {versions}"
+        + (f"; commit {facts['commit']}." if facts["commit"] else "."),
         "",
         "The rows `attention` and `paper` are scored with these presets: the best attention score that was measured "
         "on the pocket model, and the one that follows the paper to the letter. Values are means over seeds; intervals "
@@ -74,7 +74,7 @@ def markdown(results: Sequence[Result], told: dict[str, Any]) -> str:
         "data.",
         "",
         *_summary(results),
-        *_trainings(told["trainings"]),
+        *_trainings(facts["trainings"]),
     ]
     return "\n".join(lines) + "\n" + "\n".join(section(result) for result in results)
 

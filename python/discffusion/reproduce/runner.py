@@ -137,10 +137,10 @@ class ExperimentRunner:
     def measure(self, method: Method, place: str) -> Measured:
         """Scores the items of a place with every seed; what was scored before, in this run or another, is not again."""
         seeds = self.seeds if method.seeded else self.seeds[:1]
-        found = {seed: self._scored(method, place, seed) for seed in seeds}
+        by_seed = {seed: self._scored(method, place, seed) for seed in seeds}
         return Measured(
-            {seed: records for seed, (records, _) in found.items()},
-            sum(seconds for _, seconds in found.values()),
+            {seed: records for seed, (records, _) in by_seed.items()},
+            sum(seconds for _, seconds in by_seed.values()),
         )
 
     def items(self, method: Method, place: str) -> Dataset[Any]:
@@ -183,24 +183,24 @@ class ExperimentRunner:
 
     def differences(self, places: Iterable[str]) -> list[str]:
         """How the model and the data differ from the paper's, a sentence each."""
-        found = []
+        sentences = []
         name = str(self.base.model_id)
         if name == "pocket":
-            found.append("the bundled pocket model stands for Stable Diffusion 2.1-base")
+            sentences.append("the bundled pocket model stands for Stable Diffusion 2.1-base")
         elif not Path(name).name.startswith(_PAPERS_MODEL):
-            found.append(f"the model is {name}, the paper's is Stable Diffusion 2.1-base")
+            sentences.append(f"the model is {name}, the paper's is Stable Diffusion 2.1-base")
         for place in dict.fromkeys(places):
             source = self.sources.get(place)
             if source is None:
-                found.append(f"{BENCHMARKS[place].paper} is not measured: no data given")
+                sentences.append(f"{BENCHMARKS[place].paper} is not measured: no data given")
             else:
-                found += source.notes()
-        return list(dict.fromkeys(found))
+                sentences += source.notes()
+        return list(dict.fromkeys(sentences))
 
     def remarks(self, places: Iterable[str]) -> list[str]:
         """What the datasets say of themselves."""
-        known = [self.sources[place] for place in dict.fromkeys(places) if place in self.sources]
-        return [note for source in known for note in source.remarks()]
+        given = [self.sources[place] for place in dict.fromkeys(places) if place in self.sources]
+        return [note for source in given for note in source.remarks()]
 
 
 def slug(text: str) -> str:

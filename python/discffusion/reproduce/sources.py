@@ -74,22 +74,22 @@ def sources(
         ConfigError: a dataset has no place in the paper's tables, or two share one.
         DatasetError: its files are missing or malformed.
     """
-    found: dict[str, Source] = {}
+    by_place: dict[str, Source] = {}
     for name, root in data:
         if name == "shapes":
             continue
         place = next((place for place in BENCHMARKS.values() if name in place.datasets), None)
         if place is None:
-            known = [each for place in BENCHMARKS.values() for each in place.datasets]
+            names = [each for place in BENCHMARKS.values() for each in place.datasets]
             raise ConfigError(
-                f"the paper's tables have no place for the dataset {name!r}; they have for: shapes, {', '.join(known)}"
+                f"the paper's tables have no place for the dataset {name!r}; they have for: shapes, {', '.join(names)}"
             )
-        if place.name in found:
+        if place.name in by_place:
             raise ConfigError(
-                f"{name} and {found[place.name].name} stand in the same place; give one of them"
+                f"{name} and {by_place[place.name].name} stand in the same place; give one of them"
             )
-        found[place.name] = Files(place.name, name, root, scale, allow_missing)
+        by_place[place.name] = Files(place.name, name, root, scale, allow_missing)
     if any(name == "shapes" for name, _ in data):
         for place_name in BENCHMARKS:
-            found.setdefault(place_name, Shapes(place_name, scale, size))
-    return found
+            by_place.setdefault(place_name, Shapes(place_name, scale, size))
+    return by_place

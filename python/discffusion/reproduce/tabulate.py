@@ -67,21 +67,21 @@ def measured_row(runner: ExperimentRunner, line: TableRow, columns: Sequence[Col
         here = [column for column in columns if column.place == place]
         why = ""
         if method.places is not None and place not in method.places:
-            of = " and ".join(BENCHMARKS[known].paper.partition(" (")[0] for known in method.places)
+            of = " and ".join(BENCHMARKS[place_of].paper.partition(" (")[0] for place_of in method.places)
             what = f"the variant {line.variant}" if line.variant else "this row"
             why = f"at the scale {runner.scale.name}, {what} is measured on {of} alone"
         else:
             try:
-                found = runner.measure(method, place)
+                measured = runner.measure(method, place)
             except (CheckpointError, InstallationError, LacksDataError) as error:
                 why = str(error)
         if why:
             missing |= {column.name: why for column in here}
             continue
-        seconds += found.seconds
-        seeds |= set(found.by_seed)
+        seconds += measured.seconds
+        seeds |= set(measured.by_seed)
         for column in here:
-            by_seed = {seed: column.select(of) for seed, of in found.by_seed.items()}
+            by_seed = {seed: column.select(of) for seed, of in measured.by_seed.items()}
             if not all(by_seed.values()):
                 missing[column.name] = f"{runner.sources[place].name} has no such items"
                 continue

@@ -105,8 +105,8 @@ def train(
     name = "".join(letter if letter.isalnum() else "-" for letter in recipe.name)
     home = folder / f"{name}-seed{seed}-{digest}"
     deltas, done = home / "deltas.safetensors", home / "training.json"
-    if found := _read(deltas, done, scorer):
-        return found
+    if finished := _read(deltas, done, scorer):
+        return finished
     home.mkdir(parents=True, exist_ok=True)
     spent = home / "seconds.txt"
     before = _seconds(spent)
@@ -120,18 +120,22 @@ def train(
         write_text(spent, f"{before + time.perf_counter() - start:.3f}\n")
     trainer.save(deltas)
     result = Trained(trainer.deltas, history.steps, _seconds(spent), len(items), epochs)
-    told = {**facts, "seed": seed, "seconds": result.seconds, "history": result.rows}
+    record = {**facts, "seed": seed, "seconds": result.seconds, "history": result.rows}
     write_text(
-        done, json.dumps(told, indent=1, default=str) + "\n"
+        done, json.dumps(record, indent=1, default=str) + "\n"
     )  # written last: with it the training is done
     return result
 
 
 def _read(deltas: Path, done: Path, scorer: Scorer) -> Trained | None:
     try:
-        told = json.loads(done.read_text(encoding="utf-8"))
+        record = json.loads(done.read_text(encoding="utf-8"))
         return Trained(
-            Deltas.load(deltas, scorer), told["history"], told["seconds"], told["items"], told["epochs"]
+            Deltas.load(deltas, scorer),
+            record["history"],
+            record["seconds"],
+            record["items"],
+            record["epochs"],
         )
     except (OSError, ValueError, KeyError, DeltasError):
         return None

@@ -50,17 +50,17 @@ def source(folder: Path, model_id: str, **given: Any) -> dict[str, Any]:
     """The arguments of the constructor that open the model in `folder` again, wherever the process then is."""
     token = given.pop("token", None)
     cache_dir = given.pop("cache_dir", None)
-    found = {
+    arguments = {
         **given,
         "model": str(folder.absolute()),
         "cache_dir": None if cache_dir is None else str(Path(cache_dir).expanduser().absolute()),
         "token": token if isinstance(token, bool) else None,  # a secret is not for files
     }
     if model_id == POCKET:
-        found["model"] = None
+        arguments["model"] = None
     elif _is_snapshot(folder) and not Path(model_id).expanduser().is_dir():
-        found |= {"model": model_id, "revision": folder.name}
-    return found
+        arguments |= {"model": model_id, "revision": folder.name}
+    return arguments
 
 
 def _is_snapshot(folder: Path) -> bool:

@@ -34,8 +34,8 @@ class DiffusionModel(LoadedModel):
 
     def count_tokens(self, texts: str | Iterable[str]) -> list[tuple[int, bool]]:
         """Of each text, how many tokens it has, with BOS and EOS, and whether it is cut to the model's length."""
-        found = [self._model.tokenize(text, "silent") for text in checked_texts(texts)]
-        return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in found]
+        tokenized = [self._model.tokenize(text, "silent") for text in checked_texts(texts)]
+        return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in tokenized]
 
     def encode_images(self, images: Any) -> NDArray[np.float32]:
         """Latents ``z = s·E(x)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
@@ -72,14 +72,14 @@ class DiffusionModel(LoadedModel):
         Raises:
             ConfigError: there are no texts, or one is not a string.
         """
-        found = checked_texts(texts)
-        if not found:
+        checked = checked_texts(texts)
+        if not checked:
             raise ConfigError("embed_texts was given no texts")
-        self._notice([], found)
-        place = {text: position for position, text in enumerate(dict.fromkeys(found))}
+        self._notice([], checked)
+        place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
         with reporting(progress) as report:
             vectors = self._model.embed_texts(list(place), self._json, report)
-        return vectors[[place[text] for text in found]]
+        return vectors[[place[text] for text in checked]]
 
     def decode_latents(self, latents: Any) -> list[Image]:
         """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as images."""

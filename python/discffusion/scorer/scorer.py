@@ -123,14 +123,14 @@ class Scorer(DiffusionModel):
             float64 ``[len(pairs)]``, or ``[len(pairs), steps]`` with `per_step`.
         """
         images = [images] if is_single(images) else list(images)
-        found = checked_texts(texts)
+        checked = checked_texts(texts)
         wanted = [(int(i), int(j)) for i, j in pairs]
         for i, j in wanted:
-            if not (0 <= i < len(images) and 0 <= j < len(found)):
+            if not (0 <= i < len(images) and 0 <= j < len(checked)):
                 raise ConfigError(
-                    f"pair ({i}, {j}) names none of {len(images)} images and {len(found)} texts"
+                    f"pair ({i}, {j}) names none of {len(images)} images and {len(checked)} texts"
                 )
-        return self._scores(images, found, wanted, noise, progress, per_step)
+        return self._scores(images, checked, wanted, noise, progress, per_step)
 
     def rank(
         self,
@@ -170,8 +170,8 @@ class Scorer(DiffusionModel):
             order = np.argsort(-scores, kind="stable")[:top_k]
         else:
             staged = self.staged(stages, keep, least=top_k or 1)
-            found, whole = staged.staged(images, text, noise=noise, progress=progress)
-            scores = found.ravel()
+            matrix, whole = staged.staged(images, text, noise=noise, progress=progress)
+            scores = matrix.ravel()
             order = np.argsort(-scores, kind="stable")[: int(whole.sum())][:top_k]
         return [(int(index), float(scores[index])) for index in order]
 

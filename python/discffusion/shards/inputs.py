@@ -55,11 +55,11 @@ def shards_in(inputs: Any) -> list[Shard]:
             f"inputs is {inputs!r:.200}; expected a file, a folder, a pattern, an address, or a list"
         )
     addresses = [address for one in given for address in _addresses(str(os.fspath(one)))]
-    found = [
+    shards = [
         Shard(printable(name), address) for name, address in zip(_names(addresses), addresses, strict=True)
     ]
     outputs: dict[str, Shard] = {}
-    for shard in found:
+    for shard in shards:
         if PurePosixPath(shard.name).suffix.lower() not in KINDS:
             raise DatasetError(f"{shard.address} is no shard by its name; expected {', '.join(KINDS)}")
         other = outputs.setdefault(shard.output, shard)
@@ -68,7 +68,7 @@ def shards_in(inputs: Any) -> list[Shard]:
                 f"{other.address} and {shard.address} would both have their rows in {shard.output}; score them into "
                 "two folders"
             )
-    return found
+    return shards
 
 
 def printable(text: str) -> str:
@@ -81,21 +81,21 @@ def _addresses(text: str) -> list[str]:
         return _remote(text)
     plain = Path(text).expanduser()
     if plain.is_dir():
-        found = _shards_among(str(path) for path in plain.iterdir() if path.is_file())
-        if not found:
+        addresses = _shards_among(str(path) for path in plain.iterdir() if path.is_file())
+        if not addresses:
             raise DatasetError(f"the folder {text} holds no shards ({', '.join(KINDS)})")
-        return found
+        return addresses
     if plain.exists():
         return [str(plain)]
     names = [str(Path(name).expanduser()) for name in expand(text)]
-    found = []
+    addresses = []
     for name in names:
         matching = [one for one in sorted(glob.glob(name)) if Path(one).is_file()]  # noqa: PTH207  # hidden files
-        found.extend(_without_companions(matching) if _MAGIC & set(name) else [name])
-    absent = [name for name in found if not Path(name).is_file()]
-    if absent or not found:
+        addresses.extend(_without_companions(matching) if _MAGIC & set(name) else [name])
+    absent = [name for name in addresses if not Path(name).is_file()]
+    if absent or not addresses:
         raise DatasetError(f"there are no shards {text!r}" + (f": {absent[0]} is missing" if absent else ""))
-    return found
+    return addresses
 
 
 def _shards_among(files: Iterable[str]) -> list[str]:
@@ -111,24 +111,24 @@ def _without_companions(files: Sequence[str]) -> list[str]:
 
 
 def _remote(text: str) -> list[str]:
-    found: list[str] = []
+    addresses: list[str] = []
     for name in expand(text):
         system, path = file_system(name)
         try:
             if _MAGIC & set(path):
                 matching = system.glob(path, detail=True)
-                files = sorted(one for one, told in matching.items() if told.get("type") == "file")
-                found.extend(system.unstrip_protocol(one) for one in _without_companions(files))
+                files = sorted(one for one, info in matching.items() if info.get("type") == "file")
+                addresses.extend(system.unstrip_protocol(one) for one in _without_companions(files))
             elif system.isdir(path):
                 inside = (one["name"] for one in system.ls(path, detail=True) if one["type"] == "file")
-                found.extend(system.unstrip_protocol(one) for one in _shards_among(inside))
+                addresses.extend(system.unstrip_protocol(one) for one in _shards_among(inside))
             else:
-                found.append(name)
+                addresses.append(name)
         except Exception as error:  # each file system has errors of its own
             raise DatasetError(f"{name} cannot be listed: {type(error).__name__}: {error}") from None
-    if not found:
+    if not addresses:
         raise DatasetError(f"there are no shards at {text!r}")
-    return found
+    return addresses
 
 
 def _names(addresses: Sequence[str]) -> list[str]:

@@ -49,10 +49,10 @@ class Layout:
                 raise ConfigError(f"{field.name} is {value!r}; expected {kind.__name__}")
             if field.name in ("image_key", "text_key") and value is not None:
                 try:
-                    found = extensions(field.name, value)
+                    endings = extensions(field.name, value)
                 except DatasetError as error:
                     raise ConfigError(str(error)) from None
-                if field.name == "text_key" and len(found) > 1:
+                if field.name == "text_key" and len(endings) > 1:
                     raise ConfigError(f"text_key is {value!r}; expected one extension, as 'txt'")
 
     def about(self) -> dict[str, Any]:

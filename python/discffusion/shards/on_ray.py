@@ -47,9 +47,9 @@ class Actor:
             self._worker = Worker(made(self._scorer), self._output, self._layout)
         # it may be finished: before this run, or by an actor that died before it could say so
         if self._output.has(shard.output):
-            known = counts_in(self._output, shard, self._worker.settings)
-            if known is not None:
-                return known, False
+            counts_before = counts_in(self._output, shard, self._worker.settings)
+            if counts_before is not None:
+                return counts_before, False
         return self._worker.score(shard), True
 
 
@@ -82,17 +82,17 @@ def score_on_ray(
         num_cpus=1,
         num_gpus=1 if gpus else 0,
     )
-    found = Summary(shards=len(shards))
+    summary = Summary(shards=len(shards))
     try:
         for report in reports.iter_rows():
             counts = json.loads(report["counts"])
             if "raised" in counts:
                 kind, message = counts["raised"]
                 raise getattr(errors, kind)(f"shard {report['name']}: {message}")
-            found.take(report["name"], counts, bool(report["now"]))
+            summary.take(report["name"], counts, bool(report["now"]))
     except ray.exceptions.RayError as error:
         raise DiscffusionError(f"Ray failed: {error}") from error
-    return found
+    return summary
 
 
 def _range(actors: Any, devices: int, shards: int) -> tuple[int, int]:

@@ -106,11 +106,11 @@ class Folder:
             return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
         self._system.invalidate_cache()
         try:
-            found = self._system.find(self._root)
+            paths = self._system.find(self._root)
         except FileNotFoundError:
             return set()
         start = self._system._strip_protocol(self._root).rstrip("/") + "/"
-        return {str(path)[len(start) :] for path in found if str(path).startswith(start)}
+        return {str(path)[len(start) :] for path in paths if str(path).startswith(start)}
 
     def has(self, name: str) -> bool:
         """Whether a file is there."""

@@ -76,16 +76,16 @@ class _Scoring:
                 f"scorer is {type(scorer).__name__}; expected an object with score_pairs, such as a Scorer"
             )
         self._scorer, self._shard = scorer, shard
-        told = "progress" in inspect.signature(scorer.score_pairs).parameters
-        self._quiet = {"progress": False} if told else {}
+        takes_progress = "progress" in inspect.signature(scorer.score_pairs).parameters
+        self._quiet = {"progress": False} if takes_progress else {}
         # a scorer that cuts long texts counts no error
         config = getattr(scorer, "config", None)
         self._strict = getattr(config, "truncate", None) == "error"
 
-    def rows(self, found: Iterator[Sample | tuple[str, Failure]]) -> list[dict[str, Any]]:
+    def rows(self, samples: Iterator[Sample | tuple[str, Failure]]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         groups: dict[str, list[tuple[dict[str, Any], Sample]]] = {}
-        for sample in found:
+        for sample in samples:
             if not isinstance(sample, Sample):
                 member, failure = sample
                 rows.append(self._row(member, 0, failure))
@@ -185,8 +185,8 @@ class _Scoring:
             raise ConfigError(
                 f"score_pairs of {type(self._scorer).__name__} returned {list(values.shape)}; expected [{len(pairs)}]"
             )
-        found: list[float] = values.tolist()
-        return found
+        scores: list[float] = values.tolist()
+        return scores
 
 
 def _decoding(data: bytes) -> Failure | None:

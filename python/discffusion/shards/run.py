@@ -78,14 +78,14 @@ def score_shards(
             )
         from discffusion.shards.on_ray import score_on_ray
 
-        found = score_on_ray(every, os.fspath(output), read, scorer, actors)
+        summary = score_on_ray(every, os.fspath(output), read, scorer, actors)
     else:
         part = share(shard_index, num_shards)
-        found = _score(every[part.number :: part.of], folder, read, scorer, progress)
+        summary = _score(every[part.number :: part.of], folder, read, scorer, progress)
     names = folder.names()
-    found.left = sum(shard.output not in names for shard in every)
-    found.seconds = time.perf_counter() - start
-    return found
+    summary.left = sum(shard.output not in names for shard in every)
+    summary.seconds = time.perf_counter() - start
+    return summary
 
 
 def summarize(
@@ -100,21 +100,21 @@ def summarize(
     need("pyarrow.parquet", "shards")
     every, folder = shards_in(inputs), Folder(output)
     names = folder.names()
-    found = Summary(shards=len(every))
+    summary = Summary(shards=len(every))
     for shard in every:
         counts = counts_in(folder, shard, None) if shard.output in names else None
         if counts is not None:
-            found.take(shard.name, counts, now=False)
+            summary.take(shard.name, counts, now=False)
         elif shard.failed in names:
-            found.failed[shard.name] = failure_in(folder, shard)
-    found.left = found.shards - found.done
-    return found
+            summary.failed[shard.name] = failure_in(folder, shard)
+    summary.left = summary.shards - summary.done
+    return summary
 
 
 def _score(
     shards: Sequence[Shard], folder: Folder, layout: Layout, scorer: Any, progress: Progress
 ) -> Summary:
-    found = Summary(shards=len(shards))
+    summary = Summary(shards=len(shards))
     worker = Worker(made(scorer), folder, layout)
     names = folder.names()
     with reporting(progress, "shard", patience=0.0, leave=True) as report:
@@ -123,10 +123,10 @@ def _score(
             now = counts is None
             if counts is None:
                 counts = worker.score(shard)
-            found.take(shard.name, counts, now)
+            summary.take(shard.name, counts, now)
             if report is not None:
                 report(number + 1, len(shards), computed=now)
-    return found
+    return summary
 
 
 def _layout(given: dict[str, Any]) -> Layout:

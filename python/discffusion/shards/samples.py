@@ -63,7 +63,7 @@ def samples(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tuple
 
 
 def _tar(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tuple[str, Failure]]:
-    found, ended = members(path)
+    files, ended = members(path)
     if not ended and not layout.allow_missing:
         raise DatasetError(
             f"{shard.address} has no mark at its end, so files may be missing from it; make or fetch it again, or read "
@@ -71,7 +71,7 @@ def _tar(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tuple[st
         )
     kinds = IMAGE_KEYS if layout.image_key is None else extensions("image_key", layout.image_key)
     wanted = extensions("text_key", layout.text_key)[0] if layout.json_text_key is None else "json"
-    for parts in samples_of(found, kinds, wanted):
+    for parts in samples_of(files, kinds, wanted):
         name, there = printable(parts.key), printable(", ".join(sorted(parts.there)))
         if parts.twice is not None:
             yield name, Failure("duplicate_member", f"{parts.twice!a} is there twice")
@@ -171,11 +171,11 @@ def _parquet(shard: Shard, path: Path, layout: Layout) -> Iterator[Sample | tupl
         except DatasetError as error:
             yield str(number), Failure("bad_row", str(error))
             continue
-        found = _row(shard, number, record, layout)
-        if isinstance(found, Sample) and found.image.startswith("sha256:"):
+        sample = _row(shard, number, record, layout)
+        if isinstance(sample, Sample) and sample.image.startswith("sha256:"):
             # pixels of thousands of rows would not fit into memory: they are read again when their turn comes
-            found = found._replace(read=_cell_reader(rows, number, layout.image))
-        yield found
+            sample = sample._replace(read=_cell_reader(rows, number, layout.image))
+        yield sample
 
 
 def _cell_reader(rows: ParquetRows, number: int, column: str) -> Callable[[], bytes]:

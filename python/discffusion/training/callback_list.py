@@ -45,11 +45,11 @@ class CallbackList:
 
     def _row(self, method: str, trainer: Trainer, row: dict[str, Any]) -> None:
         for callback in self._callbacks:
-            told = dict(row)  # what a callback changes stays its own
+            copied = dict(row)  # what a callback changes stays its own
             if not _has_methods(callback):
-                callback(told)
+                callback(copied)
             elif hasattr(callback, method):
-                getattr(callback, method)(trainer, told)
+                getattr(callback, method)(trainer, copied)
 
 
 def _has_methods(callback: Any) -> bool:

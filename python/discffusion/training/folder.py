@@ -94,8 +94,8 @@ class Folder:
 
     def states(self) -> list[int]:
         """The steps of the states there are, the latest first."""
-        found = (_STATE.fullmatch(path.name) for path in self.path.iterdir())
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        matches = (_STATE.fullmatch(path.name) for path in self.path.iterdir())
+        return sorted((int(match[1]) for match in matches if match), reverse=True)
 
     def clean(self) -> None:
         """Removes what a killed run left half written."""
@@ -122,7 +122,7 @@ class Folder:
             )
         rows = sorted([*steps.values(), *validations], key=lambda row: (row["step"], "accuracy" in row))
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-        with self._told("opened"):
+        with self._history_errors("opened"):
             self._history = path.open("ab", buffering=0)
         return rows
 
@@ -134,7 +134,7 @@ class Folder:
         """
         if self._history is not None:
             left = memoryview((json.dumps(row) + "\n").encode())
-            with self._told("written"):
+            with self._history_errors("written"):
                 while left:
                     left = left[self._history.write(left) :]
 
@@ -145,11 +145,11 @@ class Folder:
             DiscffusionError: it does not get there.
         """
         if self._history is not None:
-            with self._told("brought to the disk"):
+            with self._history_errors("brought to the disk"):
                 os.fsync(self._history.fileno())
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _history_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -20,27 +20,27 @@ def follow(
     group: SingleProcess,
     core: _core.Trainer,
     scorer: _core.Scorer,
-    told: dict[str, Any],
+    state: dict[str, Any],
     best: _core.Deltas | None,
 ) -> tuple[dict[str, Any], _core.Deltas | None]:
     """Takes over the state of the first process: what the core keeps, what is told beside, and the best deltas.
 
     Processes need no folder in common: files are sent as bytes.
     """
-    told = json.loads(group.broadcast(json.dumps({**told, "best": best is not None}).encode()))
+    state = json.loads(group.broadcast(json.dumps({**state, "best": best is not None}).encode()))
     with tempfile.TemporaryDirectory(prefix="discffusion-") as folder:
         path = Path(folder) / "state.safetensors"
         if group.rank == 0:
             core.save(str(path), "")
         if _received(group, path):
             core.load(str(path))
-        if told["best"]:
+        if state["best"]:
             path = Path(folder) / "best.safetensors"
             if best is not None:
                 best.save(str(path), {})
             if _received(group, path):
                 best = _native.core().Deltas.load(str(path), scorer, True)
-    return told, best
+    return state, best
 
 
 def _received(group: SingleProcess, path: Path) -> bool:

@@ -58,7 +58,7 @@ def resume(
     for step in folder.states():
         path = folder.state(step)
         try:
-            found = _load(folder, step, core, scorer)
+            state = _load(folder, step, core, scorer)
         except DeltasError as error:
             problems.append(str(error))
             continue
@@ -69,15 +69,15 @@ def resume(
                 f"going on from {str(path)!r}, since what is later cannot be read ({'; '.join(problems)})",
                 stacklevel=2,
             )
-        start = found.settings.get("start_deltas")
+        start = state.settings.get("start_deltas")
         present = {**settings, "start_deltas": start if start in starts() else "others"}
-        differences = list(_differences(found.settings, present))
+        differences = list(_differences(state.settings, present))
         if differences:
             raise OutputError(
                 f"the run in {str(folder.path)!r} is another: {', '.join(differences)}; give another checkpoint_dir, "
                 "or start over with resume=False"
             )
-        return found
+        return state
     if problems:
         raise DeltasError(
             f"no state in {str(folder.path)!r} can be read ({'; '.join(problems)}); delete the folder, or pass "
@@ -90,8 +90,8 @@ def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) 
     path = folder.state(step)
     extra = core.load(str(path))
     try:
-        told = json.loads(extra)
-        version, settings, validations = told["version"], told["settings"], told["validations"]
+        content = json.loads(extra)
+        version, settings, validations = content["version"], content["settings"], content["validations"]
     except (ValueError, TypeError, KeyError):
         raise DeltasError(f"{path}: is no state of a run") from None
     if version != _VERSION:

@@ -78,33 +78,33 @@ class Run:
         if self._folder is not None:
             self._take_up(self._folder, scorer, again, starts)
         if self._group.size > 1:
-            told: dict[str, Any] = {
+            state: dict[str, Any] = {
                 "first": self._first,
                 "settings": self.settings,
                 "rows": [dict(row) for row in self.history],
             }
-            told, self._best = follow(self._group, self._core, scorer, told, self._best)
-            self._first, self.settings = told["first"], told["settings"]
-            self.history = History(told["rows"])
+            state, self._best = follow(self._group, self._core, scorer, state, self._best)
+            self._first, self.settings = state["first"], state["settings"]
+            self.history = History(state["rows"])
 
     def _take_up(
         self, folder: Folder, scorer: _core.Scorer, again: bool, starts: Callable[[], set[str]]
     ) -> None:
         folder.clean()
-        found = resume(folder, self._core, scorer, self.settings, starts) if again else None
+        state = resume(folder, self._core, scorer, self.settings, starts) if again else None
         done = self._core.steps
         if done > self.plan.total:
             raise OutputError(
                 f"the run in {str(folder.path)!r} has done {done} steps, and {self.plan.total} are asked for; "
                 "raise epochs or max_steps, give another checkpoint_dir, or start over with resume=False"
             )
-        if found is None:
+        if state is None:
             folder.prune((), ())
         else:
-            self.settings, self._best = found.settings, found.best
-            self._states = [(done, len(found.validations))]
+            self.settings, self._best = state.settings, state.best
+            self._states = [(done, len(state.validations))]
         self._first = done
-        self.history = History(folder.rewind(done, found.validations if found else ()))
+        self.history = History(folder.rewind(done, state.validations if state else ()))
 
     def train(self, report: ProgressReport | None) -> None:
         """Runs to the end. What ends it before leaves the state of the last whole step in the folder."""

@@ -45,8 +45,8 @@ def measure(scorer: Scorer, items: Items, group: SingleProcess) -> dict[str, Any
             scores = scorer.matrix(list(item.images), list(item.texts), progress=False)
         except DiscffusionError as error:
             raise type(error)(f"validation item {item.key!r}: {error}") from error
-        found = compare(scores, item.match)
-        won, ties, total = won + found[0], ties + found[1], total + found[2]
+        outcome = compare(scores, item.match)
+        won, ties, total = won + outcome[0], ties + outcome[1], total + outcome[2]
     won, ties, total = group.sum(np.array([won, ties, total], np.int64)).tolist()
     if total == 0:
         raise DatasetError(

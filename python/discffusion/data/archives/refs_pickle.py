@@ -115,9 +115,9 @@ class _Machine:
 def _explain(opcode: int) -> str:
     import pickletools  # large, and needed for this message alone
 
-    for known in pickletools.opcodes:
-        if known.code == chr(opcode):
-            return f"it asks for {known.name}, which plain data does not need; nothing of it was run"
+    for documented in pickletools.opcodes:
+        if documented.code == chr(opcode):
+            return f"it asks for {documented.name}, which plain data does not need; nothing of it was run"
     return f"there is no opcode {bytes([opcode])!r}"
 
 

@@ -52,7 +52,7 @@ def members(path: Path) -> tuple[list[Member], bool]:
     Raises:
         DatasetError: it is no tar, compressed, or ends within a member.
     """
-    found: list[Member] = []
+    files: list[Member] = []
     end = 0
     try:
         with tarfile.open(path, "r:") as archive:
@@ -62,22 +62,22 @@ def members(path: Path) -> tuple[list[Member], bool]:
                     raise tarfile.ReadError(f"the size of {info.name!r} is damaged")
                 end = info.offset_data
                 if info.isreg() and not info.issparse():
-                    found.append(Member(info.name, info.offset_data, info.size))
+                    files.append(Member(info.name, info.offset_data, info.size))
             end = archive.offset
         with path.open("rb") as file:
             file.seek(end)
             rest = file.read(_BLOCK)
     except _UNREADABLE as error:
         reason = str(error) or "more memory is asked for than there is"
-        last = f" after {found[-1].name!r}" if found else ""
+        last = f" after {files[-1].name!r}" if files else ""
         raise DatasetError(
             f"{path} is not a tar file that can be read{last}: {reason}{_hint(path)}"
         ) from None
     if rest and rest != bytes(_BLOCK):
         raise DatasetError(
-            f"{path} is damaged at byte {end}, after {len(found)} files: no header of a file stands there"
+            f"{path} is damaged at byte {end}, after {len(files)} files: no header of a file stands there"
         )
-    return found, len(rest) == _BLOCK
+    return files, len(rest) == _BLOCK
 
 
 def read_member(path: Path, member: Member) -> bytes:
@@ -121,10 +121,10 @@ def shards_of(root: Any, split: str | None) -> tuple[list[Shard], Path | None]:
 
 def expand(pattern: str) -> list[str]:
     """The names that a pattern with braces stands for: ``{00000..00012}`` or ``{a,b}``; the last one counts fastest."""
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if found is None:
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if braces is None:
         return [pattern]
-    inside = found.group(1)
+    inside = braces.group(1)
     span = re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", inside)
     if span:
         first, last = int(span.group(1)), int(span.group(2))
@@ -135,9 +135,9 @@ def expand(pattern: str) -> list[str]:
         choices = inside.split(",")
     else:
         raise DatasetOptionError(
-            f"webdataset: {found.group(0)} in {pattern!r} is neither {{0..9}} nor {{a,b}}"
+            f"webdataset: {braces.group(0)} in {pattern!r} is neither {{0..9}} nor {{a,b}}"
         )
-    before, after = pattern[: found.start()], pattern[found.end() :]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
     return [before + choice + rest for choice in choices for rest in expand(after)]
 
 

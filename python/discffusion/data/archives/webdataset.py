@@ -151,13 +151,13 @@ def _published(base: Path | None) -> str | None:
 def _parts(
     shard: Shard, kinds: Sequence[str], wanted: str, allow_missing: bool, notes: list[str]
 ) -> Iterator[Parts]:
-    found, ended = members(shard.path)
+    files, ended = members(shard.path)
     if not ended:
         said = f"{shard.path} has no mark at its end, so files may be missing from it"
         if not allow_missing:
             raise DatasetError(f"{said}; make or fetch it again. To read what is there: allow_missing=True")
         notes.append(f"{shard.name} has no mark at its end, so files may be missing from it")
-    for parts in samples_of(found, kinds, wanted):
+    for parts in samples_of(files, kinds, wanted):
         if parts.twice is not None:
             raise DatasetError(f"{shard.path} holds {parts.twice!r} twice")
         yield parts

@@ -106,14 +106,14 @@ def plain(caption: str) -> str:
 def _read(
     annotations: Path, path: Path, subset: str, split: str, store: ImageStore, left: LeftOut
 ) -> list[_Row]:
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    texts_of: dict[tuple[str, str], tuple[str, ...]] = {}
     for line, record in read_jsonl(path):
         where = f"{path}, line {line}"
         pair = field(record, "image", str, where), field(record, "caption", str, where)
         texts: list[Any] = field(record, "shuffles", list, where)
         if len(texts) != _SHUFFLES or not all(isinstance(text, str) and text.strip() for text in texts):
             raise DatasetError(f"{where}: shuffles is {str(texts)[:80]}; expected {_SHUFFLES} texts")
-        found[pair] = tuple(plain(text) for text in texts)
+        texts_of[pair] = tuple(plain(text) for text in texts)
     rows = []
     for number, record in enumerate(read_json(annotations, list)):
         where = f"{annotations}, record {number}"
@@ -124,10 +124,10 @@ def _read(
                     raise NoTextError(f"{where}: caption {place} is empty")
                 if not isinstance(caption, str):
                     raise DatasetError(f"{where}: caption {place} is {str(caption)[:80]!r}; expected a text")
-                if (image, caption) not in found:
+                if (image, caption) not in texts_of:
                     raise DatasetError(f"{path} has no shuffles of caption {place} of {image} ({where})")
                 key = f"aro/{subset}/{split}/{number}/{place}"
-                row = _Row(where, key, image, store.find(image), plain(caption), found[image, caption])
+                row = _Row(where, key, image, store.find(image), plain(caption), texts_of[image, caption])
                 rows.append(row)
     left.check(rows)
     if not rows:

@@ -90,14 +90,14 @@ def load(
     chosen(f"refcocog ({refs_file})", "split", split, sorted({s.split for s in everything}))
     pool = [sentence for sentence in everything if sentence.split == split]
     taken = list(leading("refcocog", pool, fraction))
-    found = objects(instances, taken)
+    by_id = objects(instances, taken)
     said = _said(everything)
     _check_pool(pool, taken, said, n_texts, path)
 
     images = image_folder(base, image_root, "refcocog")
     find = Locator(images, _FOLDERS)
-    places = {thing.file_name: find(thing.file_name) for thing in found.values()}
-    rows = [_Row(s, found[s.ann_id], places[found[s.ann_id].file_name]) for s in taken]
+    places = {thing.file_name: find(thing.file_name) for thing in by_id.values()}
+    rows = [_Row(s, by_id[s.ann_id], places[by_id[s.ann_id].file_name]) for s in taken]
     kept, missing = keep_present(
         rows,
         lambda row: [(row.object.file_name, row.place)],

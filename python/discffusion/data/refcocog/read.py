@@ -45,7 +45,7 @@ def sentences(path: Path) -> tuple[list[Sentence], int]:
     refs = read_plain_pickle(path)
     if not isinstance(refs, list):
         raise DatasetError(f"{path} holds a {type(refs).__name__}; expected a list of refs")
-    found: list[Sentence] = []
+    rows: list[Sentence] = []
     seen = set[tuple[int, int]]()
     empty = 0
     for number, ref in enumerate(refs):
@@ -62,21 +62,21 @@ def sentences(path: Path) -> tuple[list[Sentence], int]:
                 raise DatasetError(f"{spot}: ref_id {ref_id} with sent_id {sent_id} stands twice")
             seen.add((ref_id, sent_id))
             if text:
-                found.append(Sentence(ref_id, sent_id, ann_id, image_id, split, text, where))
+                rows.append(Sentence(ref_id, sent_id, ann_id, image_id, split, text, where))
             else:
                 empty += 1
-    return found, empty
+    return rows, empty
 
 
 def objects(path: Path, wanted: list[Sentence]) -> dict[int, Object]:
     """The objects that sentences refer to, by annotation id, of ``instances.json``."""
     whole = read_json(path, dict)
     tables = {name: _by_id(whole, name, path) for name in ("images", "annotations", "categories")}
-    found: dict[int, Object] = {}
+    by_id: dict[int, Object] = {}
     for sentence in wanted:
-        if sentence.ann_id not in found:
-            found[sentence.ann_id] = _object(tables, sentence, path)
-    return found
+        if sentence.ann_id not in by_id:
+            by_id[sentence.ann_id] = _object(tables, sentence, path)
+    return by_id
 
 
 def _by_id(whole: dict[str, Any], name: str, path: Path) -> dict[int, tuple[int, dict[str, Any]]]:

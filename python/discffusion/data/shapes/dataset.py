@@ -63,7 +63,7 @@ class Shapes(Parted):
             "subset": self.subset,
             "seed": self.seed,
             "image_size": self.image_size,
-            "indices": _told(self._indices),
+            "indices": _plain_indices(self._indices),
             **self._taken,
         }
 
@@ -112,7 +112,7 @@ class Shapes(Parted):
         return MatchItem(key=key, images=images, texts=texts, match=match, group=subset, meta=meta)
 
 
-def _told(indices: Sequence[int]) -> Any:
+def _plain_indices(indices: Sequence[int]) -> Any:
     if isinstance(indices, range):
         return [indices.start, indices.stop, indices.step]
     return hashlib.sha256(repr(list(indices)).encode()).hexdigest()[:16]

@@ -52,9 +52,9 @@ def judge(image: Any, subject: str, relation: str | None, other: str) -> Judgeme
     Things are told by colour and shape. Where they stand and how large they are counts for the relation alone, which
     is read generously.
     """
-    found = things_in(image)
-    subjects = [thing for thing in found if thing.name == subject]
-    objects = [thing for thing in found if thing.name == other]
+    things = things_in(image)
+    subjects = [thing for thing in things if thing.name == subject]
+    objects = [thing for thing in things if thing.name == other]
     related = relation is not None and any(
         holds_loosely(relation, Scene(one, relation, two, _BLANK)) for one in subjects for two in objects
     )
@@ -72,15 +72,15 @@ def things_in(image: Any) -> list[Thing]:
         small = small.resize((CANVAS, CANVAS), PIL.Image.Resampling.BOX)
     names = list(COLOURS)
     owner, share = _unmixed(np.asarray(small, dtype=np.float64))
-    found = []
+    things = []
     for index, colour in enumerate(names):
         for patch in _patches((owner == index) & (share > 0.5)):
             if patch.sum() < _LEAST_PIXELS:
                 continue
             thing = _best(_alone(patch, share * (owner == index)), colour)
             if thing is not None:
-                found.append((int(patch.sum()), thing))
-    return [thing for _, thing in sorted(found, key=lambda pair: -pair[0])]
+                things.append((int(patch.sum()), thing))
+    return [thing for _, thing in sorted(things, key=lambda pair: -pair[0])]
 
 
 def _unmixed(pixels: Floats) -> tuple[NDArray[np.intp], Floats]:

@@ -100,8 +100,8 @@ def from_columns(
     for number, cells, where, key, group in keys(rows, roles, unique=True):
         groups.update([group] if group is not None else [])
         with left.unless_whole(counts=subset in (None, group)):
-            found = _read(cells, roles, where)
-            paths = (image for image in (*found.images, *found.other_images) if isinstance(image, str))
+            read = _read(cells, roles, where)
+            paths = (image for image in (*read.images, *read.other_images) if isinstance(image, str))
             listed.append(_Row(number, key, group, tuple(paths)))
             blanks += _blanks(cells, roles)
     if subset is not None:
@@ -173,13 +173,13 @@ def _blanks(cells: Mapping[str, Any], roles: Roles) -> int:
 
 
 def _arranged(
-    found: _Cells, roles: Roles, key: str
+    read: _Cells, roles: Roles, key: str
 ) -> tuple[list[str | EmbeddedImage], list[str], NDArray[np.bool_]]:
     """Images and texts in the order that an item lists them, and which match."""
     if roles.paired:
-        return found.images, found.texts, np.eye(len(found.images), dtype=bool)
-    images, right_images = in_drawn_order(key, found.images, found.other_images)
-    texts, right_texts = in_drawn_order(key, found.texts, found.other_texts)
+        return read.images, read.texts, np.eye(len(read.images), dtype=bool)
+    images, right_images = in_drawn_order(key, read.images, read.other_images)
+    texts, right_texts = in_drawn_order(key, read.texts, read.other_texts)
     return images, texts, right_images[:, None] & right_texts[None, :]
 
 
@@ -201,17 +201,17 @@ def _captions(
     for number, cells, where, key, _ in keys(rows, roles, unique=True):
         if number not in numbers:
             continue
-        found = _read(cells, roles, where)
-        if len(found.images) != 1:
-            raise DatasetError(f"{where}: {len(found.images)} images; without negatives, a row holds one")
+        read = _read(cells, roles, where)
+        if len(read.images) != 1:
+            raise DatasetError(f"{where}: {len(read.images)} images; without negatives, a row holds one")
         identity = key
         if task == "retrieval":
             # the pixels were left out of the scan; an image that stands in several rows is known by them alone
-            image = found.images[0]
+            image = read.images[0]
             image = image if isinstance(image, str) else _read(rows.row(number), roles, where).images[0]
             identity = files.open(image)[1]
         one = merged.setdefault(identity, Captioned(where, key, number, []))
-        merged[identity] = one._replace(captions=[*one.captions, *found.texts])
+        merged[identity] = one._replace(captions=[*one.captions, *read.texts])
     images = list(merged.values())
 
     def fetch(one: Captioned) -> tuple[Any, str]:

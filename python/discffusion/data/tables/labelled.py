@@ -55,9 +55,9 @@ def labelled_items(
         DatasetError: a pair of a key has no label, or two that differ.
     """
     assert roles.label is not None
-    found: dict[str, _Group] = {}
+    groups: dict[str, _Group] = {}
     for number, cells, where, key, category in keys(rows, roles, unique=False):
-        one = found.setdefault(key, _Group(where, key, category))
+        one = groups.setdefault(key, _Group(where, key, category))
         if one.group != category:
             raise DatasetError(
                 f"{where}: the group is {category!r}, and {one.group!r} in {one.where} of the same key"
@@ -76,7 +76,7 @@ def labelled_items(
             one.paths.append(path)
         one.images.setdefault(image, number)
         one.texts.setdefault(text)
-    for one in found.values():
+    for one in groups.values():
         if one.lack is not None:
             continue
         lacking = [pair for pair in ((i, t) for i in one.images for t in one.texts) if pair not in one.labels]
@@ -85,7 +85,7 @@ def labelled_items(
                 f"{one.where}: the key {one.key!r} has {len(one.images)} images and {len(one.texts)} texts, and "
                 f"{len(lacking)} of their pairs no row, as {lacking[0]}"
             )
-    everything = list(found.values())
+    everything = list(groups.values())
     if subset is not None:
         chosen(name, "subset", subset, sorted({one.group for one in everything if one.group is not None}))
         everything = [one for one in everything if one.group == subset]

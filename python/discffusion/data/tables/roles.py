@@ -160,10 +160,10 @@ def cell_texts(cells: Mapping[str, Any], column: str, where: str, optional: bool
 
 def cell_label(cells: Mapping[str, Any], column: str, where: str) -> bool:
     """Whether the row's image and text match."""
-    found = _LABELS.get(str(cells[column]).strip().lower())
-    if found is None:
+    label = _LABELS.get(str(cells[column]).strip().lower())
+    if label is None:
         raise DatasetError(f"{where}: {column} is {str(cells[column])[:40]!r}; expected 1, 0, true or false")
-    return found
+    return label
 
 
 def cell_name(cells: Mapping[str, Any], column: str, where: str) -> str | None:

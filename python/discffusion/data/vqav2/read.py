@@ -43,7 +43,7 @@ def questions(asked: Path, answered: Path) -> list[Question]:
         if identity in annotations:
             raise DatasetError(f"{answered}, annotation {number}: question_id {identity} stands twice")
         annotations[identity] = (number, record)
-    found: list[Question] = []
+    rows: list[Question] = []
     for number, record in enumerate(field(read_json(asked, dict), "questions", list, str(asked))):
         where = f"{asked}, question {number}"
         identity = field(record, "question_id", int, where)
@@ -56,14 +56,14 @@ def questions(asked: Path, answered: Path) -> list[Question]:
         if image_id < 0:
             raise DatasetError(f"{where}: image_id is {image_id}")
         question = _joined(identity, image_id, text, annotation, f"{answered}, annotation {place}")
-        found.append(question if text else question._replace(where=where))
+        rows.append(question if text else question._replace(where=where))
     if annotations:
         identity, (place, _) = next(iter(annotations.items()))
         raise DatasetError(
             f"{answered}, annotation {place}: question_id {identity} is not in {asked} ({len(annotations)} such); the "
             "two files are not of the same split"
         )
-    return found
+    return rows
 
 
 def _joined(identity: int, image_id: int, text: str, annotation: dict[str, Any], where: str) -> Question:

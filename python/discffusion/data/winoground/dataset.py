@@ -65,8 +65,8 @@ def load(
     rows = with_hard_tags(rows, tag_file(base, hard_tags))
     notes = [] if len(rows) == COUNT else [f"{len(rows)} items; the published dataset has {COUNT}"]
     if subset is not None:
-        known = sorted({tag for row in rows for tag in _subsets(row)})
-        chosen("winoground", "subset", subset, known)
+        subsets = sorted({tag for row in rows for tag in _subsets(row)})
+        chosen("winoground", "subset", subset, subsets)
         rows = [row for row in rows if subset in _subsets(row)]
     left = LeftOut("winoground", base)
     rows = left.with_texts(

@@ -49,10 +49,10 @@ def read(base: Path, store: ImageStore) -> tuple[list[Row], ParquetRows | None]:
         if jsonl is not None:
             # where both are there, the csv knows where the images lie and the jsonl file the tags
             paths = {record["id"]: {name: record[name] for name in IMAGES} for record, _ in lines}
-            found = [(record, f"{jsonl}, line {line}") for line, record in read_jsonl(jsonl)]
+            annotated = [(record, f"{jsonl}, line {line}") for line, record in read_jsonl(jsonl)]
             records = [
                 ({**record, **paths.get(field(record, "id", int, where), {})}, where)
-                for record, where in found
+                for record, where in annotated
             ]
         rows = [_row(record, where, number, store) for number, (record, where) in enumerate(records)]
     else:
@@ -99,8 +99,8 @@ def _row(cells: Mapping[str, Any], where: str, number: int, store: ImageStore) -
         if isinstance(cell, EmbeddedImage):
             references.append(f"ex_{identity}_img_{place}.png")
             continue
-        found = store.find(cell)
-        places.append(found)
+        location = store.find(cell)
+        places.append(location)
         # the same image has the same name in every layout
         last = Path(cell).name
         references.append(last if Path(last).suffix else f"{last}.png")
@@ -129,10 +129,10 @@ def with_hard_tags(rows: list[Row], path: Path | None) -> list[Row]:
     """Rows with the tags of that file, a json object of id to tags; an id that it lacks has none."""
     if path is None:
         return rows
-    found: dict[str, Any] = read_json(path, dict)
+    content: dict[str, Any] = read_json(path, dict)
     tagged = []
     for row in rows:
-        tags = field(found, str(row.id), list, str(path)) if str(row.id) in found else []
+        tags = field(content, str(row.id), list, str(path)) if str(row.id) in content else []
         if not all(isinstance(tag, str) for tag in tags):
             raise DatasetError(f"{path}, record {str(row.id)!r}: the tags are {tags!r}; expected strings")
         tagged.append(row._replace(tags={**row.tags, "hard_tags": tags}))

@@ -13,15 +13,15 @@ __all__ = ["METRIC"]
 
 def trials(records: list[Record]) -> Trials:
     """A trial is an item: the share of its comparisons that are won."""
-    found = compared(records)
-    held = found.held
+    comparisons = compared(records)
+    held = comparisons.held
     if len(held) == 0:
         raise ConfigError(
             "accuracy: no item holds a matching pair beside one of its image or text that does not match"
         )
     out = len(records) - len(held)
     note = f"{out} items compare nothing and are left out of accuracy" if out else ""
-    return Trials.plain(found.share(), held, found.ties[held], note)
+    return Trials.plain(comparisons.share(), held, comparisons.ties[held], note)
 
 
 METRIC = Metric(

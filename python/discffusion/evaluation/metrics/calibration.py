@@ -86,8 +86,8 @@ def _auroc(scores: NDArray[np.float64], match: NDArray[np.bool_], group: NDArray
     groups = int(group.max()) + 1
     of_group = _summed(group, share, groups)
     error = math.sqrt(groups / (groups - 1) * float((of_group**2).sum()))
-    found = logit_interval(value, error, student(groups - 1))
-    low, high, method = (*found, "delong") if found else of_proportion(value, groups)
+    interval = logit_interval(value, error, student(groups - 1))
+    low, high, method = (*interval, "delong") if interval else of_proportion(value, groups)
     ties = int((upto - below).sum())
     return Estimate(value, low, high, len(right), ties, method, groups)
 

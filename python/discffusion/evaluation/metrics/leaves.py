@@ -44,9 +44,9 @@ def averaged(
     Raises:
         ConfigError: an item compares nothing.
     """
-    found = compared(records)
-    if len(found.held) < len(records):
-        silent = records[int(np.flatnonzero(found.total == 0)[0])].key
+    comparisons = compared(records)
+    if len(comparisons.held) < len(records):
+        silent = records[int(np.flatnonzero(comparisons.total == 0)[0])].key
         raise ConfigError(f"{metric}: item {silent!r} holds no matching pair beside one that does not match")
     names = sorted(set(leaves))
     number = {name: index for index, name in enumerate(names)}
@@ -54,9 +54,9 @@ def averaged(
         name: np.array([of.get(leaf, 0.0) for leaf in names], np.float64) for name, of in outputs.items()
     }
     return Trials(
-        credit=found.share(),
+        credit=comparisons.share(),
         record=np.arange(len(records)),
-        ties=found.ties,
+        ties=comparisons.ties,
         leaf=np.array([number[leaf] for leaf in leaves], np.intp),
         outputs=weights,
         notes=tuple(notes),

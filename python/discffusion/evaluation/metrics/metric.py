@@ -52,12 +52,12 @@ class Metric:
         Raises:
             ConfigError: the metric does not apply to these records, or there are none.
         """
-        known = ordered(records)
+        in_order = ordered(records)
         if self.trials is None:
             assert self.direct is not None
-            return self.direct(known)
-        counted = self.trials(known)
-        return Result(estimates(counted, clusters_of(known), self.unit), counted.notes)
+            return self.direct(in_order)
+        counted = self.trials(in_order)
+        return Result(estimates(counted, clusters_of(in_order), self.unit), counted.notes)
 
     def __call__(self, records: Iterable[Record]) -> dict[str, Estimate]:
         """The values by name; ``""`` names the value of a metric that has one."""

@@ -33,10 +33,10 @@ def ahead(scores: NDArray[np.float64], match: NDArray[np.bool_]) -> tuple[NDArra
 
 def top(name: str) -> Metric | None:
     """The metric of a name such as ``"acc@5"``, or None if it is no such name."""
-    found = re.fullmatch(r"acc@([1-9]\d{0,5})", name)
-    if found is None:
+    pattern = re.fullmatch(r"acc@([1-9]\d{0,5})", name)
+    if pattern is None:
         return None
-    k = int(found[1])
+    k = int(pattern[1])
 
     def trials(records: list[Record]) -> Trials:
         """A trial is a query: 1 if a matching candidate is among the first K."""

@@ -55,8 +55,8 @@ def trials(records: list[Record]) -> Trials:
 
 
 def _strings(record: Record, name: str, what: str) -> list[str]:
-    found: Any = record.meta.get(name)
-    strings = list(found) if isinstance(found, Iterable) and not isinstance(found, str) else []
+    given: Any = record.meta.get(name)
+    strings = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
     if not strings or not all(isinstance(value, str) for value in strings):
         raise ConfigError(f"vqa: item {record.key!r} lacks meta[{name!r}]: {what}, as strings")
     return strings

@@ -61,17 +61,17 @@ def recorded(path: Path) -> tuple[Gathered, dict[str, Any], str]:
         ConfigError: the rows are of several evaluations.
         DatasetError: the file cannot be read, or holds no rows; the message names the line.
     """
-    found, known = Gathered(), settings_in(path)
+    gathered, settings_of = Gathered(), settings_in(path)
     models: dict[str, str] = {}
     for where, row in read_rows(path):
-        run = found.add(row, where)
+        run = gathered.add(row, where)
         models.setdefault(run, str(row.get("model")))
         if isinstance(row.get("settings"), dict):
-            known[run] = row["settings"]
+            settings_of[run] = row["settings"]
     if len(models) > 1:
         raise OutputError(f"{path} holds rows of {len(models)} evaluations; expected those of one")
     for run, model in models.items():
-        return found, known.get(run, {}), model
+        return gathered, settings_of.get(run, {}), model
     raise DatasetError(f"{path} holds no rows")
 
 

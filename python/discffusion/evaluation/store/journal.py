@@ -69,7 +69,7 @@ class Journal:
         self._resume = resume
         self._file: int | None = None
         self._synced = 0.0
-        self._told = False  # whether the settings are in the file
+        self._settings_written = False  # whether the settings are in the file
         self._parquet = self.path is not None and self.path.suffix == ".parquet"
         if self.path is not None and self.path.suffix not in (".jsonl", ".parquet"):
             raise ConfigError(f"output is {str(self.path)!r}; expected a .jsonl or a .parquet file")
@@ -101,8 +101,10 @@ class Journal:
         lines = []
         for row in rows:
             own = {**row, "run": self._run}
-            lines.append(json.dumps(own if self._told else {**own, "settings": self._settings}) + "\n")
-            self._told = True
+            lines.append(
+                json.dumps(own if self._settings_written else {**own, "settings": self._settings}) + "\n"
+            )
+            self._settings_written = True
         try:
             write(self._file, "".join(lines).encode())
             if time.monotonic() - self._synced > _SYNC_EVERY:
@@ -158,16 +160,16 @@ class Journal:
         cut_half_a_row(self._file)  # last: a file that is refused stays as it is
 
     def _gather(self, path: Path) -> None:
-        known = settings_in(path)
+        settings_of = settings_in(path)
         for where, row in read_rows(path):
             run = self.found.add(row, where)
             if isinstance(row.get("settings"), dict):
-                known[run] = row["settings"]
-                self._told = self._told or run == self._run
+                settings_of[run] = row["settings"]
+                self._settings_written = self._settings_written or run == self._run
             if run != self._run:
-                found = difference(known[run], self._settings) if run in known else None
+                changed = difference(settings_of[run], self._settings) if run in settings_of else None
                 raise OutputError(
-                    f"the rows in {str(path)!r} are of another evaluation: {found or 'they do not say which'}; give "
+                    f"the rows in {str(path)!r} are of another evaluation: {changed or 'they do not say which'}; give "
                     "another output, or start over with resume=False"
                 )
 

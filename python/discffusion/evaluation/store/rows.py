@@ -41,18 +41,18 @@ _COLUMNS = {
 def rows_of(
     entry: EvaluationItem,
     scores: NDArray[np.float64],
-    known: NDArray[np.float64],
+    stored: NDArray[np.float64],
     constant: Mapping[str, Any],
     tokens: Mapping[str, tuple[int, bool]] | None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of an item whose score is not `known`, which has NaN there, in order.
+    """The rows of an item whose score is not `stored`, which has NaN there, in order.
 
     Args:
         constant: what is the same in all rows of a run, and ``seconds`` and ``dataset``.
         tokens: for each text, the number of its tokens and whether it is cut off.
     """
     item = entry.item
-    for i, j in np.argwhere(np.isnan(known)).tolist():
+    for i, j in np.argwhere(np.isnan(stored)).tolist():
         text = entry.texts[j]
         count, cut = (None, None) if tokens is None else tokens[text]
         yield {
@@ -124,11 +124,11 @@ class Gathered:
             ConfigError: its rows are of another item of the same key; the message says `where` and what differs.
         """
         match = entry.item.match
-        found = np.full(match.shape, np.nan)
+        scores = np.full(match.shape, np.nan)
         rows = self._rows(entry.item.key)
         i, j = rows["image_index"], rows["text_index"]
         if not len(i):
-            return found
+            return scores
         if i.max() >= match.shape[0] or j.max() >= match.shape[1]:
             shape = f"{match.shape[0]} images and {match.shape[1]} texts"
             raise _other(entry, where, f"it has {shape}, and there are rows of others")
@@ -141,8 +141,8 @@ class Gathered:
         if (match[i, j] != rows["match"]).any():
             raise _other(entry, where, "other images and texts of it match")
         first = np.unique(i.astype(np.int64) * match.shape[1] + j, return_index=True)[1]
-        found[i[first], j[first]] = rows["score"][first]
-        return found
+        scores[i[first], j[first]] = rows["score"][first]
+        return scores
 
     def duplicates(self) -> bool:
         """Whether a pair came twice."""

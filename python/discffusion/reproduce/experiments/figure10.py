@@ -39,7 +39,7 @@ def is_won(record: Record) -> bool:
 
 def points(scorer: Any, item: Any) -> list[Record]:
     """By thing of each image, whether the map of the words that name it is highest within its box."""
-    found = []
+    records = []
     for index, image in enumerate(item.images):
         text = item.meta["captions"][index]
         explained = scorer.explain(image, text, progress=False)
@@ -51,10 +51,10 @@ def points(scorer: Any, item: Any) -> list[Record]:
             hit = x <= column + 0.5 <= x + width and y <= row + 0.5 <= y + height
             scores = np.array([[1.0, 0.0] if hit else [0.0, 1.0]])
             images = (item.meta["images"][index],)
-            found.append(
+            records.append(
                 Record(f"{item.key}/{index}/{place}", scores, np.array([[True, False]]), images=images)
             )
-    return found
+    return records
 
 
 def run(runner: ExperimentRunner) -> Result:

@@ -34,8 +34,8 @@ COLUMN = next(column for column in COMPOSITION if column.name == "All")
 
 def subsets_of(heads: int, size: int) -> list[tuple[int, ...]]:
     """Subsets of that many heads: all of them, or some drawn at random."""
-    found = list(combinations(range(heads), size))
-    return found if len(found) <= SUBSETS else sorted(random.Random(size).sample(found, SUBSETS))
+    subsets = list(combinations(range(heads), size))
+    return subsets if len(subsets) <= SUBSETS else sorted(random.Random(size).sample(subsets, SUBSETS))
 
 
 def combined(of_heads: Sequence[Sequence[Record]], weights: Sequence[float]) -> list[Record]:
@@ -113,7 +113,7 @@ def combined_row(
         weights: by seed, of each head; an empty mapping for a plain mean.
     """
     chosen = subsets_of(len(single), size)
-    cells, found = {}, {}
+    cells, by_column = {}, {}
     for column in COMPOSITION:
         if any(column.name not in row.records for row in single):
             continue
@@ -127,8 +127,8 @@ def combined_row(
                 for record in combined(of_heads, [w * (head in subset) for head, w in enumerate(given)])
             ]
         each = tuple(column.measure(records).value for records in by_seed.values())
-        cells[column.name], found[column.name] = Cell(column.measure(pooled(by_seed)), each), by_seed
-    return Row(label, "", cells, found, {}, single[0].seeds, 0.0, "from the rows of single heads")
+        cells[column.name], by_column[column.name] = Cell(column.measure(pooled(by_seed)), each), by_seed
+    return Row(label, "", cells, by_column, {}, single[0].seeds, 0.0, "from the rows of single heads")
 
 
 def all_are_best(most: Row, fewer: Sequence[Row]) -> Verdict:
@@ -139,16 +139,18 @@ def all_are_best(most: Row, fewer: Sequence[Row]) -> Verdict:
         of_all = {record.key: record for record in pooled(most.records["All"])}
         of_row = pooled(row.records["All"])
         same = [replace(of_all[_item(record.key, of_all)], key=record.key) for record in of_row]
-        found = COLUMN.compare(same, of_row)
-        signs.append(side(found.low, found.high))
-        interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-        details.append(f"all − {row.label.partition(',')[0]}: {100 * found.difference:+.1f} ({interval})")
+        comparison = COLUMN.compare(same, of_row)
+        signs.append(side(comparison.low, comparison.high))
+        interval = f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+        details.append(
+            f"all − {row.label.partition(',')[0]}: {100 * comparison.difference:+.1f} ({interval})"
+        )
     return Verdict("All heads are best", answer(signs), "; ".join(details))
 
 
-def _item(key: str, known: Mapping[str, Record]) -> str:
+def _item(key: str, by_key: Mapping[str, Record]) -> str:
     """The key of the item without the subset in it."""
-    if key in known:
+    if key in by_key:
         return key
     start, end = key.rindex("/("), key.rindex(")") + 1
     return key[:start] + key[end:]

@@ -37,8 +37,8 @@ def near_zero(products: Sequence[Mapping[str, Any]], near: float = NEAR) -> tupl
         sums += [(np.count_nonzero(np.abs(of[name]) <= mark), of[name].size) for name in products[0]]
 
     def share(of: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = of[..., 0] / of[..., 1]
-        return found
+        shares: NDArray[np.float64] = of[..., 0] / of[..., 1]
+        return shares
 
     value = float(share(sums.sum(axis=0)))
     low, high = (of_groups(sums, share) or (value, value))[:2]
@@ -67,10 +67,10 @@ def run(runner: ExperimentRunner) -> Result:
     )
 
     def draw(figure: Any) -> None:
-        found = {
+        by_name = {
             f"seed {seed}": each.histogram(100) for seed, each in zip(runner.seeds, deltas, strict=False)
         }
-        histogram(figure.subplots(), found)
+        histogram(figure.subplots(), by_name)
 
     result.plots.append(save_png(runner.folder / "figure7.png", draw))
     return result

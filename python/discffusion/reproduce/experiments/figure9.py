@@ -62,7 +62,7 @@ def pointing(scorer: Any, item: Any) -> list[Record]:
 
     A record a thing: scores of the two boxes, the first matching.
     """
-    found = []
+    records = []
     for index, image in enumerate(item.images):
         text = item.meta["captions"][index]
         (first, *box), (second, *other) = item.meta["boxes"][index]
@@ -78,7 +78,7 @@ def pointing(scorer: Any, item: Any) -> list[Record]:
             ]
             values = np.mean(words, axis=0)
             scores = [[inside(values, tuple(box), image.size) for box in (own, rival)]]
-            found.append(
+            records.append(
                 Record(
                     f"{item.key}/{index}/{place}",
                     np.array(scores),
@@ -86,7 +86,7 @@ def pointing(scorer: Any, item: Any) -> list[Record]:
                     images=(item.meta["images"][index],),
                 )
             )
-    return found
+    return records
 
 
 def run(runner: ExperimentRunner) -> Result:
@@ -106,9 +106,9 @@ def run(runner: ExperimentRunner) -> Result:
         label = "words whose map is higher in their own box than in the other thing's"
         result.rows.append(Row(label, "", {COLUMN.name: cell}, seeds=(0,)))
         value = cell.estimate
-        told = answer([side(value.low, value.high, 0.5)])
+        verdict = answer([side(value.low, value.high, 0.5)])
         result.verdicts.append(
-            Verdict("Words attend to the regions that they name", told, f"{value}; chance is 50 %")
+            Verdict("Words attend to the regions that they name", verdict, f"{value}; chance is 50 %")
         )
     else:
         result.notes.append("The data have no boxes, so the maps are shown and not measured.")

@@ -48,8 +48,8 @@ def _row(
     by_seed = {seed: make(seed) for seed in seeds}
     records, cells = {}, {}
     for aspect, column in zip(ASPECTS, COLUMNS, strict=True):
-        records[column.name] = {seed: found[aspect] for seed, found in by_seed.items()}
-        each = tuple(column.measure(found[aspect]).value for found in by_seed.values())
+        records[column.name] = {seed: of_seed[aspect] for seed, of_seed in by_seed.items()}
+        each = tuple(column.measure(of_seed[aspect]).value for of_seed in by_seed.values())
         cells[column.name] = Cell(column.measure(pooled(records[column.name])), each)
     lacking = dict.fromkeys(PRINTED.columns, LACKS)
     return Row(label, "", cells, records, lacking, seeds, time.perf_counter() - start, about)
