@@ -16,12 +16,12 @@ def select(layers: str | Iterable[str], names: Sequence[str]) -> list[str]:
     """The names of the layers that are meant, in forward order.
 
     Args:
-        layers: ``"all"``; a group, which is what names begin with (``"down"``, ``"mid"``, ``"up"``); ``"last(n)"``;
-            ``"last_blocks"``, the last block of every group; one layer's name, or several names.
-        names: all layers of the model, in forward order.
+        layers: ``"all"``; a group, which is what names begin with (``"down"``, ``"mid"``, ``"up"``, ``"up.1"``);
+            ``"last(n)"``; ``"last_blocks"``, the last block of every group; one layer's name, or several names.
+        names: all the layers there are, in forward order.
 
     Raises:
-        ConfigError: the model has no such layers; the message lists those that it has.
+        ConfigError: there are no such layers; the message lists those that there are.
     """
     if not isinstance(layers, str):
         return _named([str(name) for name in layers], names)
@@ -33,9 +33,9 @@ def select(layers: str | Iterable[str], names: Sequence[str]) -> list[str]:
     if last := _LAST.fullmatch(layers):
         count = int(last[1])
         if not 0 < count <= len(names):
-            raise ConfigError(f"layers is {layers}; this model has {len(names)} cross-attention layers")
+            raise ConfigError(f"layers is {layers}; there are {len(names)} cross-attention layers")
         return list(names)[-count:]
-    group = [name for name in names if name.partition(".")[0] == layers]
+    group = [name for name in names if f"{name}.".startswith(f"{layers}.")]
     return group or _named([layers], names)
 
 
@@ -43,5 +43,5 @@ def _named(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in names:
             there = ", ".join(names)
-            raise ConfigError(f'layers names "{name}"; this model has {there}, and the groups of them')
+            raise ConfigError(f'layers names "{name}"; there are {there}, and groups of them such as "up"')
     return [name for name in names if name in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion import _native
+from discffusion._layers import select
 from discffusion._lora_files import find, is_pickled, read_pickled
 from discffusion.errors import ConfigError, DeltasError
+from discffusion.plot.figure import new_figure
+from discffusion.plot.histogram import histogram, shares
 
 if TYPE_CHECKING:
     from discffusion import _core
@@ -157,13 +160,13 @@ class Deltas:
         return {name: _share_near_zero(p, threshold) for name, p in self.products().items()}
 
     def histogram(
-        self, bins: int = 100, *, layers: str | None = None, limit: float | None = None
+        self, bins: int = 100, *, layers: str | Iterable[str] | None = None, limit: float | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """How the numbers that are added to the weights are distributed (Figure 7).
 
         Args:
             bins: number of equal intervals between ``-limit`` and ``limit``.
-            layers: only what belongs to this layer, as ``"up.1.0"``, or this stage, as ``"up"``; None for all.
+            layers: only what belongs to these layers, named as in :meth:`Scorer.observe`; None for all.
             limit: None for the largest size there is; what lies beyond counts in the outer intervals.
 
         Returns:
@@ -171,9 +174,7 @@ class Deltas:
         """
         if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
             raise ConfigError(f"bins is {bins!r}; expected a whole number above 0")
-        chosen = [e["name"] for e in self.entries if layers is None or _belongs(e["site"], layers)]
-        if not chosen:
-            raise ConfigError(f"layers is {layers!r}; the deltas change {', '.join(self.layers)}")
+        chosen = [entry["name"] for entry in self._entries_of(layers)]
         arrays = self.arrays()
         if limit is None:
             limit = max(float(np.abs(_product(arrays, name)).max()) for name in chosen) or 1.0
@@ -183,7 +184,9 @@ class Deltas:
             counts += np.histogram(np.clip(_product(arrays, name), -limit, limit), edges)[0]
         return counts, edges
 
-    def plot(self, bins: int = 100, *, layers: str | None = None, threshold: float = 0.1) -> Any:
+    def plot(
+        self, bins: int = 100, *, layers: str | Iterable[str] | None = None, threshold: float = 0.1
+    ) -> Any:
         """How the added numbers are distributed, and by layer how many are near zero (Figure 7).
 
         Args:
@@ -196,15 +199,11 @@ class Deltas:
         Raises:
             InstallationError: matplotlib is not installed.
         """
-        from discffusion.plot.figure import new_figure
-        from discffusion.plot.histogram import histogram, shares
-
         counted = self.histogram(bins, layers=layers)
         of_layer: dict[str, list[float]] = {}
         sparsity = self.sparsity(threshold)
-        for entry in self.entries:
-            if layers is None or _belongs(entry["site"], layers):
-                of_layer.setdefault(entry["site"], []).append(sparsity[entry["name"]])
+        for entry in self._entries_of(layers):
+            of_layer.setdefault(entry["site"], []).append(sparsity[entry["name"]])
         figure = new_figure((9.0, max(3.5, 1.5 + 0.25 * len(of_layer))))
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         histogram(left, {"": counted})
@@ -234,6 +233,13 @@ class Deltas:
         )
         return f"Deltas({kind}, {len(self.layers)} layers, {self.num_parameters:,} parameters)"
 
+    def _entries_of(self, layers: str | Iterable[str] | None) -> list[dict[str, Any]]:
+        """What belongs to some layers."""
+        names = select("all" if layers is None else layers, self.layers)
+        if not names:
+            raise ConfigError(f"layers is {layers!r}; expected some of {', '.join(self.layers)}")
+        return [entry for entry in self.entries if entry["site"] in names]
+
     @cached_property
     def _info(self) -> dict[str, Any]:
         info: dict[str, Any] = json.loads(self._core.info())
@@ -248,10 +254,6 @@ def _product(arrays: Mapping[str, NDArray[np.float32]], name: str) -> NDArray[np
 def _share_near_zero(values: NDArray[np.float32], threshold: float) -> float:
     sizes = np.abs(values)
     return float(np.mean(sizes <= threshold * sizes.max()))
-
-
-def _belongs(site: str, layers: str) -> bool:
-    return site == layers or site.startswith(layers + ".")
 
 
 def _float32(name: Any, array: Any) -> NDArray[np.float32]:

@@ -48,12 +48,12 @@ class Tokens:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """One evaluation of the UNet at one timestep (Eq. 3); arrays are float32.
+    """One evaluation of the denoising network at one timestep (Eq. 3); arrays are float32.
 
     Attributes:
-        maps: by site, in forward order, ``[heads, n, m]`` over ``n`` image tokens (row by row) and ``m`` text tokens.
-        prediction: what the UNet predicts, ``[C, h, w]``: the noise or the velocity, as the model was trained; None if
-            it was not wanted.
+        maps: by layer, in forward order, ``[heads, n, m]`` over ``n`` image tokens (row by row) and ``m`` text tokens.
+        prediction: what the network predicts, ``[C, h, w]``: the noise or the velocity, as the model was trained; None
+            if it was not wanted.
         latent: the noised latent ``z_t``, ``[C, h, w]``.
         clean: the latent ``z``, ``[C, h, w]``.
         noise: the noise, ``[C, h, w]``.
@@ -71,4 +71,4 @@ class Observation:
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.latent.shape))
-        return f"Observation(timestep={self.timestep}, maps of {len(self.maps)} sites, latent {shape})"
+        return f"Observation(timestep={self.timestep}, maps of {len(self.maps)} layers, latent {shape})"

@@ -22,6 +22,7 @@ NAMES = ["down.0.0", "down.1.0", "down.1.1", "mid.0", "up.0.0", "up.1.0", "up.1.
         ("last(3)", NAMES[-3:]),
         ("last_blocks", ["down.1.0", "down.1.1", "mid.0", "up.1.0", "up.1.1"]),
         ("up.0.0", ["up.0.0"]),
+        ("up.1", ["up.1.0", "up.1.1"]),
         (["up.1.1", "down.0.0"], ["down.0.0", "up.1.1"]),
         ([], []),
     ],
@@ -32,7 +33,7 @@ def test_selected(layers: str | list[str], expected: list[str]) -> None:
 
 @pytest.mark.parametrize("layers", ["last(0)", "last(8)", "last", "upper", "down.9.9", ["mid.0", "attic.0"]])
 def test_refused(layers: str | list[str]) -> None:
-    with pytest.raises(ConfigError, match="this model has"):
+    with pytest.raises(ConfigError, match="there are"):
         select(layers, NAMES)
 
 

@@ -74,7 +74,7 @@ def _print(name: str, value: Any) -> None:
         return
     typer.echo(f"{name}:")
     for key, entry in value.items():
-        if key == "sites":  # the layers, by their name of before
+        if key == "sites":  # the old name of the layers
             continue
         if key == "layers":
             entry = ", ".join(f"{layer['name']} ({layer['heads']} heads)" for layer in entry)

@@ -182,7 +182,7 @@ class LoadedModel:
 
         ``fingerprint`` and ``parts`` are those of :meth:`describe`, ``revision`` is the commit of a hub repository.
         """
-        layers = self._info["sites"]  # which is the name of before
+        layers = self._info["sites"]  # the old name of the key, kept for one release
         return {**self._info, "layers": layers, **self._identity, "revision": self._revision}
 
     def describe(self) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def combined(of_heads: Sequence[Sequence[Record]], weights: Sequence[float]) -> 
 
 
 def run(runner: ExperimentRunner) -> Result:
-    site = runner.base.info()["layers"][-1]
-    heads = int(site["heads"])
+    layer = runner.base.info()["layers"][-1]
+    heads = int(layer["heads"])
     # a layer's score is the mean over heads of their own scores, so subsets need no scoring of their own
     lines = [ours(f"head {head} alone", recipe=FEW, layers="last(1)", heads=[head]) for head in range(heads)]
     lines += [
@@ -67,7 +67,7 @@ def run(runner: ExperimentRunner) -> Result:
     if any(not row.records for row in single):
         return result
     learned = {
-        seed: (runner.trained(FEW, PLACE, seed).deltas.head_weights or {}).get(site["name"])
+        seed: (runner.trained(FEW, PLACE, seed).deltas.head_weights or {}).get(layer["name"])
         for seed in runner.seeds
     }
     points: dict[str, list[tuple[float, Estimate]]] = {PLAIN: [], LEARNED: []}
@@ -90,7 +90,7 @@ def run(runner: ExperimentRunner) -> Result:
         all_are_best(next(row for row in result.rows if row.label == f"{most}, {PLAIN}"), fewer)
     )
     result.notes += [
-        f"Heads of the last layer, {site['name']}, which is the one that the preset attention reads; it has {heads}, "
+        f"Heads of the last layer, {layer['name']}, which is the one that the preset attention reads; it has {heads}, "
         "the paper's has five. A row of fewer heads is the mean of the accuracies of all subsets of that size "
         f"({SUBSETS} drawn at random where there are more).",
         "Learned weights are those that training found (appendix J), scaled to mean 1 over the heads that are used.",

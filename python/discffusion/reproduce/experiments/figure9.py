@@ -35,9 +35,9 @@ def word_maps(scorer: Any, image: Any, text: str) -> dict[tuple[int, int], NDArr
     count = 0
     for timestep in TIMESTEPS:
         seen: Observation = scorer.observe(image, text, timestep, map="probs", prediction=False)
-        for site in seen.maps.values():
-            side = round(site.shape[1] ** 0.5)
-            mean = site.mean(axis=0, dtype=np.float64).reshape(side, side, -1)
+        for layer in seen.maps.values():
+            side = round(layer.shape[1] ** 0.5)
+            mean = layer.mean(axis=0, dtype=np.float64).reshape(side, side, -1)
             nearest = np.arange(SIDE) * side // SIDE
             count += 1
             for index in seen.tokens.content:
