@@ -72,7 +72,7 @@ def header(number: int, facts: Mapping[str, Any], revision: str | None = None) -
 
 
 def anonymous(facts: Mapping[str, Any]) -> bool:
-    """Whether a scorer says nothing of itself: two of a class that give other scores look the same."""
+    """Whether a scorer does not describe itself: two of a class that give other scores look the same."""
     return not set(identity(facts)) - {"class"}
 
 

@@ -71,7 +71,7 @@ def read_pickled(file: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, 
     except Exception as error:  # whatever a hostile pickle brings torch to raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DeltasError(
-            f"{file}: is no file of tensors that torch's weights-only reader takes ({reason})"
+            f"{file}: is not a file of tensors that torch's weights-only reader accepts ({reason})"
         ) from None
     if not isinstance(state, dict) or not state:
         raise DeltasError(f"{file}: holds {type(state).__name__}; expected named tensors")

@@ -95,7 +95,7 @@ class ProcessGroup(SingleProcess):
             send(*arguments)
         except RuntimeError as error:  # of gloo and NCCL alike
             raise DiscffusionError(
-                f"process {self.rank} of {self.size} lost the others ({error}); start all of them again"
+                f"process {self.rank} of {self.size} lost contact with the others ({error}); restart all of them"
             ) from None
 
 

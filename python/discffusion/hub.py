@@ -124,7 +124,7 @@ def _from_hub(name: str, variant: str | None, offline: bool, options: dict[str, 
     if offline:
         state = f"is in the cache without {', '.join(lacking)}" if lacking else "is not in the cache"
         raise CheckpointError(
-            f"the model {name!r} {state}, and the network is not to be used (local_files_only or HF_HUB_OFFLINE); "
+            f"the model {name!r} {state}, and network access is disabled (local_files_only or HF_HUB_OFFLINE); "
             f"fetch it once with the network, or give a folder{_mirrors(name)}"
         )
     if name in ALIASES:

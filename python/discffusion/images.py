@@ -176,8 +176,8 @@ def warn_of_gradient(tensor: Any, what: str) -> None:
     """Says that nothing of what is computed from a tensor has a gradient, where its owner may count on one."""
     if tensor.requires_grad:
         warn(
-            f"{what} is a tensor that requires a gradient, and none comes back from here: it is detached, the result "
-            "is a number without a graph. Pass tensor.detach() if that is what you want"
+            f"{what} is a tensor that requires a gradient, but no gradient flows back through this call: it is "
+            "detached, and the result has no graph. Pass tensor.detach() if that is intended"
         )
 
 

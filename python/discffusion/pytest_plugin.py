@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before the fixtures of the test are made
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips a test that asks this plugin for a CUDA device where none is to be had."""
+    """Skips a test that asks this plugin for a CUDA device where none is available."""
     if not _asks_for_cuda(item):
         return
     problem = _without_cuda()

@@ -48,7 +48,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def refuse(*args: Any, **_: Any) -> Any:
         calls.append(args)
-        raise OSError("the network is not to be used")
+        raise OSError("network access is disabled")
 
     for name in ("connect", "connect_ex"):
         monkeypatch.setattr(socket.socket, name, refuse)

@@ -75,7 +75,7 @@ class ModelSource:
         if self._offline:
             there = "lacks files" if cached is not None else "is not there"
             raise CheckpointError(
-                f"the model {self.name!r} {there} in the cache, and the network is not to be used (local_files_only or "
+                f"the model {self.name!r} {there} in the cache, and network access is disabled (local_files_only or "
                 "HF_HUB_OFFLINE); give a folder, or fetch it once with the network"
             )
         self._fetched = self._fetched or self._snapshot(local_files_only=False)

@@ -33,7 +33,7 @@ class RunningBaseline(PairBaseline):
     Raises:
         CheckpointError: the model is missing, incomplete or of another kind.
         ConfigError: an option is out of range.
-        DeviceError: the device or dtype is not to be had.
+        DeviceError: the device or dtype is not available.
         InstallationError: the library is not installed.
     """
 

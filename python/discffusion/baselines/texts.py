@@ -37,4 +37,4 @@ def tell_truncated(texts: Sequence[str], lengths: Sequence[int], limit: int, tru
     )
     if truncate == "error":
         raise ConfigError(f"{message}; shorten them, or let truncate be 'warn' or 'silent'")
-    logging.getLogger("discffusion").warning("%s; what is beyond is left out", message)
+    logging.getLogger("discffusion").warning("%s; the rest is truncated", message)

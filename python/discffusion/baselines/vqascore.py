@@ -68,7 +68,7 @@ class VqaScore(RunningBaseline):
         self._processor = load_part(transformers.AutoProcessor, source, "the processor")
         if getattr(self._processor, "chat_template", None) is None:
             raise CheckpointError(
-                f"{source.name!r} has no chat template, so there is no telling how it is asked; it needs "
+                f"{source.name!r} has no chat template, so its prompt format is unknown; it needs "
                 "chat_template.jinja or the like in its files"
             )
         if self._model.config.is_encoder_decoder:

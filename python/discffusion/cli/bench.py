@@ -23,7 +23,7 @@ def bench(
             "--workload",
             "-w",
             metavar="IMAGESxTEXTS",
-            help="Numbers of images and texts, as 1x10; give it again for more.",
+            help="Numbers of images and texts, as 1x10; may be repeated.",
             show_default="1x1, 1x10, 2x1, 2x2; 16x16 against diffusers-batched",
             rich_help_panel=_WHAT,
         ),
@@ -40,7 +40,7 @@ def bench(
     part: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this alone: requests, phases, peak, memory or growth; give it again for more.",
+            help="Measure this alone: requests, phases, peak, memory or growth; may be repeated.",
             show_default="all",
             rich_help_panel=_WHAT,
         ),

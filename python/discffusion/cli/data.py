@@ -32,8 +32,8 @@ Data = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Another option of the dataset (DATASET --list names all), such as image=file; give it again for more, "
-        "or for several columns.",
+        help="Another option of the dataset (DATASET --list names all), such as image=file; may be repeated, also for "
+        "several columns.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -47,14 +47,14 @@ AllowMissing = Annotated[
 ]
 Sample = Annotated[
     int | None,
-    typer.Option(min=1, help="Take so many of the items, drawn at random.", rich_help_panel=_PANEL),
+    typer.Option(min=1, help="Use this many items, drawn at random.", rich_help_panel=_PANEL),
 ]
-SampleSeed = Annotated[int, typer.Option(min=0, help="Seed of that draw.", rich_help_panel=_PANEL)]
+SampleSeed = Annotated[int, typer.Option(min=0, help="Seed of the random draw.", rich_help_panel=_PANEL)]
 Rest = Annotated[
     bool,
-    typer.Option("--rest", help="Take the items that --sample leaves out instead.", rich_help_panel=_PANEL),
+    typer.Option("--rest", help="Use the items that --sample leaves out instead.", rich_help_panel=_PANEL),
 ]
-Skip = Annotated[int, typer.Option(min=0, help="Leave out the first items.", rich_help_panel=_PANEL)]
+Skip = Annotated[int, typer.Option(min=0, help="Skip the first items.", rich_help_panel=_PANEL)]
 
 
 def pairs(flag: str, given: list[str] | None, several: frozenset[str] = frozenset()) -> dict[str, Any]:

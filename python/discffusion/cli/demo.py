@@ -17,13 +17,13 @@ def demo(
     setup: Setup,
     deltas: Annotated[
         list[str] | None,
-        typer.Option(help="A file of deltas that can be chosen; give it again for more.", show_default=False),
+        typer.Option(help="A file of deltas that can be chosen; may be repeated.", show_default=False),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to serve at; 0.0.0.0 for everybody.", rich_help_panel=_SERVER)
+        str, typer.Option(help="Address to serve at; 0.0.0.0 for all interfaces.", rich_help_panel=_SERVER)
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.", rich_help_panel=_SERVER)
+        int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.", rich_help_panel=_SERVER)
     ] = 7860,
     max_megabytes: Annotated[
         int, typer.Option(min=1, help="Largest image file taken, in MB.", rich_help_panel=_SERVER)
@@ -61,4 +61,4 @@ def _ready(url: str, host: str, json: bool) -> None:
     typer.echo(as_json({"url": url}, None) if json else url)
     sys.stdout.flush()
     if host not in ("127.0.0.1", "::1", "localhost"):
-        print(f"discffusion: whoever reaches {host} of this machine can use the page", file=sys.stderr)
+        print(f"discffusion: anyone who can reach {host} can use the page", file=sys.stderr)

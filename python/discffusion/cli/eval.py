@@ -62,7 +62,9 @@ def evaluate(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume/--no-resume", help="Keep the rows of the output.", rich_help_panel=_RUN),
+        typer.Option(
+            "--resume/--no-resume", help="Resume: keep the rows in the output.", rich_help_panel=_RUN
+        ),
     ] = True,
     batch_items: Annotated[
         int | None,
@@ -77,7 +79,7 @@ def evaluate(
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Rows of another evaluation of these items, to compare with; give it again for more.",
+            help="Rows of another evaluation of these items, to compare with; may be repeated.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -102,7 +104,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="An option of the baseline; give it again for more.",
+            help="An option of the baseline; may be repeated.",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -138,7 +140,7 @@ def evaluate(
     how = staging(stages, keep)
     if baseline is not None and stages is not None:
         raise typer.BadParameter(
-            "--stages are of a diffusion model; a baseline has its own: --option stages=[4,12,50]"
+            "--stages need a diffusion model; a baseline has its own: --option stages=[4,12,50]"
         )
     _check(setup, baseline, options, deltas, names)
     items = chosen(
@@ -202,13 +204,13 @@ def _check(
     if baseline is None and options:
         raise typer.BadParameter("--option is for a baseline: give --baseline")
     if baseline is not None and deltas is not None:
-        raise typer.BadParameter("--deltas are of a diffusion model; a baseline takes none")
+        raise typer.BadParameter("--deltas need a diffusion model; a baseline takes none")
     if baseline is not None and (setup.fields or setup.config != "default"):
         given = ", ".join(setup.fields) or "config"
         raise typer.BadParameter(f"{given}: of the score; a baseline has its own: --option NAME=VALUE")
     if setup.dtype == "fastest" and baseline is not None and not baseline.startswith("diffusion-"):
         raise typer.BadParameter(
-            "--dtype fastest is of a diffusion model; expected auto, float32, float16 or bfloat16"
+            "--dtype fastest needs a diffusion model; expected auto, float32, float16 or bfloat16"
         )
     for name in names if isinstance(names, list) else ():
         metric_named(name)

@@ -38,13 +38,13 @@ def generate(
         float | None,
         typer.Option(
             min=0,
-            help="How strongly the text counts; 1 or less: no guidance.",
+            help="Scale of classifier-free guidance; 1 or less turns it off.",
             show_default="7.5; 8.5 with a latent consistency model",
             rich_help_panel=_PANEL,
         ),
     ] = None,
     negative_prompt: Annotated[
-        str | None, typer.Option(help="What to keep away from.", rich_help_panel=_PANEL)
+        str | None, typer.Option(help="Text to steer away from.", rich_help_panel=_PANEL)
     ] = None,
     height: Annotated[
         int | None,

@@ -19,7 +19,7 @@ def rank(
     ],
     texts: Annotated[
         list[str],
-        typer.Option("--text", "-t", help="A text; give it again for more.", show_default=False),
+        typer.Option("--text", "-t", help="A text; may be repeated.", show_default=False),
     ],
     top_k: Annotated[int | None, typer.Option(min=1, help="Print only the best.", show_default="all")] = None,
     stages: Stages = None,

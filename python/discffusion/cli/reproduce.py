@@ -31,7 +31,7 @@ def reproduce(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for report, plots, scores and trainings; a run started again goes on there.",
+            help="Folder for report, plots, scores and trainings; a restarted run resumes there.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -39,7 +39,7 @@ def reproduce(
         list[str] | None,
         typer.Option(
             metavar="NAME[=FOLDER]",
-            help="Dataset, with the folder of its files; give it again for more.",
+            help="Dataset, with the folder of its files; may be repeated.",
             show_default="shapes",
             rich_help_panel=_DATA,
         ),
@@ -50,7 +50,7 @@ def reproduce(
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Measure on so many items of a dataset read from files.", rich_help_panel=_DATA
+            min=1, help="Number of items to measure on, of a dataset read from files.", rich_help_panel=_DATA
         ),
     ] = None,
     allow_missing: Annotated[
@@ -74,7 +74,7 @@ def reproduce(
         typer.Option(min=1, help="Number of seeds.", show_default="3, quick 1", rich_help_panel=_RUN),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Items to a training step.", rich_help_panel=_RUN)
+        int, typer.Option(min=1, help="Items per training step.", rich_help_panel=_RUN)
     ] = 8,
 ) -> None:
     """Measure tables and figures of the paper, beside its own figures.

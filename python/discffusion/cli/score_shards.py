@@ -65,7 +65,7 @@ def score_shards(
     allow_cut: Annotated[
         bool,
         typer.Option(
-            "--allow-cut", help="Also read tars that lack the mark of their end.", rich_help_panel=_SHARDS
+            "--allow-cut", help="Also read tars without an end-of-archive marker.", rich_help_panel=_SHARDS
         ),
     ] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", hidden=True)] = False,
@@ -80,7 +80,7 @@ def score_shards(
     num_shards: Annotated[
         int | None,
         typer.Option(
-            help="Number of such shares.", show_default="from torchrun or SLURM", rich_help_panel=_WORKERS
+            help="Number of shares.", show_default="from torchrun or SLURM", rich_help_panel=_WORKERS
         ),
     ] = None,
     launcher: Annotated[
@@ -97,7 +97,7 @@ def score_shards(
         ),
     ] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Say how far the work of all workers is; score nothing.")
+        bool, typer.Option("--summary", help="Report the progress of all workers, without scoring.")
     ] = False,
     deltas: Deltas = None,
 ) -> None:

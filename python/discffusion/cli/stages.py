@@ -10,7 +10,7 @@ import typer
 Stages = Annotated[
     str | None,
     typer.Option(
-        help="Numbers of timesteps after which candidates that fell behind are left out, as 4,12,50.",
+        help="Numbers of timesteps after which low-scoring candidates are eliminated, as 4,12,50.",
         rich_help_panel="Score",
     ),
 ]

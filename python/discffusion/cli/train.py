@@ -81,30 +81,31 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="File of deltas to start from.", rich_help_panel=_RUN)
     ] = None,
-    epochs: Annotated[
-        int, typer.Option(min=1, help="How often every item is seen.", rich_help_panel=_RUN)
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.", rich_help_panel=_RUN)] = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Items per training step.", rich_help_panel=_RUN)
     ] = 1,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items to a step.", rich_help_panel=_RUN)] = 1,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many steps.", rich_help_panel=_RUN)
+        int | None, typer.Option(min=1, help="Stop after this many steps.", rich_help_panel=_RUN)
     ] = None,
     validate_every: Annotated[
-        int, typer.Option(min=1, help="Epochs from one validation to the next.", rich_help_panel=_RUN)
+        int, typer.Option(min=1, help="Epochs between validations.", rich_help_panel=_RUN)
     ] = 1,
     patience: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Stop after so many validations without a better one.", rich_help_panel=_RUN
+            min=1, help="Stop after this many validations without improvement.", rich_help_panel=_RUN
         ),
     ] = None,
     checkpoint_every: Annotated[
-        int, typer.Option(min=1, help="Steps from one state to the next.", rich_help_panel=_RUN)
+        int, typer.Option(min=1, help="Steps between checkpoints.", rich_help_panel=_RUN)
     ] = 100,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on from the last state.", rich_help_panel=_RUN)
+        bool,
+        typer.Option("--resume/--no-resume", help="Resume from the last checkpoint.", rich_help_panel=_RUN),
     ] = True,
     tensorboard: Annotated[
-        str | None, typer.Option(help="Folder to write to for TensorBoard.", rich_help_panel=_RUN)
+        str | None, typer.Option(help="Folder for TensorBoard logs.", rich_help_panel=_RUN)
     ] = None,
     trackio: Annotated[
         str | None, typer.Option(help="Project of trackio to log to.", rich_help_panel=_RUN)

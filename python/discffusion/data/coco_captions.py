@@ -88,7 +88,7 @@ def _read(path: Path, split: str) -> tuple[list[Captioned], dict[str, int]]:
         where = f"{path}, images, record {number}"
         identity: int = field(record, "id", int, where)
         if identity in names:
-            raise DatasetError(f"{where}: the id {identity} stands twice")
+            raise DatasetError(f"{where}: the id {identity} occurs twice")
         names[identity] = field(record, "file_name", str, where)
         if not names[identity]:
             raise DatasetError(f"{where}: file_name is empty")
@@ -102,7 +102,7 @@ def _read(path: Path, split: str) -> tuple[list[Captioned], dict[str, int]]:
         if image not in captions:
             raise DatasetError(f"{where}: image_id is {image}, and the file has no such image")
         if key in seen:
-            raise DatasetError(f"{where}: the id {key} stands twice")
+            raise DatasetError(f"{where}: the id {key} occurs twice")
         seen.add(key)
         if text.strip():
             captions[image].append((f"coco_captions/{split}/{image}/{key}", text))

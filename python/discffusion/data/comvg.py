@@ -128,7 +128,7 @@ def _read(path: Path, split: str) -> list[_Row]:
         name = without_point(cells["id"]) if "id" in cells else f"row-{len(rows) + 1}"
         key = f"comvg/{split}/{name}"
         if not name or key in keys:
-            raise DatasetError(f"{where}: the id {name!r} {'stands twice' if name else 'is empty'}")
+            raise DatasetError(f"{where}: the id {name!r} {'occurs twice' if name else 'is empty'}")
         keys.add(key)
         sentence = cells["sentence"].strip()
         positive, negative = (_image(cells[column], where, column) for column in _COLUMNS["train"][1:])

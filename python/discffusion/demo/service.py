@@ -89,7 +89,7 @@ class DemoService:
         for path in deltas:
             name = Path(path).name
             if name in self._scorers:
-                raise ConfigError(f"deltas {os.fspath(path)!r}: there are others of the name {name!r}")
+                raise ConfigError(f"deltas {os.fspath(path)!r}: there is another file of the name {name!r}")
             self._scorers[name] = scorer.with_deltas(Deltas.load(path, scorer))
         self.deltas = tuple(self._scorers)
 

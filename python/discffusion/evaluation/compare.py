@@ -93,7 +93,9 @@ def compare(
     name, _, output = metric.partition("/")
     chosen = metric_named(name)
     if chosen.trials is None:
-        raise ConfigError(f"{name} is no mean over items, so two runs cannot be compared item by item by it")
+        raise ConfigError(
+            f"{name} is not a mean over items, so two runs cannot be compared item by item by it"
+        )
     outputs = chosen.trials(first).outputs
     groups = sorted({record.group for record in first if record.group is not None}) if chosen.by_group else []
     if output not in outputs and group is None:

@@ -95,7 +95,7 @@ def evaluate(
     with ExitStack() as stack:
         group = stack.enter_context(joined(str(getattr(scorer, "device", "cpu")), distributed, "evaluate"))
         if group.size > 1 and isinstance(scorer, Staged):
-            raise ConfigError("stages are of one process; score without them, or with distributed=False")
+            raise ConfigError("stages need a single process; score without them, or with distributed=False")
         shared = None
         if output is not None and (group.size > 1 or SharedRows.begun(output)):
             shared = SharedRows(output, settings, resume, group)
@@ -249,7 +249,7 @@ def _check_finite(entry: EvaluationItem, scores: NDArray[np.float64]) -> None:
         i, j = wrong[0]
         raise DiscffusionError(
             f"item {entry.item.key!r}: the score of image {i} ({entry.references[i]}) and text {j} "
-            f"({entry.texts[j]!r}) is {scores[i, j]}, which ranks nothing; in float16, try float32 or bfloat16"
+            f"({entry.texts[j]!r}) is {scores[i, j]}, which cannot be ranked; in float16, try float32 or bfloat16"
         )
 
 
@@ -261,7 +261,7 @@ def _staged(scorer: Any, stages: Any, keep: Any, verify: int) -> Any:
             raise ConfigError(f"{given}, but there are no stages")
         return scorer
     if not isinstance(scorer, Scorer):
-        raise ConfigError(f"stages are of a Scorer; {type(scorer).__name__} has none")
+        raise ConfigError(f"stages need a Scorer; {type(scorer).__name__} has none")
     return scorer.staged(stages, keep, verify=verify)
 
 
@@ -273,7 +273,7 @@ def _metric_names(metrics: str | Sequence[str]) -> tuple[str, ...] | None:
         raise ConfigError(f'metrics is {type(metrics).__name__}; expected names, or "auto"')
     names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
     if not names:
-        raise ConfigError('metrics names none; leave it "auto" for those of the dataset')
+        raise ConfigError('metrics is empty; leave it "auto" for those of the dataset')
     return tuple(metric_named(name).name for name in names)
 
 

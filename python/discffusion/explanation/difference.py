@@ -130,7 +130,7 @@ def difference(a: Explanation, b: Explanation) -> Difference:
     how = [{name: of.settings.get(name) for name in ("fingerprint", "deltas", "config")} for of in (a, b)]
     if how[0] != how[1]:
         raise ConfigError(
-            "the explanations come of different models, deltas or configurations; their scores do not compare"
+            "the explanations come from different models, deltas or configurations; their scores do not compare"
         )
     place = None
     if same_image and a.places is not None and b.places is not None:

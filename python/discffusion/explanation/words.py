@@ -114,7 +114,7 @@ def find(
     indices = tuple(i for each in run for i in each.tokens)
     name = " ".join(each.text for each in run)
     if not indices:
-        raise ConfigError(f"the model did not read as far as {name!r}: the text was cut to its length")
+        raise ConfigError(f"{name!r} is beyond the model's context length: the text was truncated")
     return name, indices
 
 

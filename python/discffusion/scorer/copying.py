@@ -116,8 +116,8 @@ def _opened(about: dict[str, Any]) -> LoadedModel:
             base = about["opener"](**about["source"], device=about["device"], dtype=about["dtype"])
             if base.info()["fingerprint"] != about["fingerprint"]:
                 raise CheckpointError(
-                    f"the pickle is of a Scorer of another model than lies at {about['model_id']!r} now; make the "
-                    "Scorer anew"
+                    f"the pickle belongs to a Scorer of another model than the one now at {about['model_id']!r}; make "
+                    "a new Scorer"
                 )
             _last[:] = [(key, base)]
         return _last[0][1]

@@ -61,7 +61,7 @@ def shards_in(inputs: Any) -> list[Shard]:
     outputs: dict[str, Shard] = {}
     for shard in shards:
         if PurePosixPath(shard.name).suffix.lower() not in KINDS:
-            raise DatasetError(f"{shard.address} is no shard by its name; expected {', '.join(KINDS)}")
+            raise DatasetError(f"{shard.address} is not a shard by its name; expected {', '.join(KINDS)}")
         other = outputs.setdefault(shard.output, shard)
         if other is not shard:
             raise ConfigError(

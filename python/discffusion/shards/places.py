@@ -194,7 +194,7 @@ def _inside(name: str) -> str:
     """A name that leads nowhere else."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-        raise DatasetError(f"the name {name!r} leads out of its folder; rename the shard")
+        raise DatasetError(f"the name {name!r} points outside its folder; rename the shard")
     return name
 
 

@@ -42,10 +42,10 @@ KINDS = {
     "corrupt_image": "the image cannot be decoded",
     "unsupported_image": "the image is of a format that is not read",
     "missing_text": "there is no text, or an empty one",
-    "bad_text": "the text is no valid Unicode, no string, or its JSON is malformed",
+    "bad_text": "the text is not valid Unicode or not a string, or its JSON is malformed",
     "text_too_long": "the text has more tokens than the model reads, and truncate is 'error'",
     "duplicate_member": "the tar holds a file of that name twice",
-    "bad_row": "a line is no JSON object, or a cell cannot be read",
+    "bad_row": "a line is not a JSON object, or a cell cannot be read",
     "not_finite": "the score is not a finite number",
 }
 

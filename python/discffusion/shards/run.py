@@ -133,7 +133,7 @@ def _layout(given: dict[str, Any]) -> Layout:
     unknown = sorted(set(given) - set(Layout.__dataclass_fields__))
     if unknown:
         raise ConfigError(
-            f"{unknown[0]!r} is no option of score_shards; for shards there are "
+            f"{unknown[0]!r} is not an option of score_shards; those for shards are "
             + ", ".join(Layout.__dataclass_fields__)
         )
     return Layout(**given)

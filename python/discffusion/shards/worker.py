@@ -94,8 +94,8 @@ def counts_in(output: Folder, shard: Shard, settings: dict[str, Any] | None) -> 
         )
     if settings is not None and anonymous(settings["scorer"]):
         warnings.warn(
-            f"{output} has finished shards, which are kept, and the scorer says nothing of itself: they may be of "
-            "another one. Give it describe(), plain data that change whenever its scores do",
+            f"{output} has finished shards, which are kept, and the scorer does not describe itself: they may be of "
+            "another one. Give it describe(), plain data that changes whenever its scores do",
             stacklevel=2,
         )
     return counts

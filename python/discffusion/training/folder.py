@@ -67,12 +67,12 @@ class Folder:
             lock.seek(0)
             holder = lock.read().decode(errors="replace").strip() or "unknown"
             raise TrainingError(
-                f"another run (process {holder}) is at work in {str(self.path)!r}; wait for it to end, or give another "
+                f"another run (process {holder}) is running in {str(self.path)!r}; wait for it to end, or give another "
                 "checkpoint_dir"
             ) from None
         except OSError as error:  # some network file systems have no locks
             warnings.warn(
-                f"{str(self.path)!r} cannot be locked ({error}); see to it that no other run uses it",
+                f"{str(self.path)!r} cannot be locked ({error}); make sure that no other run uses it",
                 stacklevel=2,
             )
         lock.truncate(0)

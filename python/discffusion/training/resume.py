@@ -93,7 +93,7 @@ def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) 
         content = json.loads(extra)
         version, settings, validations = content["version"], content["settings"], content["validations"]
     except (ValueError, TypeError, KeyError):
-        raise DeltasError(f"{path}: is no state of a run") from None
+        raise DeltasError(f"{path}: is not a training state") from None
     if version != _VERSION:
         raise DeltasError(f"{path}: has the version {version!r}; this release reads {_VERSION}")
     if core.steps != step:

@@ -43,7 +43,7 @@ COMVG_CASES: Cases = [
     ("a field too few", row(COMVG, "2379026,subject", "subject"), (COMVG, "line 3", "6 fields")),
     ("an open quote", row(COMVG, "5273,a horse", '5273,"a horse'), (COMVG, "line 5")),
     ("unknown kind", row(COMVG, "2379026,subject", "2379026,colour"), (COMVG, "line 3", "'colour'")),
-    ("id twice", row(COMVG, "\n16,", "\n1,"), (COMVG, "line 3", "'1' stands twice")),
+    ("id twice", row(COMVG, "\n16,", "\n1,"), (COMVG, "line 3", "'1' occurs twice")),
     ("id empty", row(COMVG, "\n16,", "\n,"), (COMVG, "line 3", "is empty")),
     (
         "image is no number",
@@ -104,7 +104,7 @@ REFCOCOG_CASES: Cases = [
     (
         "a ref twice",
         refs_with(lambda refs: refs.append(refs[0])),
-        (REFS, "ref 7, sentence 0", "stands twice"),
+        (REFS, "ref 7, sentence 0", "occurs twice"),
     ),
     (
         "nested deep",
@@ -137,7 +137,7 @@ REFCOCOG_CASES: Cases = [
     (
         "annotation twice",
         json_with("instances.json", lambda v: v[A].append(v[A][0])),
-        ("annotations 7", "id 10 stands twice"),
+        ("annotations 7", "id 10 occurs twice"),
     ),
     (
         "category unknown",

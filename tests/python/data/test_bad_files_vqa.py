@@ -73,7 +73,7 @@ VQAV2_CASES: Cases = [
     (
         "annotation twice",
         json_with(ANNOTATIONS, lambda v: v[A].append(v[A][0])),
-        ("annotation 13", "stands twice"),
+        ("annotation 13", "occurs twice"),
     ),
     (
         "another image",

@@ -51,7 +51,7 @@ def test_bad_options(tmp_path: Path, name: str, options: dict[str, Any], message
         ("vqav2", {"answers": "none.json"}, "there is no file 'none.json'"),
         ("vqav2", {"answers": ["yes"]}, "holds 1 answers"),
         ("vqav2", {"answers": ["yes", 3]}, "answer 1 is int"),
-        ("vqav2", {"answers": ["yes", "no", "yes"]}, "answer 2: 'yes' stands twice"),
+        ("vqav2", {"answers": ["yes", "no", "yes"]}, "answer 2: 'yes' occurs twice"),
         ("vqav2", {"answers": 7}, "answers is int"),
         ("vqa_csv", {"layout": "text"}, "no layout 'text'; there are: texts, images"),
         ("vqa_csv", {"leaky": "no"}, "leaky is 'no'"),

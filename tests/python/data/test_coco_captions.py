@@ -192,7 +192,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "image twice": (
         changed(lambda d: d["images"][1].update(id=139)),
-        "images, record 1: the id 139 stands twice",
+        "images, record 1: the id 139 occurs twice",
     ),
     "image id of text": (
         changed(lambda d: d["images"][0].update(id="139")),

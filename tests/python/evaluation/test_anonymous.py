@@ -1,4 +1,4 @@
-"""A scorer that says nothing of itself: another of its class looks the same, so its rows are not taken for those of
+"""A scorer that does not describe itself: another of its class looks the same, so its rows are not taken for those of
 another run."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_what_a_group_of_processes_left_is_refused_too(tmp_path: Path) -> None:
     rows, part = tmp_path / "rows.jsonl", tmp_path / "rows.part-00001.jsonl"
     accuracy(Sign(1), rows)
     rows.replace(part)
-    with pytest.raises(ConfigError, match="says nothing of itself"):
+    with pytest.raises(ConfigError, match="does not describe itself"):
         accuracy(Sign(-1), rows)
 
 
@@ -79,5 +79,5 @@ def test_finished_shards_are_told_of(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score_shards(shards, tmp_path / "out", SilentShards(), progress=False)
-    with pytest.warns(UserWarning, match="finished shards.*says nothing of itself"):
+    with pytest.warns(UserWarning, match="finished shards.*does not describe itself"):
         score_shards(shards, tmp_path / "out", SilentShards(), progress=False)

@@ -202,7 +202,7 @@ def test_values_and_groups_are_told_apart() -> None:
         (run([1]), run([1]), "accuracies", "unknown metric 'accuracies'"),
         (run([1]), run([1]), "accuracy/x", "there is no 'accuracy/x' to compare; there is: accuracy"),
         (run([1]), run([1]), "winoground/text", "not two images and two texts"),
-        (run([1]), run([1]), "calibration/auroc", "calibration is no mean over items"),
+        (run([1]), run([1]), "calibration/auroc", "calibration is not a mean over items"),
         ([], [], "accuracy", "no scored items"),
     ],
 )

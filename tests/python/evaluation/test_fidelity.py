@@ -1,5 +1,5 @@
 """FID and inception score through torch-fidelity, with an Inception network of random weights: the published ones
-are not to be had offline, so no figure here means anything but in comparison."""
+are not available offline, so no figure here means anything but in comparison."""
 
 from __future__ import annotations
 

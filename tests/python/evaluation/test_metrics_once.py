@@ -1,4 +1,4 @@
-"""No figure stands twice in a report under two names."""
+"""No figure occurs twice in a report under two names."""
 
 from __future__ import annotations
 

@@ -194,8 +194,8 @@ DAMAGE: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "not UTF-8": (lambda ls: [*ls[:2], '{"key": "\udcff"}\n', *ls[2:]], "line 3 is not JSON"),
     "zeros": (lambda ls: [*ls[:2], "\0" * 20 + "\n", *ls[2:]], "line 3 is not JSON"),
     "nested without end": (lambda ls: [*ls[:2], "[" * 100_000 + "\n"], "line 3 is not JSON"),
-    "a list": (lambda ls: [*ls, "[1, 2]\n"], "line 9 is no row of an evaluation: it holds list"),
-    "a number at the end": (lambda ls: [*ls, "12"], "line 9 is no row of an evaluation: it holds int"),
+    "a list": (lambda ls: [*ls, "[1, 2]\n"], "line 9 is not a row of an evaluation: it holds list"),
+    "a number at the end": (lambda ls: [*ls, "12"], "line 9 is not a row of an evaluation: it holds int"),
     "text at the end": (lambda ls: [*ls, "end of rows"], "line 9 is not JSON"),
     "no score": (lambda ls: [changed(ls[0], score="gone"), *ls[1:]], "line 1 is no row .* it has no 'score'"),
     "no key": (lambda ls: [ls[0], changed(ls[1], key="gone")], "line 2 .* has no 'key'"),
@@ -279,7 +279,7 @@ def test_a_parquet_file_of_others_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.parquet"
     pandas.DataFrame({"key": ["a"], "score": [1.0]}).to_parquet(path)
     before = path.read_bytes()
-    with pytest.raises(DatasetError, match="row 1 is no row of an evaluation"):
+    with pytest.raises(DatasetError, match="row 1 is not a row of an evaluation"):
         evaluate(ByPairs(), items(2), output=path)
     with pytest.raises(DatasetError, match="is not overwritten"):
         evaluate(ByPairs(), items(2), output=path, resume=False)

@@ -89,7 +89,7 @@ def test_a_text_that_is_cut(scorer: Scorer, picture: np.ndarray) -> None:
     assert len(explained.words) == 91
     assert [token.kind for token in explained.tokens][-1] == "eos"  # no room for padding
     assert not explained.words[-1].tokens
-    with pytest.raises(ConfigError, match="did not read as far as 'end'"):
+    with pytest.raises(ConfigError, match="'end' is beyond the model's context length"):
         explained.map_of("end")
     assert explained.per_word[-1] == 0
 

@@ -64,7 +64,7 @@ class _Machine:
         while True:
             self.opcode_at = self.at
             if self.at >= size:
-                raise _NotPlainError("it is cut off")
+                raise _NotPlainError("it is truncated")
             opcode = data[self.at]
             self.at += 1
             chosen = actions[opcode]
@@ -80,7 +80,7 @@ class _Machine:
     def take(self, count: int) -> bytes:
         end = self.at + count
         if count < 0 or end > len(self.data):
-            raise _NotPlainError("it is cut off")
+            raise _NotPlainError("it is truncated")
         taken = self.data[self.at : end]
         self.at = end
         return taken
@@ -91,7 +91,7 @@ class _Machine:
     def line(self) -> bytes:
         end = self.data.find(b"\n", self.at)
         if end < 0:
-            raise _NotPlainError("it is cut off")
+            raise _NotPlainError("it is truncated")
         taken = self.data[self.at : end]
         self.at = end + 1
         return taken

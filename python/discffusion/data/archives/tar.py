@@ -149,7 +149,7 @@ def _paths(given: Any) -> list[Path]:
     text = os.fspath(given)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:", str(text)):
         raise DatasetError(
-            f"webdataset: {str(text)[:80]!r} is no file here, and nothing is fetched: download the shards"
+            f"webdataset: {str(text)[:80]!r} is not a local file, and nothing is fetched: download the shards"
         )
     # a name with braces in it may be just that
     plain = Path(str(text)).expanduser()

@@ -59,7 +59,7 @@ def sentences(path: Path) -> tuple[list[Sentence], int]:
             spot = f"{where}, sentence {place}"
             sent_id, text = field(sentence, "sent_id", int, spot), text_field(sentence, "raw", spot).strip()
             if (ref_id, sent_id) in seen:
-                raise DatasetError(f"{spot}: ref_id {ref_id} with sent_id {sent_id} stands twice")
+                raise DatasetError(f"{spot}: ref_id {ref_id} with sent_id {sent_id} occurs twice")
             seen.add((ref_id, sent_id))
             if text:
                 rows.append(Sentence(ref_id, sent_id, ann_id, image_id, split, text, where))
@@ -84,7 +84,7 @@ def _by_id(whole: dict[str, Any], name: str, path: Path) -> dict[int, tuple[int,
     for number, record in enumerate(field(whole, name, list, str(path))):
         identity = field(record, "id", int, f"{path}, {name} {number}")
         if identity in table:
-            raise DatasetError(f"{path}, {name} {number}: the id {identity} stands twice")
+            raise DatasetError(f"{path}, {name} {number}: the id {identity} occurs twice")
         table[identity] = (number, record)
     return table
 
@@ -125,6 +125,6 @@ def _box(values: list[Any], size: tuple[int, int], where: str) -> tuple[float, .
     inside = x >= -1 and y >= -1 and x + width <= size[0] + 1 and y + height <= size[1] + 1
     if width <= 0 or height <= 0 or not inside:
         raise DatasetError(
-            f"{where}: bbox {numbers} is empty or leads out of the image of {size[0]} x {size[1]} pixels"
+            f"{where}: bbox {numbers} is empty or exceeds the image of {size[0]} x {size[1]} pixels"
         )
     return tuple(numbers)

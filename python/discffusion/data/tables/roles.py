@@ -191,6 +191,6 @@ def keys(
         if not key:
             raise DatasetError(f"{where}: {roles.key} is empty; expected a key")
         if unique and key in seen:
-            raise DatasetError(f"{where}: the key {key!r} stands in {rows.where(seen[key])} already")
+            raise DatasetError(f"{where}: the key {key!r} occurs in {rows.where(seen[key])} already")
         seen[key] = number
         yield number, cells, where, key, cell_name(cells, roles.group, where) if roles.group else None

@@ -41,7 +41,7 @@ def questions(asked: Path, answered: Path) -> list[Question]:
     for number, record in enumerate(field(read_json(answered, dict), "annotations", list, str(answered))):
         identity = field(record, "question_id", int, f"{answered}, annotation {number}")
         if identity in annotations:
-            raise DatasetError(f"{answered}, annotation {number}: question_id {identity} stands twice")
+            raise DatasetError(f"{answered}, annotation {number}: question_id {identity} occurs twice")
         annotations[identity] = (number, record)
     rows: list[Question] = []
     for number, record in enumerate(field(read_json(asked, dict), "questions", list, str(asked))):
@@ -49,7 +49,7 @@ def questions(asked: Path, answered: Path) -> list[Question]:
         identity = field(record, "question_id", int, where)
         if identity not in annotations:
             raise DatasetError(
-                f"{where}: question_id {identity} has no annotation in {answered}, or stands twice"
+                f"{where}: question_id {identity} has no annotation in {answered}, or occurs twice"
             )
         place, annotation = annotations.pop(identity)
         image_id, text = field(record, "image_id", int, where), text_field(record, "question", where).strip()
@@ -127,7 +127,7 @@ def answer_list(given: Any, root: Path) -> list[str]:
         if not isinstance(answer, str):
             raise DatasetError(f"{where}, answer {number} is {type(answer).__name__}; expected a string")
         if answer in seen:
-            raise DatasetError(f"{where}, answer {number}: {answer!r} stands twice")
+            raise DatasetError(f"{where}, answer {number}: {answer!r} occurs twice")
         seen.add(answer)
     if len(seen) < 2:
         raise DatasetError(f"{where} holds {len(seen)} answers; ranking needs two or more")

@@ -64,7 +64,7 @@ def read(base: Path, store: ImageStore) -> tuple[list[Row], ParquetRows | None]:
     seen: dict[int, str] = {}
     for row in rows:
         if row.id in seen:
-            raise DatasetError(f"{row.where}: the id {row.id} stands in {seen[row.id]} already")
+            raise DatasetError(f"{row.where}: the id {row.id} occurs in {seen[row.id]} already")
         seen[row.id] = row.where
     if not rows:
         raise DatasetError(f"winoground: {jsonl or table or base} holds no items")

@@ -50,7 +50,7 @@ def trials(records: list[Record]) -> Trials:
     other = sorted(name for name in sizes if name.split("/")[0] not in _KINDS or "/" not in name)
     if other:
         raise ConfigError(
-            f"aro: the group {other[0]!r} is no class; they start with relation/ or attribution/"
+            f"aro: the group {other[0]!r} is not a class; they start with relation/ or attribution/"
         )
     if not outputs:
         raise ConfigError(f"aro: no class of attributes has {FEWEST} items, so there is no mean over classes")

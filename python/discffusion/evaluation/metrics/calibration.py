@@ -44,7 +44,7 @@ def measure(records: list[Record]) -> Result:
     if match.all() or not match.any():
         raise ConfigError("calibration: needs pairs that match and pairs that do not")
     if not np.isfinite(scores).all():
-        raise ConfigError("calibration: a score is infinite, which is on no scale")
+        raise ConfigError("calibration: a score is infinite, which cannot be calibrated")
     if cluster.max() == 0:
         raise ConfigError(
             "calibration: all items share one image group; the curve needs others to be fitted to"

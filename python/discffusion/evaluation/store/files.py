@@ -110,7 +110,7 @@ def refuse_others(path: Path) -> None:
         start = file.read(len(_START))
     if not _is_half_a_row(start):
         raise DatasetError(
-            f"{path} begins with {start!r}, which is no row, and is not overwritten; give another output"
+            f"{path} begins with {start!r}, which is not a row, and is not overwritten; give another output"
         )
 
 

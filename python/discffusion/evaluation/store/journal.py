@@ -209,7 +209,7 @@ def _lock(file: int, path: Path) -> None:
         ) from None
     except OSError as error:  # some network file systems have no locks
         warnings.warn(
-            f"{str(path)!r} cannot be locked ({error}); see to it that no other process uses it", stacklevel=2
+            f"{str(path)!r} cannot be locked ({error}); make sure that no other process uses it", stacklevel=2
         )
 
 

@@ -91,17 +91,17 @@ class Gathered:
         """Takes a row; returns the digest of the settings it was made with.
 
         Raises:
-            DatasetError: it is no row of an evaluation; the message says `where`.
+            DatasetError: it is not a row of an evaluation; the message says `where`.
         """
         if not isinstance(row, dict):
-            raise DatasetError(f"{where} is no row of an evaluation: it holds {type(row).__name__}")
+            raise DatasetError(f"{where} is not a row of an evaluation: it holds {type(row).__name__}")
         for name, kind in _NEEDED.items():
             value = row.get(name)
             if kind is float and type(value) is int:
                 value = row[name] = float(value)
             if type(value) is not kind:
                 what = f"its {name} is {value!r:.60}" if name in row else f"it has no {name!r}"
-                raise DatasetError(f"{where} is no row of an evaluation: {what}")
+                raise DatasetError(f"{where} is not a row of an evaluation: {what}")
         if not math.isfinite(row["score"]):
             raise DatasetError(f"{where}: its score is {row['score']}; expected a finite number")
         if not (0 <= row["image_index"] < 1 << 31 and 0 <= row["text_index"] < 1 << 31):

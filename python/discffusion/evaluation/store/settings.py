@@ -28,7 +28,7 @@ def settings_of(facts: Mapping[str, Any], dataset: str, about: Any) -> dict[str,
 
 
 def refuse_anonymous(settings: Mapping[str, Any], place: Any) -> None:
-    """Refuses to go on with rows at `place` for a scorer that says nothing of itself.
+    """Refuses to go on with rows at `place` for a scorer that does not describe itself.
 
     Raises:
         ConfigError: it does not.
@@ -36,7 +36,7 @@ def refuse_anonymous(settings: Mapping[str, Any], place: Any) -> None:
     scorer = settings["scorer"]
     if anonymous(scorer):
         raise ConfigError(
-            f"the rows in {str(place)!r} may be of another {scorer.get('class', 'scorer')}: it says nothing of itself. "
-            "Give it describe(), plain data that change whenever its scores do; or another output; or start over with "
-            "resume=False"
+            f"the rows in {str(place)!r} may be of another {scorer.get('class', 'scorer')}: it does not describe "
+            "itself. Give it describe(), plain data that changes whenever its scores do; or another output; or start "
+            "over with resume=False"
         )
