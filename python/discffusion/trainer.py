@@ -143,7 +143,7 @@ class Trainer:
         """
         if validation is None and patience is not None:
             raise ConfigError("patience counts validations; give validation items, or leave it out")
-        calls = CallbackList(callbacks)
+        callback_list = CallbackList(callbacks)
         size = whole_number("batch_size", batch_size, 1)
         items, held_out = (
             Items(train, "train"),
@@ -185,8 +185,8 @@ class Trainer:
             folder = None
             if checkpoint_dir is not None and group.rank == 0:
                 folder = stack.enter_context(Folder(checkpoint_dir))
-            calls = calls if group.rank == 0 else CallbackList(())
-            run = Run(self, core, items, held_out, plan, settings, folder, calls, group)
+            callback_list = callback_list if group.rank == 0 else CallbackList(())
+            run = Run(self, core, items, held_out, plan, settings, folder, callback_list, group)
             run.prepare(start, resume, lambda: {str(settings["start_deltas"]), self._first_digest()})
             sources = {"train": items.name, "validation": "" if held_out is None else held_out.name}
             self._now = _Now(core, run, sources)

@@ -20,7 +20,7 @@ _ITEMS, _PAIRS = 16, 64
 _REMEMBERED = 1 << 20
 
 # called with the evaluations of the network that are done, and how many there are to do
-_Report: TypeAlias = Callable[[int, int], Any]
+ProgressFunction: TypeAlias = Callable[[int, int], Any]
 
 
 class Scoring:
@@ -53,7 +53,7 @@ class Scoring:
         self._call = scorer.score_pairs if self.together else scorer.matrix
         self._shows_progress = "progress" in _parameters(self._call)
         self._batch_items = batch_items
-        self._known: dict[tuple[str, str], float] = {}
+        self._scored_pairs: dict[tuple[str, str], float] = {}
         self._tokens: dict[str, tuple[int, bool]] | None = {} if hasattr(scorer, "count_tokens") else None
 
     def blocks(self, entries: Iterable[EvaluationItem]) -> Iterator[list[EvaluationItem]]:
@@ -72,7 +72,7 @@ class Scoring:
             yield block
 
     def score(
-        self, block: Sequence[EvaluationItem], report: _Report | None
+        self, block: Sequence[EvaluationItem], report: ProgressFunction | None
     ) -> tuple[list[NDArray[np.float64]], int]:
         """The scores of all pairs of a block, an array ``[n_images, n_texts]`` an item, and how many were computed.
 
@@ -93,10 +93,10 @@ class Scoring:
             return
         for entry, values in zip(block, scores, strict=True):
             for image, row in zip(entry.digests, values.tolist(), strict=True):
-                if len(self._known) + len(row) > _REMEMBERED:
+                if len(self._scored_pairs) + len(row) > _REMEMBERED:
                     return
                 for text, value in zip(entry.texts, row, strict=True):
-                    self._known.setdefault((image, text), value)
+                    self._scored_pairs.setdefault((image, text), value)
 
     def tokens(self, texts: Iterable[str]) -> dict[str, tuple[int, bool]] | None:
         """Of each text, the number of tokens and whether it is cut off; None if the scorer does not tell."""
@@ -109,13 +109,15 @@ class Scoring:
         return self._tokens
 
     def _scores(
-        self, block: Sequence[EvaluationItem], report: _Report | None
+        self, block: Sequence[EvaluationItem], report: ProgressFunction | None
     ) -> tuple[list[NDArray[np.float64]], int]:
         if not self.together:
             return [self._matrix(entry, report) for entry in block], sum(
                 entry.item.match.size for entry in block
             )
-        wanted = dict.fromkeys(pair for entry in block for pair in _pairs(entry) if pair not in self._known)
+        wanted = dict.fromkeys(
+            pair for entry in block for pair in _pairs(entry) if pair not in self._scored_pairs
+        )
         by_pair: dict[tuple[str, str], float] = {}
         if wanted:
             images: dict[str, Any] = {}
@@ -124,12 +126,14 @@ class Scoring:
             by_pair = self._pairs(images, list(wanted), report)
         scores = []
         for entry in block:
-            values = [by_pair[pair] if pair in by_pair else self._known[pair] for pair in _pairs(entry)]
+            values = [
+                by_pair[pair] if pair in by_pair else self._scored_pairs[pair] for pair in _pairs(entry)
+            ]
             scores.append(np.array(values, dtype=np.float64).reshape(entry.item.match.shape))
         return scores, len(wanted)
 
     def _pairs(
-        self, images: dict[str, Any], wanted: list[tuple[str, str]], report: _Report | None
+        self, images: dict[str, Any], wanted: list[tuple[str, str]], report: ProgressFunction | None
     ) -> dict[tuple[str, str], float]:
         rows = {image: place for place, image in enumerate(dict.fromkeys(image for image, _ in wanted))}
         places = {text: place for place, text in enumerate(dict.fromkeys(text for _, text in wanted))}
@@ -142,7 +146,7 @@ class Scoring:
             )
         return dict(zip(wanted, array.tolist(), strict=True))
 
-    def _matrix(self, entry: EvaluationItem, report: _Report | None) -> NDArray[np.float64]:
+    def _matrix(self, entry: EvaluationItem, report: ProgressFunction | None) -> NDArray[np.float64]:
         values = self._call(list(entry.images), list(entry.texts), **self._progress(report))
         array, shape = _array(values), entry.item.match.shape
         if array is None or array.shape != shape:
@@ -151,7 +155,7 @@ class Scoring:
             )
         return array
 
-    def _progress(self, report: _Report | None) -> dict[str, Any]:
+    def _progress(self, report: ProgressFunction | None) -> dict[str, Any]:
         return {"progress": report or False} if self._shows_progress else {}
 
     def _culprit(self, block: Sequence[EvaluationItem]) -> EvaluationItem | None:

@@ -1,19 +1,30 @@
-"""Calls what a user wants to be told of a run."""
+"""The callbacks of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from discffusion.errors import ConfigError
 
 if TYPE_CHECKING:
-    from discffusion.trainer import Trainer
+    import os
+
+    from discffusion.scorer import Scorer
     from discffusion.training.history import History
 
-__all__ = ["CallbackList"]
+__all__ = ["CallbackList", "RunOwner"]
 
 _METHODS = ("on_step", "on_validation", "on_end")
+
+
+class RunOwner(Protocol):
+    """What a run needs of the trainer that it belongs to, and shows to callbacks."""
+
+    @property
+    def scorer(self) -> Scorer: ...
+
+    def save(self, path: str | os.PathLike[str]) -> None: ...
 
 
 class CallbackList:
@@ -32,18 +43,18 @@ class CallbackList:
                     f"{', '.join(_METHODS)}"
                 )
 
-    def step(self, trainer: Trainer, row: dict[str, Any]) -> None:
+    def step(self, trainer: RunOwner, row: dict[str, Any]) -> None:
         self._row("on_step", trainer, row)
 
-    def validation(self, trainer: Trainer, row: dict[str, Any]) -> None:
+    def validation(self, trainer: RunOwner, row: dict[str, Any]) -> None:
         self._row("on_validation", trainer, row)
 
-    def end(self, trainer: Trainer, history: History) -> None:
+    def end(self, trainer: RunOwner, history: History) -> None:
         for callback in self._callbacks:
             if hasattr(callback, "on_end"):
                 callback.on_end(trainer, history)
 
-    def _row(self, method: str, trainer: Trainer, row: dict[str, Any]) -> None:
+    def _row(self, method: str, trainer: RunOwner, row: dict[str, Any]) -> None:
         for callback in self._callbacks:
             copied = dict(row)  # what a callback changes stays its own
             if not _has_methods(callback):

@@ -1,4 +1,4 @@
-"""One run of a trainer: from where it stands, step by step, to where it is to end."""
+"""One run of a trainer, from its first step or the last checkpoint to its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from discffusion._progress import ProgressReport
 from discffusion.data.items import Items
 from discffusion.errors import ConfigError, DatasetError, ImageError, OutputError, TrainingError
 from discffusion.images import prepare
-from discffusion.training.callback_list import CallbackList
+from discffusion.training.callback_list import CallbackList, RunOwner
 from discffusion.training.folder import Folder
 from discffusion.training.follow import follow
 from discffusion.training.history import History
@@ -22,11 +22,10 @@ from discffusion.training.validation import exhausted, measure
 
 if TYPE_CHECKING:
     from discffusion import _core
-    from discffusion.trainer import Trainer
 
 __all__ = ["Run"]
 
-# Items that an open temperature is found from: enough for a mean, and few enough to be done soon on a slow machine.
+# Items that the temperature is estimated from where none is given: enough for a mean, few enough for a slow machine.
 _CALIBRATION = 8
 
 
@@ -34,7 +33,7 @@ class Run:
     """What one call of ``fit`` does. What happens in a step depends on its number, the options and the seed alone.
 
     Args:
-        trainer: whom it is for; it shows the run's deltas and history meanwhile.
+        trainer: the trainer that it belongs to, which shows the run's deltas and history meanwhile.
         core: the core's trainer, which has not moved yet.
         settings: what must be the same when the run is taken up again.
         folder: of the run; None in all processes of a group but the first, which alone writes.
@@ -42,19 +41,19 @@ class Run:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: RunOwner,
         core: _core.Trainer,
         train: Items,
         validation: Items | None,
         plan: Plan,
         settings: dict[str, Any],
         folder: Folder | None,
-        calls: CallbackList,
+        callback_list: CallbackList,
         group: SingleProcess,
     ) -> None:
         self.history = History()
         self.plan, self.settings = plan, settings
-        self._trainer, self._core, self._folder, self._calls = trainer, core, folder, calls
+        self._trainer, self._core, self._folder, self._callbacks = trainer, core, folder, callback_list
         self._train, self._validation, self._group = train, validation, group
         self._order: tuple[int, list[int]] | None = None
         self._best: _core.Deltas | None = None
@@ -132,7 +131,7 @@ class Run:
         if best is not None and best["step"] != core.steps and self._best is not None:
             core.set_deltas(self._best)
             self._restored = best["step"]
-        self._calls.end(self._trainer, self.history)
+        self._callbacks.end(self._trainer, self.history)
 
     def _one_step(self) -> None:
         core, plan = self._core, self.plan
@@ -156,7 +155,7 @@ class Run:
             keys = ", ".join(repr(self._train[index].key) for index in indices)
             raise type(error)(f"in a batch of {keys}: {error}") from None
         self._note()
-        self._calls.step(self._trainer, self.history[-1])
+        self._callbacks.step(self._trainer, self.history[-1])
 
     def _shared_step(self, indices: list[int], part: range) -> str:
         """A step whose gradient is the sum of what each process finds for its part of the batch."""
@@ -224,7 +223,7 @@ class Run:
             if self._folder is not None:  # before the state that tells of them
                 self._trainer.save(self._folder.best(step))
         self._record({"step": step, "epoch": self.plan.epoch(step), **figures})
-        self._calls.validation(self._trainer, self.history[-1])
+        self._callbacks.validation(self._trainer, self.history[-1])
         self._save()
 
     def _record(self, row: dict[str, Any]) -> None:
