@@ -28,8 +28,8 @@ def select(layers: str | Iterable[str], names: Sequence[str]) -> list[str]:
     if layers == "all":
         return list(names)
     if layers == "last_blocks":
-        last_block = {name.partition(".")[0]: name.rpartition(".")[0] for name in names}  # the last one wins
-        return [name for name in names if name.rpartition(".")[0] in last_block.values()]
+        last_block = {name.partition(".")[0]: _block(name) for name in names}  # the last one wins
+        return [name for name in names if _block(name) in last_block.values()]
     if last := _LAST.fullmatch(layers):
         count = int(last[1])
         if not 0 < count <= len(names):
@@ -37,6 +37,11 @@ def select(layers: str | Iterable[str], names: Sequence[str]) -> list[str]:
         return list(names)[-count:]
     group = [name for name in names if f"{name}.".startswith(f"{layers}.")]
     return group or _named([layers], names)
+
+
+def _block(name: str) -> str:
+    """Of a layer's name, as ``"up.3.2"``, the group and the block in it."""
+    return ".".join(name.split(".")[:2])
 
 
 def _named(wanted: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -68,7 +68,7 @@ def _reason(index: dict[str, Any], kind: Any) -> str | None:
 
 
 def _channels(folder: Path) -> str | None:
-    """What speaks against the UNet: one that takes more than a latent (a mask, a depth map, another image)."""
+    """What speaks against the UNet: one that takes more than a latent (a mask, a depth map, another picture)."""
     unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
     if unet is None or vae is None:
         return None
@@ -92,7 +92,7 @@ def _classes(index: dict[str, Any]) -> dict[str, str]:
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else None

@@ -31,6 +31,11 @@ def test_selected(layers: str | list[str], expected: list[str]) -> None:
     assert select(layers, NAMES) == expected
 
 
+def test_the_last_blocks_of_several_transformers() -> None:
+    names = ["down.1.0.0", "down.2.0.0", "down.2.0.1", "mid.0.0", "mid.0.1", "up.0.0.0", "up.1.0.0"]
+    assert select("last_blocks", names) == [*names[1:5], names[-1]]
+
+
 @pytest.mark.parametrize("layers", ["last(0)", "last(8)", "last", "upper", "down.9.9", ["mid.0", "attic.0"]])
 def test_refused(layers: str | list[str]) -> None:
     with pytest.raises(ConfigError, match="there are"):

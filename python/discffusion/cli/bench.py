@@ -23,7 +23,7 @@ def bench(
             "--workload",
             "-w",
             metavar="IMAGESxTEXTS",
-            help="Numbers of images and texts, as 1x10; may be repeated.",
+            help="Numbers of images and texts, as 1x10; give it again for more.",
             show_default="1x1, 1x10, 2x1, 2x2; 16x16 against diffusers-batched",
             rich_help_panel=_WHAT,
         ),
