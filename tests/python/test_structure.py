@@ -22,10 +22,10 @@ ROOT = Path(discffusion.__file__).parent
 #: dot takes a module out of its package.
 ORDER = """
 errors _version _deprecated
-_extras _native _warning pipelines _files _lora_files _markdown _memory _progress _layers
-_workers _parquet hub images
-_pillow _arguments config
-_identity _processes plot stages
+_extras _native _warning _files _lora_files _markdown _memory _progress _layers
+_workers _parquet images
+pipelines _pillow _arguments config
+hub _identity _processes plot stages
 deltas generation observation data
 pocket
 _unfamiliar
