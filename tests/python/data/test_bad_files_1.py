@@ -81,7 +81,7 @@ REFCOCOG_CASES: Cases = [
     ("no refs", gone(REFS), ("holds none of", REFS)),
     ("no instances", gone("instances.json"), ("holds none of instances.json",)),
     ("refs empty", raw(REFS, b""), (REFS, "is empty")),
-    ("refs cut", cut(REFS), (REFS, "byte", "cut off")),
+    ("refs cut", cut(REFS), (REFS, "byte", "it is truncated")),
     ("refs are JSON", raw(REFS, b'[{"ref_id": 1}]'), (REFS, "byte 0")),
     ("refs of a class", raw(REFS, pickle.dumps([Path("x")])), (REFS, "asks for", "nothing of it was run")),
     ("refs are a dict", raw(REFS, pickle.dumps({"refs": []}, 2)), (REFS, "expected a list")),

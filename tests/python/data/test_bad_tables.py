@@ -49,7 +49,7 @@ BAD_ROWS: dict[str, tuple[Rows, dict[str, Any], str]] = {
         NO,
         "mine.jsonl, line 2 has no field 'no'; it has",
     ),
-    "key twice": ([GOOD], {**NO, "key": "key"}, "line 2: the key 'x' stands in .*line 1 already"),
+    "key twice": ([GOOD], {**NO, "key": "key"}, "line 2: the key 'x' occurs in .*line 1 already"),
     "empty key": ([{**GOOD, "key": ""}], {**NO, "key": "key"}, "line 2: key is empty"),
     "key of a list": (
         [{**GOOD, "key": [1]}],

@@ -212,7 +212,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "caption twice": (
         changed(lambda d: d["annotations"][3].update(id=5)),
-        "annotations, record 3: the id 5 stands tw",
+        "annotations, record 3: the id 5 occurs tw",
     ),
     "no captions at all": (changed(lambda d: d.update(annotations=[])), "there are no images with captions"),
 }

@@ -141,8 +141,8 @@ def test_classes_are_refused(tmp_path: Path, value: Any) -> None:
     [
         (b"", "is empty"),
         (b"<html>Not found</html>", "there is no opcode"),
-        (b"\x80\x02]q\x00(K\x01", "cut off"),
-        (b"(lp0\nS'abc", "cut off"),
+        (b"\x80\x02]q\x00(K\x01", "it is truncated"),
+        (b"(lp0\nS'abc", "it is truncated"),
         (b"S'abc\np0\n.", "without its quotes"),
         (b"Inine\n.", "ValueError"),
         (b"g7\n.", "KeyError"),
@@ -156,9 +156,9 @@ def test_classes_are_refused(tmp_path: Path, value: Any) -> None:
         (b"K\x01K\x02.", "ends within a value"),
         (b"}](K\x01K\x02eK\x01s.", "a key is a list"),
         (b"})K\x01s.", "a key is a tuple"),
-        (b"\x80\x02X\xff\xff\xff\x7fabc.", "cut off"),
-        (b"\x80\x02T\xff\xff\xff\xffabc.", "cut off"),
-        (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc.", "cut off"),
+        (b"\x80\x02X\xff\xff\xff\x7fabc.", "it is truncated"),
+        (b"\x80\x02T\xff\xff\xff\xffabc.", "it is truncated"),
+        (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xffabc.", "it is truncated"),
         (b"\x80\x02X\x02\x00\x00\x00\xff\xfe.", "UnicodeDecodeError"),
     ],
 )

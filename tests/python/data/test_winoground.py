@@ -242,7 +242,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no image": (changed(image_1=None), r"examples.jsonl, line 2: image_1 is empty"),
     "image by URL": (changed(image_1="https://x.org/a.png"), r"line 2: image_1 is the URL .* download it"),
     "id of text": (changed(id="1"), r"examples.jsonl, line 2: id is '1'; expected int"),
-    "id twice": (changed(id=0), r"line 2: the id 0 stands in .*line 1 already"),
+    "id twice": (changed(id=0), r"line 2: the id 0 occurs in .*line 1 already"),
     "tag of numbers": (changed(collapsed_tag=3), r"line 2: collapsed_tag is 3; expected str"),
     "predicates of text": (changed(num_main_preds="two"), r"line 2: num_main_preds is 'two'; expected int"),
     "csv without a column": (

@@ -162,7 +162,7 @@ def test_aro_with_small_classes_of_attributes_alone_has_no_mean() -> None:
 
 @pytest.mark.parametrize("group", ["on", "relations/on", "relation"])
 def test_aro_refuses_other_groups(group: str) -> None:
-    with pytest.raises(ConfigError, match=f"the group '{group}' is no class"):
+    with pytest.raises(ConfigError, match=f"the group '{group}' is not a class"):
         METRICS["aro"](items({group: "+"}))
 
 

@@ -197,7 +197,7 @@ DAMAGE: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "a list": (lambda ls: [*ls, "[1, 2]\n"], "line 9 is not a row of an evaluation: it holds list"),
     "a number at the end": (lambda ls: [*ls, "12"], "line 9 is not a row of an evaluation: it holds int"),
     "text at the end": (lambda ls: [*ls, "end of rows"], "line 9 is not JSON"),
-    "no score": (lambda ls: [changed(ls[0], score="gone"), *ls[1:]], "line 1 is no row .* it has no 'score'"),
+    "no score": (lambda ls: [changed(ls[0], score="gone"), *ls[1:]], "line 1 is not a row .* it has no 'score'"),
     "no key": (lambda ls: [ls[0], changed(ls[1], key="gone")], "line 2 .* has no 'key'"),
     "a score in words": (lambda ls: [ls[0], changed(ls[1], score="high")], "line 2 .* its score is 'high'"),
     "score true": (lambda ls: [ls[0], changed(ls[1], score=True)], "line 2 .* its score is True"),

@@ -302,7 +302,7 @@ def test_a_bar_if_it_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
         ({"batch_items": 0}, "batch_items is 0"),
         ({"metrics": "beauty"}, "unknown metric 'beauty'"),
         ({"metrics": ["accuracy", 5]}, "unknown metric 5"),
-        ({"metrics": []}, "metrics names none"),
+        ({"metrics": []}, "metrics is empty"),
         ({"metrics": 5}, "metrics is int"),
         ({"output": "rows.csv"}, "expected a .jsonl or a .parquet file"),
         ({"output": 5}, "output is 5"),

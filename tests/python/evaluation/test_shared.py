@@ -108,7 +108,7 @@ def test_stages_are_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("discffusion.evaluation.run.joined", lambda *_: contextlib.nullcontext(Two()))
     with (
         Scorer(device="cpu", noise_levels=[0.5, 0.4]) as scorer,
-        pytest.raises(ConfigError, match="stages are of one process"),
+        pytest.raises(ConfigError, match="stages need a single process"),
     ):
         evaluate(scorer, given(2), stages=[1, 2])
 
