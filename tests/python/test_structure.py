@@ -23,7 +23,7 @@ ROOT = Path(discffusion.__file__).parent
 ORDER = """
 errors _version _deprecated
 _extras _native _warning _files _lora_files _markdown _memory _progress _layers
-_workers _parquet images
+_workers _parquet images families _registry
 pipelines _pillow _arguments config
 hub _identity _processes plot stages
 deltas generation observation data
@@ -34,7 +34,6 @@ scorer
 training callbacks
 trainer evaluation baselines shards
 __init__
-pocket.clip_report
 reproduce bench demo pytest_plugin
 cli
 __main__
