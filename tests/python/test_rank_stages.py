@@ -108,7 +108,7 @@ def test_verification_finds_a_wrong_winner(model: Scorer) -> None:
         (lambda m, x: m.staged((2, 8), least=0), "least is 0"),
         (lambda m, x: evaluate(m, [], keep=0.5), "no stages"),
         (lambda m, x: evaluate(m, [], verify=2), "no stages"),
-        (lambda m, x: evaluate(m.staged((2, 8)), [], stages=(2, 8)), "stages are of a Scorer"),
+        (lambda m, x: evaluate(m.staged((2, 8)), [], stages=(2, 8)), "stages need a Scorer"),
     ],
 )
 def test_what_does_not_go_together(model: Scorer, picture: np.ndarray, call: Any, said: str) -> None:
