@@ -1,11 +1,12 @@
-"""The compiled core. `config` is always the canonical JSON of a ScoreConfig; arrays are C-contiguous.
+"""The compiled core. Arrays are C-contiguous.
 
 Every exception is one of discffusion.errors' classes, KeyboardInterrupt, or a TypeError of argument conversion.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field
 from os import PathLike
-from typing import Any, TypedDict, final
+from typing import Any, ClassVar, Literal, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,14 @@ __all__ = [
     "TORCH_VERSION",
     "Deltas",
     "Prepared",
+    "ScoreConfig",
     "Scorer",
     "Tokenizer",
     "Trainer",
     "__version__",
     "after_fork_in_child",
     "before_fork",
-    "config_check",
     "config_options",
-    "config_presets",
     "cuda_available",
     "cuda_device_count",
     "decode_image",
@@ -31,6 +31,7 @@ __all__ = [
     "families",
     "generate",
     "generate_check",
+    "generate_options",
     "preprocess_image",
     "train_check",
     "train_options",
@@ -81,11 +82,10 @@ def families() -> str: ...
 def cuda_device_count() -> int: ...
 def before_fork() -> None: ...
 def after_fork_in_child() -> None: ...
-def config_options() -> str: ...
-def config_presets() -> str: ...
-def config_check(json: str) -> str: ...
-def train_options() -> str: ...
-def train_check(json: str) -> str: ...
+def config_options() -> list[dict[str, Any]]: ...
+def train_options() -> list[dict[str, Any]]: ...
+def generate_options() -> list[dict[str, Any]]: ...
+def train_check(options: Mapping[str, Any]) -> dict[str, Any]: ...
 def decode_image(data: bytes) -> NDArray[np.uint8]: ...
 def preprocess_image(
     image: bytes | NDArray[np.uint8], height: int, width: int, via: int | None, resize: str
@@ -95,23 +95,194 @@ def explain(
     image: bytes | NDArray[np.uint8],
     text: str,
     map: str,
-    layers: str,
-    config: str,
+    layers: str | Sequence[str],
+    config: ScoreConfig,
     noise: NDArray[np.float32] | None,
     progress: Callable[[int, int], Any] | None,
 ) -> _Explained: ...
-def generate_check(scorer: Scorer, options: str) -> str: ...
+def generate_check(scorer: Scorer, options: Mapping[str, Any]) -> dict[str, Any]: ...
 def generate(
     scorer: Scorer,
     prompts: Sequence[str],
     negatives: Sequence[str],
     seeds: Sequence[int],
-    options: str,
+    options: Mapping[str, Any],
     latents: NDArray[np.float32] | None,
     noise: NDArray[np.float32] | None,
     progress: Callable[[int, int], Any] | None,
 ) -> list[NDArray[np.uint8]]: ...
 def decode_latents(scorer: Scorer, latents: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+# Options, written by tools/core_stub.py
+
+class _TrainOptions(TypedDict, total=False):
+    loss: Literal["triplet", "cross_entropy", "binary_cross_entropy", "diffusion"]
+    margin: float
+    temperature: float | None
+    negatives: Literal["hardest", "mean"]
+    negative_kinds: Literal["both", "image", "text"]
+    in_batch: bool
+    rank: int | None
+    layers: str | Sequence[str]
+    projections: Literal["kv", "k", "v"]
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["constant", "cosine"]
+    warmup_steps: int
+    gradient_clip: float | None
+    accumulate: int
+    timesteps_per_step: int
+    timesteps: Literal["config", "uniform"]
+    recompute: bool
+    seed: int
+
+@final
+class ScoreConfig:
+    """How a score is computed. Frozen, comparable, hashable and JSON-able; an option left out has the default.
+
+    Attributes:
+        method: What the score is made of.
+        denoising_weight: Weight of the denoising term where method is combined; 0 or more.
+        denoising_error: Distance of a prediction from its target.
+        unconditional: Whether the denoising error is compared with that for the empty text.
+        map: Which cross-attention map is pooled.
+        pooling: How a map becomes a number.
+        lambda_: Sharpness of LogSumExp pooling; 1e-6 to 1e6.
+        tokens: Which text tokens are pooled: all, or the prompt's own.
+        layers: Which cross-attention layers count; or a list of layers such as down.0.1, mid.0, up.3.2.
+        heads: How the heads of a layer are averaged; or a list of head indices.
+        attribution: How heads are weighted where heads is attributed.
+        attribution_steps: Steps of the integral where attribution is integrated; 1 to 1000.
+        steps: Number of timesteps to average over: evenly spaced noise levels of noise_range; 1 or more.
+        noise_range: Lowest and highest noise level that steps are spread over; each 0 to 1; none: the
+            model's whole schedule.
+        timesteps: Timesteps to average over, instead of steps; 0 is without noise; each 0 or more.
+        noise_levels: Noise levels to average over, instead of steps; each 0 to 1.
+        resolution: Side of the square that images are resized to; 1 to 16384 pixels; default: the model's
+            own.
+        via: Side of the square that images are resized to first (Table 1 of the paper); 1 to 16384 pixels;
+            default: images are resized once.
+        resize: How images become square.
+        original_size: Height and width of the image before resizing, a conditioning input of Stable
+            Diffusion XL; each 1 to 16384 pixels; default: the model's own.
+        crops_coords_top_left: Top and left coordinates of the crop, a conditioning input of Stable
+            Diffusion XL; each 0 to 16384 pixels; default: 0, 0.
+        target_size: Desired height and width of the image, a conditioning input of Stable Diffusion XL;
+            each 1 to 16384 pixels; default: the model's own.
+        batch_size: Evaluations of the network at a time; never changes a score; 1 to 65536.
+        truncate: What is done with texts longer than the model's context length.
+        seed: Seed of the noise; 0 or more.
+
+    Raises:
+        ConfigError: an option is unknown or out of range; the message names it.
+    """
+
+    PRESETS: ClassVar[tuple[str, ...]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __new__(
+        cls,
+        *,
+        method: Literal["attention", "denoising", "combined"] = ...,
+        denoising_weight: float = ...,
+        denoising_error: Literal["norm", "mse"] = ...,
+        unconditional: bool = ...,
+        map: Literal["probs", "logits", "cosine"] = ...,
+        pooling: Literal["lse", "max_row", "max_col", "mean"] = ...,
+        lambda_: float = ...,
+        tokens: Literal["all", "content"] = ...,
+        layers: str | Sequence[str] = ...,
+        heads: str | Sequence[int] = ...,
+        attribution: Literal["local", "full", "integrated", "elementwise"] = ...,
+        attribution_steps: int = ...,
+        steps: int | None = ...,
+        noise_range: Sequence[float] | None = ...,
+        timesteps: Sequence[float] | None = ...,
+        noise_levels: Sequence[float] | None = ...,
+        resolution: int | None = ...,
+        via: int | None = ...,
+        resize: Literal["squash", "crop"] = ...,
+        original_size: Sequence[int] | None = ...,
+        crops_coords_top_left: Sequence[int] | None = ...,
+        target_size: Sequence[int] | None = ...,
+        batch_size: int | Literal["auto"] = ...,
+        truncate: Literal["error", "warn", "silent"] = ...,
+        seed: int = ...,
+    ) -> ScoreConfig: ...
+    @property
+    def method(self) -> Literal["attention", "denoising", "combined"]: ...
+    @property
+    def denoising_weight(self) -> float: ...
+    @property
+    def denoising_error(self) -> Literal["norm", "mse"]: ...
+    @property
+    def unconditional(self) -> bool: ...
+    @property
+    def map(self) -> Literal["probs", "logits", "cosine"]: ...
+    @property
+    def pooling(self) -> Literal["lse", "max_row", "max_col", "mean"]: ...
+    @property
+    def lambda_(self) -> float: ...
+    @property
+    def tokens(self) -> Literal["all", "content"]: ...
+    @property
+    def layers(self) -> str | tuple[str, ...]: ...
+    @property
+    def heads(self) -> str | tuple[int, ...]: ...
+    @property
+    def attribution(self) -> Literal["local", "full", "integrated", "elementwise"]: ...
+    @property
+    def attribution_steps(self) -> int: ...
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def noise_range(self) -> tuple[float, float] | None: ...
+    @property
+    def timesteps(self) -> tuple[float, ...] | None: ...
+    @property
+    def noise_levels(self) -> tuple[float, ...] | None: ...
+    @property
+    def resolution(self) -> int | None: ...
+    @property
+    def via(self) -> int | None: ...
+    @property
+    def resize(self) -> Literal["squash", "crop"]: ...
+    @property
+    def original_size(self) -> tuple[int, int] | None: ...
+    @property
+    def crops_coords_top_left(self) -> tuple[int, int] | None: ...
+    @property
+    def target_size(self) -> tuple[int, int] | None: ...
+    @property
+    def batch_size(self) -> int | Literal["auto"]: ...
+    @property
+    def truncate(self) -> Literal["error", "warn", "silent"]: ...
+    @property
+    def seed(self) -> int: ...
+    @staticmethod
+    def preset(name: str) -> ScoreConfig: ...
+    @classmethod
+    def make(
+        cls, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any
+    ) -> ScoreConfig: ...
+    def replace(self, **fields: Any) -> ScoreConfig: ...
+    def __replace__(self, **fields: Any) -> ScoreConfig: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def changes(self) -> dict[str, Any]: ...
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ScoreConfig: ...
+    def to_json(self) -> str: ...
+    @staticmethod
+    def from_json(text: str) -> ScoreConfig: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+    def __copy__(self) -> ScoreConfig: ...
+    def __deepcopy__(self, _memo: Any) -> ScoreConfig: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
+
+# End of the options
 
 @final
 class Tokenizer:
@@ -134,26 +305,26 @@ class Scorer:
     def identity(self) -> str: ...
     def tokenize(self, text: str, truncate: str) -> _Tokens: ...
     def encode_images(
-        self, images: Sequence[bytes | NDArray[np.uint8]], config: str
+        self, images: Sequence[bytes | NDArray[np.uint8]], config: ScoreConfig
     ) -> NDArray[np.float32]: ...
-    def encode_texts(self, texts: Sequence[str], config: str) -> NDArray[np.float32]: ...
-    def encode_pooled(self, texts: Sequence[str], config: str) -> NDArray[np.float32] | None: ...
+    def encode_texts(self, texts: Sequence[str], config: ScoreConfig) -> NDArray[np.float32]: ...
+    def encode_pooled(self, texts: Sequence[str], config: ScoreConfig) -> NDArray[np.float32] | None: ...
     def embed_images(
-        self, images: Sequence[bytes | NDArray[np.uint8]], config: str
+        self, images: Sequence[bytes | NDArray[np.uint8]], config: ScoreConfig
     ) -> NDArray[np.float32]: ...
     def embed_texts(
-        self, texts: Sequence[str], config: str, progress: Callable[[int, int], Any] | None
+        self, texts: Sequence[str], config: ScoreConfig, progress: Callable[[int, int], Any] | None
     ) -> NDArray[np.float32]: ...
-    def check(self, config: str) -> None: ...
-    def timesteps(self, config: str) -> list[int]: ...
+    def check(self, config: ScoreConfig) -> None: ...
+    def timesteps(self, config: ScoreConfig) -> list[int] | list[float]: ...
     def alphas_cumprod(self) -> NDArray[np.float32] | None: ...
-    def noise(self, config: str) -> NDArray[np.float32]: ...
+    def noise(self, config: ScoreConfig) -> NDArray[np.float32]: ...
     def score_pairs(
         self,
         images: Sequence[bytes | NDArray[np.uint8]],
         texts: Sequence[str],
         pairs: NDArray[np.int64],
-        config: str,
+        config: ScoreConfig,
         noise: NDArray[np.float32] | None,
         progress: Callable[[int, int], Any] | None,
     ) -> NDArray[np.float64]: ...
@@ -161,7 +332,7 @@ class Scorer:
         self,
         images: Sequence[bytes | NDArray[np.uint8]],
         texts: Sequence[str],
-        config: str,
+        config: ScoreConfig,
         noise: NDArray[np.float32] | None,
     ) -> Prepared: ...
     def observe(
@@ -172,7 +343,7 @@ class Scorer:
         layers: Sequence[str] | None,
         map: str,
         want_prediction: bool,
-        config: str,
+        config: ScoreConfig,
         noise: NDArray[np.float32] | None,
     ) -> _Observation: ...
     def with_deltas(self, deltas: Deltas | None, merge: bool | None) -> Scorer: ...
@@ -181,7 +352,7 @@ class Scorer:
         self,
         image: bytes | NDArray[np.uint8],
         text: str,
-        config: str,
+        config: ScoreConfig,
         noise: NDArray[np.float32] | None,
     ) -> dict[str, NDArray[np.float32]]: ...
 
@@ -207,7 +378,7 @@ class Deltas:
 @final
 class Trainer:
     @staticmethod
-    def new(scorer: Scorer, options: str, config: str) -> Trainer: ...
+    def new(scorer: Scorer, options: Mapping[str, Any], config: ScoreConfig) -> Trainer: ...
     @property
     def steps(self) -> int: ...
     def info(self) -> str: ...

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -29,6 +28,9 @@ class GenerateOptions(TypedDict, total=False):
 
     eta: float
     guidance_rescale: float
+    original_size: Sequence[int] | None
+    crops_coords_top_left: Sequence[int] | None
+    target_size: Sequence[int] | None
     latents: Any
     noise: Any
     batch_size: int | str
@@ -56,7 +58,7 @@ def generate(
             prompts,
             _negatives(negative_prompt, len(prompts)),
             _seeds(seed, len(prompts), images),
-            json.dumps(options),
+            options,
             _stacked(latents, "latents", ("images", "C", "h", "w"), len(prompts) * images),
             _stacked(noise, "noise", ("images", "steps", "C", "h", "w"), len(prompts) * images),
             report,
@@ -80,8 +82,8 @@ def decode(model: _core.Scorer, latents: Any) -> list[Image]:
 
 
 def _core_check(model: _core.Scorer, options: dict[str, Any]) -> dict[str, Any]:
-    completed: dict[str, Any] = json.loads(_native.core().generate_check(model, json.dumps(options)))
-    return completed
+    found: dict[str, Any] = _native.core().generate_check(model, options)
+    return found
 
 
 def _image(pixels: NDArray[np.uint8]) -> Image:
@@ -98,7 +100,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
             value = value.item()
         if value is not None and (
             isinstance(value, bool)
-            or not isinstance(value, int | float | str)
+            or not isinstance(value, int | float | str | list | tuple)
             or (isinstance(value, float) and not np.isfinite(value))
         ):
             raise ConfigError(f"{name} is {value!r}; expected a finite number")

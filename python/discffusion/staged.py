@@ -47,7 +47,7 @@ class Staged:
     ) -> None:
         self.scorer = scorer
         self._counts, self._shares = check_stages(stages, keep)
-        steps = len(scorer._model.timesteps(scorer._json))
+        steps = len(scorer._model.timesteps(scorer.config))
         if steps != self._counts[-1]:
             raise ConfigError(
                 f"stages ends with {self._counts[-1]}, and the score has {steps} timesteps; the last stage is all of "

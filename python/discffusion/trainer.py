@@ -13,7 +13,6 @@ from discffusion._arguments import whole_number
 from discffusion._processes import joined
 from discffusion._progress import Progress, reporting
 from discffusion._version import __version__
-from discffusion.config import ScoreConfig
 from discffusion.data.items import Items
 from discffusion.deltas import Deltas
 from discffusion.errors import ConfigError
@@ -22,7 +21,7 @@ from discffusion.training.callback_list import CallbackList
 from discffusion.training.card import card
 from discffusion.training.folder import Folder
 from discffusion.training.history import History
-from discffusion.training.options import TrainOptions, check, option_table
+from discffusion.training.options import check, option_table
 from discffusion.training.plan import Plan
 from discffusion.training.run import Run
 
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
 
     from discffusion._core import Scorer as CoreScorer
     from discffusion._core import Trainer as CoreTrainer
+    from discffusion.config import ScoreConfig
     from discffusion.data.item import MatchItem
+    from discffusion.training.options import TrainOptions
 
 __all__ = ["Trainer"]
 
@@ -57,23 +58,24 @@ class Trainer:
         scorer: the model and the score that is trained.
         loss: What training minimises.
         margin: Margin of the triplet loss, in scores divided by the temperature; 0 or more.
-        temperature: What scores are divided by before the loss; default: such that a typical difference is 0.2 at the
-            start.
+        temperature: What scores are divided by before the loss; above 0; default: such that a typical
+            difference is 0.2 at the start.
         negatives: Which of several negatives count in the triplet loss.
         negative_kinds: What counts as a negative: other images, texts.
         in_batch: Whether images and texts of the other items of a batch are negatives too.
-        rank: Rank of the deltas; default: dense, of the shape of the weight.
+        rank: Rank of the deltas; 1 to 4096; default: dense, of the shape of the weight.
         layers: Which cross-attention layers get deltas; or a list of layers such as down.0.1, mid.0, up.3.2.
         projections: Which projections get deltas.
         learning_rate: Largest learning rate of AdamW; 0 or more.
         weight_decay: Decoupled weight decay of the deltas; 0 or more.
-        schedule: How the learning rate goes on after the warm-up.
+        schedule: Learning rate after the warm-up.
         warmup_steps: Steps in which the learning rate rises to its largest; 0 or more.
-        gradient_clip: Largest norm of the gradient; default: no limit.
-        accumulate: Parts that a batch is worked through in, to save memory; 1 or more.
+        gradient_clip: Largest norm of the gradient; above 0; default: no limit.
+        accumulate: Parts that a batch is split into, to save memory; its gradient stays the same; 1 to 65536.
         timesteps_per_step: Timesteps at which an item is scored in one step; 1 to 1000.
-        timesteps: Where they are drawn from: the score's own, or all.
-        recompute: Whether blocks are run again in the backward pass, to save memory.
+        timesteps: Timesteps to sample during training: those of the score config, or all.
+        recompute: Whether blocks are run again in the backward pass instead of keeping their activations, to
+            save memory.
         seed: Seed of order, timesteps and noise; 0 or more.
 
     Raises:
@@ -302,9 +304,7 @@ class Trainer:
         return model if self._run is None else model.with_deltas(self._core.deltas(), None)
 
     def _new(self, scorer: CoreScorer) -> CoreTrainer:
-        core: CoreTrainer = _native.core().Trainer.new(
-            scorer, json.dumps(self._options), self.config.to_json()
-        )
+        core: CoreTrainer = _native.core().Trainer.new(scorer, self._options, self.config)
         return core
 
     def _first_digest(self) -> str:

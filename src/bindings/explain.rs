@@ -4,17 +4,19 @@ use pyo3::types::PyDict;
 use tch::Tensor;
 
 use super::arrays::{Doubles, Floats, to_tensor};
+use super::config::ScoreConfig;
 use super::enter::enter;
 use super::images::Image;
 use super::pairs::tell;
 use super::scorer::Scorer;
 use super::tools::{times_list, tokens_dict};
+use super::values::to_value;
 use crate::Error;
-use crate::config::{MapKind, ScoreConfig};
+use crate::config::{self, MapKind};
 use crate::runtime::Visit;
 use crate::score::{Maps, Request};
 
-/// The score of an image and a text, taken apart; maps of `map` at `layers` (a JSON value of the option `layers`).
+/// The score of an image and a text, taken apart; maps of `map` at `layers` (a value of the option `layers`).
 #[pyfunction]
 #[pyo3(signature = (scorer, image, text, map, layers, config, noise, progress))]
 #[allow(clippy::too_many_arguments)]
@@ -24,22 +26,21 @@ pub fn explain<'py>(
     image: Image,
     text: String,
     map: &str,
-    layers: &str,
-    config: &str,
+    layers: &Bound<'py, PyAny>,
+    config: &ScoreConfig,
     noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let noise = noise.as_ref().map(to_tensor);
+    let (layers, noise) = (to_value("layers", layers)?, noise.as_ref().map(to_tensor));
     let found = enter(py, |raised| {
-        let config = ScoreConfig::from_json(config)?;
         let kind = MapKind::from_name(map)
             .ok_or_else(|| Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", "))))?;
-        let layers = ScoreConfig::from_json(&format!("{{\"layers\": {layers}}}"))?.layers;
+        let layers = config::layers().parse("layers", &layers)?;
         let image = image.rgb()?.into_owned().into();
         let request = Request { images: &[image], texts: &[&text], pairs: &[(0, 0)], noise };
         scorer
             .model()
-            .explain(&request, &Maps { kind, layers }, &config, |event| tell(event, progress.as_ref(), raised))
+            .explain(&request, &Maps { kind, layers }, config.get(), |event| tell(event, progress.as_ref(), raised))
     })?;
     let _visit = Visit::new();
     let floats = |tensor: &Tensor| Floats::new(tensor).into_py(py);

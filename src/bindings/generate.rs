@@ -1,23 +1,28 @@
 use ndarray::Array3;
 use numpy::{IntoPyArray, PyArray3, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
-use serde_json::Value;
+use pyo3::types::PyDict;
 
 use super::arrays::to_tensor;
+use super::config::generate_config;
 use super::enter::enter;
 use super::pairs::tell;
 use super::scorer::{Scorer, strs};
+use super::values::to_dict;
 use crate::Error;
 use crate::config::{GenerateConfig, plain_number};
 use crate::generate::{GenerateRequest, Resolved};
 
-/// Options of generation, checked and completed with the model's own values, and the timesteps they lead to; a JSON
-/// object.
+/// Options of generation, checked and completed with the model's own values, and the timesteps they lead to.
 #[pyfunction]
-pub fn generate_check(py: Python<'_>, scorer: &Scorer, options: &str) -> PyResult<String> {
-    enter(py, |_| {
-        let config = GenerateConfig::from_json(options)?;
-        let found = Resolved::new(scorer.model(), &config)?;
+pub fn generate_check<'py>(
+    py: Python<'py>,
+    scorer: &Scorer,
+    options: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let config = generate_config(options)?;
+    let completed = enter(py, |_| {
+        let (model, found) = (scorer.model(), Resolved::new(scorer.model(), &config)?);
         let whole = GenerateConfig {
             steps: Some(found.steps),
             guidance_scale: Some(found.guidance_scale),
@@ -25,12 +30,12 @@ pub fn generate_check(py: Python<'_>, scorer: &Scorer, options: &str) -> PyResul
             width: Some(found.width),
             ..config
         };
-        let model = scorer.model();
-        let sampler = model.process().sampler(found.steps, config.eta)?;
-        let mut json: Value = serde_json::from_str(&whole.to_json()).map_err(|why| Error::Internal(why.into()))?;
-        json["timesteps"] = sampler.times().iter().map(|time| plain_number(time.0)).collect();
-        Ok(json.to_string())
-    })
+        let sampler = model.process().sampler(found.steps, whole.eta)?;
+        let mut fields = whole.to_fields();
+        fields.insert("timesteps".into(), sampler.times().iter().map(|time| plain_number(time.0)).collect());
+        Ok(fields)
+    })?;
+    to_dict(py, &completed)
 }
 
 /// Images uint8 [H, W, 3] of each prompt, those of one prompt together.
@@ -43,14 +48,14 @@ pub fn generate<'py>(
     prompts: Vec<String>,
     negatives: Vec<String>,
     seeds: Vec<u64>,
-    options: &str,
+    options: &Bound<'py, PyAny>,
     latents: Option<PyReadonlyArrayDyn<'py, f32>>,
     noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Vec<Bound<'py, PyArray3<u8>>>> {
+    let config = generate_config(options)?;
     let (latents, noise) = (latents.as_ref().map(to_tensor), noise.as_ref().map(to_tensor));
     let images = enter(py, |raised| {
-        let config = GenerateConfig::from_json(options)?;
         let (prompts, negatives) = (strs(&prompts), strs(&negatives));
         let request = GenerateRequest { prompts: &prompts, negatives: &negatives, seeds: &seeds, latents, noise };
         scorer.model().generate(&request, &config, |event| tell(event, progress.as_ref(), raised))

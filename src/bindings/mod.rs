@@ -1,6 +1,7 @@
 //! `discffusion._core`: the only place that names pyo3. Convert, run, convert back.
 
 mod arrays;
+mod config;
 mod deltas;
 mod enter;
 mod errors;
@@ -11,12 +12,15 @@ mod pairs;
 mod scorer;
 mod tools;
 mod trainer;
+mod values;
 
 use pyo3::prelude::*;
 
 /// The Rust core of discffusion.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use super::config::{ScoreConfig, config_options, generate_options, train_check, train_options};
     #[pymodule_export]
     use super::deltas::Deltas;
     #[pymodule_export]
@@ -30,18 +34,16 @@ mod _core {
     #[pymodule_export]
     use super::scorer::Scorer;
     #[pymodule_export]
-    use super::tools::{
-        Tokenizer, after_fork_in_child, before_fork, config_check, config_options, config_presets, cuda_available,
-        cuda_device_count, families,
-    };
+    use super::tools::{Tokenizer, after_fork_in_child, before_fork, cuda_available, cuda_device_count, families};
 
     #[pymodule_export]
-    use super::trainer::{Trainer, train_check, train_options};
+    use super::trainer::Trainer;
 
     use super::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::config::complete(&module.py().get_type::<ScoreConfig>())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("TORCH_VERSION", crate::device::TORCH_VERSION)
     }

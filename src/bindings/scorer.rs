@@ -6,13 +6,14 @@ use pyo3::types::PyDict;
 use serde_json::{Map, Value, json};
 
 use super::arrays::{Floats, to_tensor};
+use super::config::ScoreConfig;
 use super::deltas::Deltas;
 use super::enter::{enter, warn_truncated};
 use super::images::Image;
 use super::pairs::{Prepared, indices, tell};
 use super::tools::{times_list, tokens_dict, truncation};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Layers, MapKind, ScoreConfig};
+use crate::config::{Layers, MapKind};
 use crate::device::{device_name, dtype_name, parse_device, parse_dtype};
 use crate::families::Options;
 use crate::noise::Prediction;
@@ -107,14 +108,13 @@ impl Scorer {
         py: Python<'py>,
         image: Image,
         text: String,
-        config: &str,
+        config: &ScoreConfig,
         noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let noise = noise.as_ref().map(to_tensor);
         let weights: Vec<(String, Floats)> = enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
             let request = Request { images: &[image], texts: &[&text], pairs: &[(0, 0)], noise };
-            let weights = self.0.head_weights(&request, &config)?;
+            let weights = self.0.head_weights(&request, config.get())?;
             Ok(weights.into_iter().map(|(layer, weights)| (layer, Floats::new(&weights))).collect())
         })?;
         let dict = PyDict::new(py);
@@ -138,12 +138,9 @@ impl Scorer {
         &self,
         py: Python<'py>,
         images: Vec<Image>,
-        config: &str,
+        config: &ScoreConfig,
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-        let latents = enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
-            Ok(Floats::new(&self.0.encode_images(&images, &config)?))
-        })?;
+        let latents = enter(py, |_| Ok(Floats::new(&self.0.encode_images(&images, config.get())?)))?;
         Ok(latents.into_py(py))
     }
 
@@ -152,11 +149,10 @@ impl Scorer {
         &self,
         py: Python<'py>,
         texts: Vec<String>,
-        config: &str,
+        config: &ScoreConfig,
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let vectors = enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
-            Ok(Floats::new(&self.0.encode_texts(&strs(&texts), config.truncate)?.conditioning.context))
+            Ok(Floats::new(&self.0.encode_texts(&strs(&texts), config.get().truncate)?.conditioning.context))
         })?;
         Ok(vectors.into_py(py))
     }
@@ -166,12 +162,9 @@ impl Scorer {
         &self,
         py: Python<'py>,
         images: Vec<Image>,
-        config: &str,
+        config: &ScoreConfig,
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-        let vectors = enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
-            Ok(Floats::new(&self.0.embed_images(&images, &config)?))
-        })?;
+        let vectors = enter(py, |_| Ok(Floats::new(&self.0.embed_images(&images, config.get())?)))?;
         Ok(vectors.into_py(py))
     }
 
@@ -181,20 +174,19 @@ impl Scorer {
         &self,
         py: Python<'py>,
         texts: Vec<String>,
-        config: &str,
+        config: &ScoreConfig,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let vectors = enter(py, |raised| {
-            let config = ScoreConfig::from_json(config)?;
             let on_progress = |event| tell(event, progress.as_ref(), raised);
-            Ok(Floats::new(&self.0.embed_texts(&strs(&texts), &config, on_progress)?))
+            Ok(Floats::new(&self.0.embed_texts(&strs(&texts), config.get(), on_progress)?))
         })?;
         Ok(vectors.into_py(py))
     }
 
     /// Refuses a configuration that asks for layers, heads or times that the model has not.
-    fn check(&self, py: Python<'_>, config: &str) -> PyResult<()> {
-        enter(py, |_| self.0.check_config(&ScoreConfig::from_json(config)?).map(drop))
+    fn check(&self, py: Python<'_>, config: &ScoreConfig) -> PyResult<()> {
+        enter(py, |_| self.0.check_config(config.get()).map(drop))
     }
 
     /// Pooled vectors of texts, float32 [n, p], of models that take one.
@@ -202,19 +194,18 @@ impl Scorer {
         &self,
         py: Python<'py>,
         texts: Vec<String>,
-        config: &str,
+        config: &ScoreConfig,
     ) -> PyResult<Option<Bound<'py, PyArrayDyn<f32>>>> {
         let vectors = enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
-            let conditioning = self.0.encode_texts(&strs(&texts), config.truncate)?.conditioning;
+            let conditioning = self.0.encode_texts(&strs(&texts), config.get().truncate)?.conditioning;
             Ok(conditioning.pooled.as_ref().map(Floats::new))
         })?;
         Ok(vectors.map(|vectors| vectors.into_py(py)))
     }
 
     /// The times of a configuration.
-    fn timesteps<'py>(&self, py: Python<'py>, config: &str) -> PyResult<Bound<'py, PyAny>> {
-        let times = enter(py, |_| self.0.times(&ScoreConfig::from_json(config)?))?;
+    fn timesteps<'py>(&self, py: Python<'py>, config: &ScoreConfig) -> PyResult<Bound<'py, PyAny>> {
+        let times = enter(py, |_| self.0.times(config.get()))?;
         times_list(py, &times)
     }
 
@@ -224,8 +215,8 @@ impl Scorer {
     }
 
     /// The seeded noise of a configuration, float32 [steps, C, h, w].
-    fn noise<'py>(&self, py: Python<'py>, config: &str) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
-        let noise = enter(py, |_| Ok(Floats::new(&self.0.noise(&ScoreConfig::from_json(config)?)?)))?;
+    fn noise<'py>(&self, py: Python<'py>, config: &ScoreConfig) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let noise = enter(py, |_| Ok(Floats::new(&self.0.noise(config.get())?)))?;
         Ok(noise.into_py(py))
     }
 
@@ -238,17 +229,16 @@ impl Scorer {
         images: Vec<Image>,
         texts: Vec<String>,
         pairs: PyReadonlyArray2<'py, i64>,
-        config: &str,
+        config: &ScoreConfig,
         noise: Option<PyReadonlyArrayDyn<'py, f32>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let pairs = pairs.as_array().to_owned();
         let noise = noise.as_ref().map(to_tensor);
         let rows = enter(py, |raised| {
-            let config = ScoreConfig::from_json(config)?;
             let pairs = indices(&pairs, images.len(), texts.len())?;
             let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
-            self.0.score_pairs(&request, &config, |event| tell(event, progress.as_ref(), raised))
+            self.0.score_pairs(&request, config.get(), |event| tell(event, progress.as_ref(), raised))
         })?;
         Ok(PyArray2::from_vec2(py, &rows)?)
     }
@@ -260,13 +250,12 @@ impl Scorer {
         py: Python<'_>,
         images: Vec<Image>,
         texts: Vec<String>,
-        config: &str,
+        config: &ScoreConfig,
         noise: Option<PyReadonlyArrayDyn<'_, f32>>,
     ) -> PyResult<Prepared> {
         let noise = noise.as_ref().map(to_tensor);
         enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
-            self.0.prepare(&Request { images: &images, texts: &strs(&texts), pairs: &[], noise }, &config)
+            self.0.prepare(&Request { images: &images, texts: &strs(&texts), pairs: &[], noise }, config.get())
         })
         .map(Prepared::new)
     }
@@ -283,12 +272,11 @@ impl Scorer {
         layers: Option<Vec<String>>,
         map: &str,
         want_prediction: bool,
-        config: &str,
+        config: &ScoreConfig,
         noise: Option<PyReadonlyArrayDyn<'py, f32>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let noise = noise.as_ref().map(to_tensor);
         let seen = enter(py, |_| {
-            let config = ScoreConfig::from_json(config)?;
             let map = MapKind::from_name(map).ok_or_else(|| {
                 Error::Config(format!("map is {map:?}; expected one of {}", MapKind::NAMES.join(", ")))
             })?;
@@ -306,7 +294,7 @@ impl Scorer {
                 prediction: want_prediction,
                 noise,
             };
-            self.0.observe(&request, &config)
+            self.0.observe(&request, config.get())
         })?;
         let array = |tensor| Floats::new(tensor).into_py(py);
         let maps = PyDict::new(py);

@@ -3,50 +3,13 @@ use std::path::PathBuf;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use serde_json::{Map, Value};
 
 use super::enter::enter;
-use crate::Error;
-use crate::config::{ScoreConfig, options};
 use crate::encode::text::Tokens;
 use crate::encode::tokenizer::{self, Encoding, Truncate};
 use crate::families::facts;
 use crate::noise::Time;
 use crate::runtime::teams;
-
-/// The options of a score as a JSON list, in order, with their defaults.
-#[pyfunction]
-pub fn config_options() -> String {
-    let defaults: Map<String, Value> =
-        serde_json::from_str(&ScoreConfig::default().to_json()).expect("a configuration writes itself as an object");
-    let rows = options().into_iter().map(|option| {
-        let default = defaults[option.name].clone();
-        let mut row = serde_json::to_value(option).expect("an option is plain data");
-        row["default"] = default;
-        row
-    });
-    Value::Array(rows.collect()).to_string()
-}
-
-/// The presets by name, as a JSON object of full configurations.
-#[pyfunction]
-pub fn config_presets(py: Python<'_>) -> PyResult<String> {
-    enter(py, |_| {
-        let preset = |name: &&str| {
-            let json = ScoreConfig::preset(name)?.to_json();
-            let value = serde_json::from_str(&json).map_err(|why| Error::Internal(why.into()))?;
-            Ok(((*name).to_owned(), value))
-        };
-        let presets: crate::Result<Map<String, Value>> = ScoreConfig::PRESETS.iter().map(preset).collect();
-        Ok(Value::Object(presets?).to_string())
-    })
-}
-
-/// Checks a JSON object of options and completes it with the defaults.
-#[pyfunction]
-pub fn config_check(py: Python<'_>, json: &str) -> PyResult<String> {
-    enter(py, |_| Ok(ScoreConfig::from_json(json)?.to_json()))
-}
 
 /// What is known of the families of models, as a JSON list.
 #[pyfunction]
@@ -99,8 +62,7 @@ impl Tokenizer {
 
 /// Reads the option `truncate`.
 pub fn truncation(name: &str) -> crate::Result<Truncate> {
-    let json = serde_json::json!({ "truncate": name }).to_string();
-    Ok(ScoreConfig::from_json(&json)?.truncate)
+    crate::config::one_of().parse("truncate", &name.into())
 }
 
 /// Tokens as a dictionary of plain data and int64 arrays: those of the first segment, and by encoder the ids.

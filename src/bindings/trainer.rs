@@ -3,14 +3,15 @@ use std::path::PathBuf;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::arrays::Floats;
+use super::config::{ScoreConfig, train_config};
 use super::deltas::Deltas;
 use super::enter::enter;
 use super::images::Image;
 use super::scorer::{Scorer, strs};
-use crate::config::{ScoreConfig, TrainConfig, train_options as options};
+use crate::config;
 use crate::encode::tokenizer::Truncate;
 use crate::model::Model;
 use crate::noise::Time;
@@ -31,7 +32,7 @@ pub struct Trainer {
     view: View,
     model: Model,
     /// What is scored in training.
-    config: ScoreConfig,
+    config: config::ScoreConfig,
     seed: u64,
     info: String,
 }
@@ -52,26 +53,20 @@ impl Trainer {
     }
 }
 
-fn json_of(text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|why| Error::Internal(why.into()))
-}
-
 #[pymethods]
 impl Trainer {
     /// Prepares training of the scorer's model, from the scorer's deltas if it has some.
     #[staticmethod]
-    fn new(py: Python<'_>, scorer: &Scorer, options: &str, config: &str) -> PyResult<Self> {
-        let model = scorer.model().clone();
+    fn new(py: Python<'_>, scorer: &Scorer, options: &Bound<'_, PyAny>, config: &ScoreConfig) -> PyResult<Self> {
+        let (model, options) = (scorer.model().clone(), train_config(options)?);
         enter(py, |_| {
-            let (config, options) = (ScoreConfig::from_json(config)?, TrainConfig::from_json(options)?);
-            let on_progress = [json_of(&options.to_json())?, json_of(&config.to_json())?];
-            let session = Session::new(model.clone(), config, options)?;
-            let [options, config] = on_progress;
+            let (options_said, config_said) = (options.to_fields(), config.get().to_fields());
+            let session = Session::new(model.clone(), config.get().clone(), options)?;
             let info = json!({
                 "layers": session.layers(),
                 "parameters": session.parameters(),
-                "options": options,
-                "config": config,
+                "options": options_said,
+                "config": config_said,
             });
             Ok(Trainer {
                 view: session.view(),
@@ -212,25 +207,4 @@ impl Trainer {
     fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
         enter(py, |_| self.work(|session| session.load(&path)))
     }
-}
-
-/// The table of training options, as a JSON list.
-#[pyfunction]
-pub fn train_options(py: Python<'_>) -> PyResult<String> {
-    enter(py, |_| {
-        let defaults = json_of(&TrainConfig::default().to_json())?;
-        let rows = options().into_iter().map(|option| {
-            let default = defaults[option.name].clone();
-            let mut row = serde_json::to_value(option).expect("an option is plain data");
-            row["default"] = default;
-            row
-        });
-        Ok(Value::Array(rows.collect()).to_string())
-    })
-}
-
-/// Checks a JSON object of training options and completes it with the defaults.
-#[pyfunction]
-pub fn train_check(py: Python<'_>, json: &str) -> PyResult<String> {
-    enter(py, |_| Ok(TrainConfig::from_json(json)?.to_json()))
 }

@@ -40,6 +40,21 @@ pub struct MicroConditions {
 }
 
 impl MicroConditions {
+    /// With the sizes that are given in place of these.
+    pub fn with_sizes(
+        self,
+        original_size: Option<[i64; 2]>,
+        crop: Option<[i64; 2]>,
+        target_size: Option<[i64; 2]>,
+    ) -> Self {
+        MicroConditions {
+            original_size: original_size.unwrap_or(self.original_size),
+            crop: crop.unwrap_or(self.crop),
+            target_size: target_size.unwrap_or(self.target_size),
+            ..self
+        }
+    }
+
     /// Of an image of this size, nothing cut off.
     pub fn of_size(size: [i64; 2]) -> Self {
         MicroConditions { guidance: CONSISTENCY_GUIDANCE, original_size: size, crop: [0, 0], target_size: size }

@@ -142,7 +142,10 @@ impl<'a> GeneratePlan<'a> {
             images_per_prompt: config.num_images,
             shape,
             texts_of,
-            conditions: MicroConditions { guidance: found.guidance_scale, ..MicroConditions::of_size(size) },
+            conditions: model.with_sizes(
+                MicroConditions { guidance: found.guidance_scale, ..MicroConditions::of_size(size) },
+                [config.original_size, config.crops_coords_top_left, config.target_size],
+            )?,
             initial_time: Time(model.process().train_timesteps() as f64),
         })
     }

@@ -230,9 +230,29 @@ impl Model {
         (self.sample_size() * self.vae().scale_factor()) as usize
     }
 
-    /// What the network is told of an image to be scored: that it has the model's own size, and nothing was cut off.
-    pub fn conditions(&self) -> MicroConditions {
-        MicroConditions::of_size([self.resolution() as i64; 2])
+    /// What the network is told of an image to be scored: the sizes that `config` says, or that it has the model's own size
+    /// and nothing was cut off.
+    ///
+    /// # Errors
+    /// `Config` if sizes are given to a model that takes none.
+    pub fn conditions(&self, config: &ScoreConfig) -> Result<MicroConditions> {
+        let sizes = [config.original_size, config.crops_coords_top_left, config.target_size];
+        self.with_sizes(MicroConditions::of_size([self.resolution() as i64; 2]), sizes)
+    }
+
+    /// The same of other sizes: original, crop and target.
+    ///
+    /// # Errors
+    /// As [`Self::conditions`].
+    pub fn with_sizes(&self, base: MicroConditions, sizes: [Option<[i64; 2]>; 3]) -> Result<MicroConditions> {
+        let named = ["original_size", "crops_coords_top_left", "target_size"].iter().zip(&sizes);
+        if let Some((name, Some(size))) = named.into_iter().find(|(_, size)| size.is_some())
+            && !self.denoiser().reads_sizes()
+        {
+            return Err(Error::Config(format!("{name} is {size:?}, but this model takes no sizes; leave it out")));
+        }
+        let [original, crop, target] = sizes;
+        Ok(base.with_sizes(original, crop, target))
     }
 
     /// Shape `[C, h, w]` of one latent under `config`.

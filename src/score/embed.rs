@@ -45,7 +45,7 @@ pub fn texts(
         chosen: vec![false; model.layers().len()],
         no_text: texts.len(),
         learned: model.layers().iter().map(|_| None).collect(),
-        conditions: model.conditions(),
+        conditions: model.conditions(config)?,
         noise,
     };
     let context = ScoringContext::new(model, &without_maps, &encoded);

@@ -157,6 +157,7 @@ impl Model {
     pub fn check_config(&self, config: &ScoreConfig) -> Result<Vec<bool>> {
         self.times(config)?;
         self.latent_shape(config)?;
+        self.conditions(config)?;
         let chosen = select::layers(self.layers(), &config.layers)?;
         select::check_heads(self.layers(), &chosen, &config.heads)?;
         Ok(chosen)
@@ -200,7 +201,7 @@ fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Enco
         chosen,
         no_text: request.texts.len(),
         learned,
-        conditions: model.conditions(),
+        conditions: model.conditions(config)?,
     })
 }
 

@@ -57,7 +57,7 @@ pub fn observe(model: &Model, request: &ObserveRequest, config: &ScoreConfig) ->
     let capture = Capture { prediction: request.prediction, ..Capture::maps(&layers, request.map, &keep) };
     let input = noised.to_kind(model.kind());
     let time = Tensor::from_slice(&[process.model_time(times[0])]).to_device(model.device());
-    let batch = Batch::new(&input, &time, &texts.conditioning, &[0], &[0], model.conditions());
+    let batch = Batch::new(&input, &time, &texts.conditioning, &[0], &[0], model.conditions(&config)?);
     let seen = model.denoiser().observe(&batch, model.patch(), &capture)?;
     for (layer, map) in &seen.maps {
         model.finite(&format!("the attention of layer {}", model.layers()[*layer].name), map)?;

@@ -143,7 +143,7 @@ impl Session {
             chosen: self.chosen.clone(),
             learned: self.learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect(),
             cache: None,
-            conditions: self.model.conditions(),
+            conditions: self.model.conditions(&self.config)?,
         };
         let context = ScoringContext {
             model: &self.model,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from discffusion import _native
+from discffusion import ScoreConfig, _native
 from discffusion.data import MatchItem
 from discffusion.images import prepare
 
@@ -25,7 +25,7 @@ class CoreLoop:
         core = _native.core()
         self.config, self.clock = score_config(args), CLOCKS[args.clock]
         self.scorer = core.Scorer.load(str(args.model), None, "cpu", "float32")
-        self.trainer = core.Trainer.new(self.scorer, json.dumps(options(args)), self.config)
+        self.trainer = core.Trainer.new(self.scorer, options(args), self.config)
         self.items: list[tuple[list[Any], list[str]]] = []
 
     def add(self, item: MatchItem) -> None:
@@ -40,8 +40,7 @@ class CoreLoop:
     def forward(self, indices: list[int], timestep: int, noise: np.ndarray) -> float:
         """Seconds that the network takes for the scores of the items' pairs, all at one timestep with one noise
         `[C, h, w]`: all but the encoding."""
-        times = {"steps": None, "noise_levels": None, "timesteps": [timestep]}
-        config = json.dumps({**json.loads(self.config), **times})
+        config = self.config.replace(timesteps=[timestep])
         images, texts, pairs = [], [], []
         for own_images, own_texts in (self.items[index] for index in indices):
             at = np.argwhere(np.ones((len(own_images), len(own_texts))))
@@ -60,7 +59,7 @@ def torch_loop(args: argparse.Namespace) -> Any:
     from tests.benchmarks.torch_loop import TorchLoop
 
     torch.set_num_threads(args.threads)
-    return TorchLoop(args.model, json.loads(score_config(args)), options(args))
+    return TorchLoop(args.model, score_config(args).to_dict(), options(args))
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
@@ -74,11 +73,10 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def score_config(args: argparse.Namespace) -> str:
+def score_config(args: argparse.Namespace) -> ScoreConfig:
     given = {name: getattr(args, name) for name in ("map", "pooling", "lambda_", "layers")}
     given = {name: value for name, value in given.items() if value is not None}
-    config: str = _native.core().config_check(json.dumps(given))
-    return config
+    return ScoreConfig(**given)
 
 
 def clocked(clock: Callable[[], float], call: Callable[[], Any]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from discffusion import _native
+from discffusion import ScoreConfig, _native
 from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.scores import Recording
 
@@ -51,10 +50,9 @@ def relative(ours: Any, theirs: torch.Tensor) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def config(**fields: Any) -> str:
-    """The canonical JSON of a ScoreConfig; what is not given is plain."""
-    text: str = _core.config_check(json.dumps({**PLAIN, **fields}))
-    return text
+def config(**fields: Any) -> ScoreConfig:
+    """A ScoreConfig; what is not given is plain."""
+    return ScoreConfig.from_dict({**PLAIN, **fields})
 
 
 def load(folder: Path, variant: str | None = None) -> Any:
@@ -101,7 +99,7 @@ class Case:
         latents = [self.reference.latent(image, self.resolution) for image in self.images]
         return Recording(self.reference, latents, self.texts, self.noise)
 
-    def config(self, **fields: Any) -> str:
+    def config(self, **fields: Any) -> ScoreConfig:
         return config(**{"resolution": self.resolution, "timesteps": list(self.timesteps), **fields})
 
     def scores(self, pairs: list[tuple[int, int]], **fields: Any) -> np.ndarray:

@@ -35,9 +35,9 @@ scorer = core.Scorer.load(folder, None, "cpu", "float32")
 loading = peak()
 Path("/proc/self/clear_refs").write_text("5")  # the mark is back at what is resident now
 resident = peak()
-options = json.dumps({"margin": 5.0, "temperature": 1.0, "learning_rate": 1e-2, "recompute": recompute})
+options = {"margin": 5.0, "temperature": 1.0, "learning_rate": 1e-2, "recompute": recompute}
 score = {"method": "attention", "map": "logits", "layers": "all", "heads": "mean", "timesteps": [501]}
-config = core.config_check(json.dumps(score))
+config = core.ScoreConfig(**score)
 trainer = core.Trainer.new(scorer, options, config)
 draw = np.random.default_rng(0)
 images = [draw.integers(0, 256, (512, 512, 3), dtype=np.uint8) for _ in range(2)]

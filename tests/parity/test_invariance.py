@@ -54,8 +54,8 @@ def test_seeded_noise_belongs_to_seed_and_timestep(sd15: Case) -> None:
     """The noise of a timestep is the same in any schedule that holds it, and in any request."""
 
     def noise(**fields: object) -> dict[int, np.ndarray]:
-        text = sd15.config(**{"timesteps": None, "noise_range": None, **fields})
-        return dict(zip(sd15.core.timesteps(text), sd15.core.noise(text), strict=True))
+        config = sd15.config(**{"timesteps": None, "noise_range": None, **fields})
+        return dict(zip(sd15.core.timesteps(config), sd15.core.noise(config), strict=True))
 
     ten, five, two = noise(steps=10), noise(steps=5), noise(timesteps=[201, 901])
     assert set(ten) & set(five) == set(five)

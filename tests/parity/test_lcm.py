@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ def scorer(folder: Path) -> Scorer:
 
 
 def timesteps(scorer: Scorer, steps: int) -> list[int]:
-    checked = _native.core().generate_check(scorer._model, json.dumps({"steps": steps}))
-    found: list[int] = json.loads(checked)["timesteps"]
+    checked = _native.core().generate_check(scorer._model, {"steps": steps})
+    found: list[int] = checked["timesteps"]
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,7 +90,7 @@ class TrainingCase:
         """
         score = {"resolution": RESOLUTION, "timesteps": list(TIMESTEPS), **fields}
         trainer = _core.Trainer.new(
-            self.scorer, json.dumps({"margin": 5.0, "temperature": 1.0, **options}), config(**score)
+            self.scorer, {"margin": 5.0, "temperature": 1.0, **options}, config(**score)
         )
         for index, (images, texts, match) in enumerate(self.raw):
             trainer.add(index, images, texts, (matches or {}).get(index, match))

@@ -14,11 +14,82 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discffusion import ConfigError, ScoreConfig
+from discffusion import ConfigError, ScoreConfig, _native
 from discffusion.config import option_table
 
 FIELDS = [field.name for field in dataclasses.fields(ScoreConfig)]
 ROWS = {row["name"]: row for row in option_table()}
+#: fields that are left out of dictionaries and JSON while they are None
+ADDED = ("original_size", "crops_coords_top_left", "target_size")
+#: the JSON of each preset, as results that were saved hold it
+PRESETS = {
+    "default": (
+        '{"method": "denoising", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "cosine", "pooling": "lse", "lambda_": 10.0'
+        ', "tokens": "all", "layers": "last(1)", "heads": "mean", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 10, "noise_range": [0.3, 0.8], "timesteps": null'
+        ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
+        ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ),
+    "attention": (
+        '{"method": "attention", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "cosine", "pooling": "lse", "lambda_": 10.0'
+        ', "tokens": "all", "layers": "last(1)", "heads": "mean", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 10, "noise_range": [0.29, 0.65], "timesteps": null'
+        ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
+        ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ),
+    "paper": (
+        '{"method": "attention", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "probs", "pooling": "lse", "lambda_": 1.0'
+        ', "tokens": "all", "layers": "all", "heads": "attributed", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 50, "noise_range": null, "timesteps": null'
+        ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
+        ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ),
+    "release": (
+        '{"method": "combined", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "logits", "pooling": "lse", "lambda_": 1.0'
+        ', "tokens": "all", "layers": "last_blocks", "heads": "mean", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 50, "noise_range": null, "timesteps": null'
+        ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
+        ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ),
+}
+#: the same of other configurations
+OTHERS: dict[str, dict[str, typing.Any]] = {
+    (
+        '{"method": "denoising", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "cosine", "pooling": "lse", "lambda_": 10.0'
+        ', "tokens": "all", "layers": ["down.0.0", "mid.0"], "heads": [1, 0]'
+        ', "attribution": "local", "attribution_steps": 8, "steps": null, "noise_range": null'
+        ', "timesteps": [10, 20.5, 30], "noise_levels": null, "resolution": null, "via": null'
+        ', "resize": "squash", "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ): {"layers": ["down.0.0", "mid.0"], "timesteps": [10, 20.5, 30], "heads": [1, 0]},
+    (
+        '{"method": "denoising", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "cosine", "pooling": "lse", "lambda_": 10.0'
+        ', "tokens": "all", "layers": "last(1)", "heads": "mean", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 4, "noise_range": null, "timesteps": null'
+        ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
+        ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ): {"steps": 4, "noise_range": None},
+    (
+        '{"method": "denoising", "denoising_weight": 0.1, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "cosine", "pooling": "lse", "lambda_": 1e-06'
+        ', "tokens": "all", "layers": "last(1)", "heads": "mean", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 10, "noise_range": [0.3, 0.8], "timesteps": null'
+        ', "noise_levels": null, "resolution": 256, "via": 64, "resize": "squash"'
+        ', "batch_size": 8, "truncate": "warn", "seed": 9223372036854775807}'
+    ): {
+        "lambda_": 1e-06,
+        "denoising_weight": 0.1,
+        "seed": 9223372036854775807,
+        "batch_size": 8,
+        "resolution": 256,
+        "via": 64,
+    },
+}
 
 
 def test_fields_are_the_cores() -> None:
@@ -32,7 +103,9 @@ def test_defaults_choices_and_help_are_the_cores(name: str) -> None:
     assert getattr(ScoreConfig(), name) == default
     documented = inspect.getdoc(ScoreConfig)
     assert documented is not None
-    assert f"{name}: {row['help']}\n" in documented
+    assert f" {name}: {row['help']} " in " ".join(documented.split())
+    assert inspect.getdoc(getattr(ScoreConfig, name)) == row["help"]
+    assert inspect.signature(ScoreConfig).parameters[name].default == default
     if row["kind"] == "choice":
         hint = typing.get_type_hints(ScoreConfig)[name]
         assert typing.get_args(hint) == tuple(row["choices"])
@@ -71,7 +144,57 @@ def test_is_a_value() -> None:
 
 
 def test_json_keeps_the_order_of_fields() -> None:
-    assert list(json.loads(ScoreConfig().to_json())) == FIELDS
+    """Of all fields, but for those that were added later, while they are None: digests of old results stay."""
+    assert list(json.loads(ScoreConfig().to_json())) == [name for name in FIELDS if name not in ADDED]
+    full = ScoreConfig(original_size=(512, 640), crops_coords_top_left=(0, 8), target_size=(64, 64))
+    assert list(json.loads(full.to_json())) == FIELDS
+    assert ScoreConfig.from_json(full.to_json()) == full != ScoreConfig()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_of_presets_stays_to_the_byte(name: str) -> None:
+    assert ScoreConfig.preset(name).to_json() == PRESETS[name]
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_json_stays_to_the_byte(text: str) -> None:
+    assert ScoreConfig(**OTHERS[text]).to_json() == text
+    assert ScoreConfig.from_json(text) == ScoreConfig(**OTHERS[text])
+
+
+def test_sizes_that_a_model_is_conditioned_on() -> None:
+    config = ScoreConfig(original_size=[512, 640])
+    assert (config.original_size, config.crops_coords_top_left, config.target_size) == (
+        (512, 640),
+        None,
+        None,
+    )
+    assert config.changes() == {"original_size": [512, 640]}
+    assert config.replace(original_size=None) == ScoreConfig()
+    for wrong in ({"original_size": [512]}, {"target_size": (0, 1)}, {"crops_coords_top_left": "0,0"}):
+        with pytest.raises(
+            ConfigError, match=f"{next(iter(wrong))} is .*; expected .* each a number of pixels"
+        ):
+            ScoreConfig(**wrong)
+
+
+def test_is_a_dataclass_for_those_who_look() -> None:
+    config = ScoreConfig(seed=3)
+    assert dataclasses.is_dataclass(config)
+    assert dataclasses.replace(config, steps=4) == ScoreConfig(seed=3, steps=4)
+    assert dataclasses.asdict(config) == {name: getattr(config, name) for name in FIELDS}
+
+
+def test_is_a_class_of_the_core() -> None:
+    assert ScoreConfig is _native.core().ScoreConfig
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del ScoreConfig().seed
+    with pytest.raises(ConfigError, match="options are given by name"):
+        ScoreConfig("paper")
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(ConfigError, match="timesteps is"):
+        ScoreConfig(timesteps=endless)
 
 
 def test_replace_exchanges_timesteps() -> None:

@@ -11,8 +11,9 @@ from discffusion import _native
 from discffusion.errors import DiscffusionError, InstallationError
 
 LOAD = """
-from discffusion import DiscffusionError, ScoreConfig
+from discffusion import DiscffusionError, Scorer  # a name that needs no core yet
 try:
+    from discffusion import ScoreConfig
     ScoreConfig()
 except ImportError as error:
     assert isinstance(error, DiscffusionError)

@@ -21,7 +21,7 @@ ROOT = Path(discffusion.__file__).parent
 #: Modules and packages of the package, from the ground up; those of one line do not import each other. An entry with a
 #: dot takes a module out of its package.
 ORDER = """
-errors _version _deprecated
+errors _version _deprecated _options
 _extras _native _warning _files _lora_files _markdown _memory _progress _layers
 _workers _parquet images families _registry
 pipelines _pillow _arguments config

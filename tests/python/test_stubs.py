@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from discffusion import _native
+from tools import core_stub
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,3 +19,8 @@ def test_stub_matches_module(capsys: pytest.CaptureFixture[str], monkeypatch: py
     arguments = ["discffusion._core", "--mypy-config-file", str(ROOT / "pyproject.toml"), "--concise"]
     status = stubtest.test_stubs(stubtest.parse_options(arguments))
     assert status == 0, capsys.readouterr().out
+
+
+def test_options_in_the_stub_are_the_cores() -> None:
+    """Their names, types and documentation, as ``tools/core_stub.py`` writes them."""
+    assert core_stub.STUB.read_text(encoding="utf-8") == core_stub.written()

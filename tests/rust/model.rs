@@ -96,7 +96,14 @@ fn a_denoising_score_is_how_much_the_text_helps() {
             let seen = seen(&model, TEXTS[0], time, MapKind::Logits);
             let noised = seen.noised.unsqueeze(0);
             let time = Tensor::from_slice(&[time]);
-            let batch = Batch::new(&noised, &time, &empty, &[0], &[0], model.conditions());
+            let batch = Batch::new(
+                &noised,
+                &time,
+                &empty,
+                &[0],
+                &[0],
+                model.conditions(&self::config(Method::Attention)).unwrap(),
+            );
             let none = vec![false; model.layers().len()];
             let captured = model.denoiser().observe(&batch, None, &Capture::prediction(&none)).unwrap();
             (captured.prediction.unwrap().squeeze_dim(0) - seen.noise).norm().double_value(&[])
@@ -148,7 +155,14 @@ fn nothing_is_computed_behind_the_last_thing_asked_for() {
         let texts = model.encode_texts(&["a b"], config(Method::Attention).truncate).unwrap();
         let (noised, time) =
             (Tensor::ones([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu)), Tensor::from_slice(&[500.0]));
-        let batch = Batch::new(&noised, &time, &texts.conditioning, &[0], &[0], model.conditions());
+        let batch = Batch::new(
+            &noised,
+            &time,
+            &texts.conditioning,
+            &[0],
+            &[0],
+            model.conditions(&self::config(Method::Attention)).unwrap(),
+        );
         let formed = RefCell::new(vec![]);
         let keep = |layer: usize, map: &Tensor| {
             formed.borrow_mut().push(layer);
@@ -248,7 +262,14 @@ fn recomputed_gradients_are_those_of_one_graph() {
         let texts = model.encode_texts(&TEXTS, config(Method::Attention).truncate).unwrap();
         let noised = Tensor::randn([2, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
         let times = Tensor::from_slice(&[500.0, 100.0]);
-        let batch = Batch::new(&noised, &times, &texts.conditioning, &[0, 1], &[1, 0], model.conditions());
+        let batch = Batch::new(
+            &noised,
+            &times,
+            &texts.conditioning,
+            &[0, 1],
+            &[1, 0],
+            model.conditions(&config(Method::Attention)).unwrap(),
+        );
         let of_prediction = Tensor::randn([2, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
         let layers = vec![true; model.layers().len()];
         let keep = |_: usize, map: &Tensor| map.square().sum_dim_intlist([1, 2, 3].as_slice(), false, Kind::Float);

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from discffusion._arguments import whole_number
 from discffusion.baselines.protocol import Baseline, Pairs
-from discffusion.config import ScoreConfig
+from discffusion.config import option_table
 from discffusion.errors import ConfigError
 from discffusion.scorer import Scorer
 from discffusion.staged import Staged
@@ -106,7 +106,8 @@ def _make(
     if steps is None and not given:
         steps = 50 if stages is None else check_stages(stages, keep)[0][-1]
     fields = dict(kind) if steps is None else {**kind, "steps": steps}
-    own = {key: others.pop(key) for key in list(others) if key in ScoreConfig.__dataclass_fields__}
+    names = {row["name"] for row in option_table()}
+    own = {key: others.pop(key) for key in list(others) if key in names}
     if isinstance(model, Scorer):
         if others:
             raise ConfigError(f"the scorer is given, so {', '.join(sorted(others))} cannot be")

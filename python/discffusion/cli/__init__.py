@@ -21,7 +21,7 @@ from discffusion.cli.explain import explain
 from discffusion.cli.generate import generate
 from discffusion.cli.group import CoreCommand, Program
 from discffusion.cli.info import info
-from discffusion.cli.options import option_rows, plain, scoring, training_rows
+from discffusion.cli.options import generating, option_rows, plain, scoring
 from discffusion.cli.rank import rank
 from discffusion.cli.reproduce import reproduce
 from discffusion.cli.results import warn
@@ -31,8 +31,8 @@ from discffusion.cli.train import train
 
 __all__ = ["build_app", "main"]
 
-# commands that have the options of a score
-_SCORING = ("score", "rank", "explain", "score-shards", "train", "eval", "demo")
+# commands that have options of the core
+_OF_CORE = ("score", "rank", "explain", "score-shards", "train", "eval", "generate", "demo")
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: warn(words.spoken(str(message), words.now))
     logging.getLogger("discffusion").addHandler(_Lines())
     # A command can only run if its name was typed; without one, the core need not be loaded for its options.
-    build_app(with_options=any(name in sys.argv[1:] for name in _SCORING))(prog_name="discffusion")
+    build_app(with_options=any(name in sys.argv[1:] for name in _OF_CORE))(prog_name="discffusion")
 
 
 class _Lines(logging.Handler):
@@ -49,7 +49,7 @@ class _Lines(logging.Handler):
 
 
 def build_app(*, with_options: bool = True) -> typer.Typer:
-    """The application; without the options of a score where only help on the whole is wanted."""
+    """The application; without the core's options where only help on the whole is wanted."""
     app = typer.Typer(
         help="How well do images and texts match, by a text-to-image diffusion model?",
         epilog="`discffusion COMMAND --help` tells more.",
@@ -65,9 +65,11 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("rank", cls=CoreCommand)(scoring(rank, rows))
     app.command("explain", cls=CoreCommand)(scoring(explain, rows))
     app.command("score-shards", cls=CoreCommand)(scoring(score_shards, rows))
-    app.command("train", cls=CoreCommand)(scoring(train, rows, training_rows() if with_options else []))
+    app.command("train", cls=CoreCommand)(scoring(train, rows, option_rows("train") if with_options else []))
     app.command("eval", cls=CoreCommand)(scoring(evaluate, rows))
-    app.command("generate", cls=CoreCommand)(plain(generate))
+    app.command("generate", cls=CoreCommand)(
+        generating(generate, option_rows("generate") if with_options else [])
+    )
     app.command("reproduce", cls=CoreCommand)(plain(reproduce))
     app.command("bench", cls=CoreCommand)(plain(bench))
     app.command("demo", cls=CoreCommand)(scoring(demo, rows))

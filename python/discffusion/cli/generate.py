@@ -25,34 +25,8 @@ def generate(
             "--output", "-o", help="File of the image; of several, each gets a number before the ending."
         ),
     ] = Path("generated.png"),
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Steps of the sampler.",
-            show_default="50; 4 with a latent consistency model",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Scale of classifier-free guidance; 1 or less turns it off.",
-            show_default="7.5; 8.5 with a latent consistency model",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(help="Text to steer away from.", rich_help_panel=_PANEL)
-    ] = None,
-    height: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pixels.", show_default="the model's own", rich_help_panel=_PANEL),
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pixels.", show_default="the model's own", rich_help_panel=_PANEL),
     ] = None,
     seed: Annotated[
         int,
@@ -62,26 +36,6 @@ def generate(
             rich_help_panel=_PANEL,
         ),
     ] = 0,
-    num_images: Annotated[
-        int, typer.Option(min=1, help="Images of each prompt.", rich_help_panel=_PANEL)
-    ] = 1,
-    eta: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Noise added between steps of DDIM.", rich_help_panel=_PANEL),
-    ] = 0.0,
-    guidance_rescale: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Rescale the guided prediction to its spread before guidance, 0 to 1; less over-saturation.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = 0.0,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images at a time.", show_default="auto", rich_help_panel=_PANEL),
-    ] = None,
     deltas: Annotated[
         str | None, typer.Option(help="File of deltas to generate with.", rich_help_panel="Model")
     ] = None,
@@ -91,22 +45,13 @@ def generate(
     Example: `discffusion generate "a red circle left of a blue square" --seed 1 -o scene.png`
     """
     _check(output)
-    options: dict[str, Any] = {
-        "steps": steps,
-        "guidance_scale": guidance_scale,
-        "guidance_rescale": guidance_rescale,
-        "eta": eta,
-        "height": height,
-        "width": width,
-    }
-    with setup.scorer(deltas) as scorer:
+    options = dict(setup.generation)
+    if "truncate" in options:  # Python takes it from the configuration of the scorer
+        setup.fields["truncate"] = options.pop("truncate")
+    num_images = options.pop("num_images", 1)
+    with setup.scorer(deltas) as scorer, setup.speaking_of("generation"):
         made = scorer.generate(
-            prompts,
-            **options,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            num_images=num_images,
-            batch_size=batch_size or "auto",
+            prompts, **options, negative_prompt=negative_prompt, seed=seed, num_images=num_images
         )
         rows = []
         for number, image in enumerate(made):
@@ -148,5 +93,8 @@ def _about(scorer: Any, options: dict[str, Any]) -> dict[str, Any]:
         "version": __version__,
         "torch": (described.get("versions") or {}).get("torch"),
         **{name: described[name] for name in ("model", "fingerprint", "deltas", "device", "dtype")},
-        "options": generation.check(scorer._model, {**options, "num_images": 1, "batch_size": "auto"}),
+        "options": generation.check(
+            scorer._model,
+            {**options, "num_images": 1, "batch_size": "auto", "truncate": scorer.config.truncate},
+        ),
     }

@@ -24,9 +24,14 @@ from discffusion.errors import ConfigError, DiscffusionError, InstallationError,
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
 
-_LISTS = ("choice_or_list", "int_list", "float_list", "range")
+_LISTS = ("float_list", "float_pair", "int_pair")
 _PANEL = "Score"
-_TRAINING_PANEL = "Training"
+#: tables of options: the panel of each in the help, and what goes before a name that is taken
+_TABLES = {
+    "fields": (_PANEL, "score"),
+    "training": ("Training", "train"),
+    "generation": ("Generation", "image"),
+}
 
 
 @dataclass
@@ -43,11 +48,12 @@ class Setup:
     json: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Words] = field(default_factory=dict)
 
     @contextmanager
     def speaking_of(self, table: str) -> Iterator[None]:
-        """An error in here is about an option of this table: ``"fields"`` or ``"training"``."""
+        """An error in here is about an option of this table: ``"fields"``, ``"training"`` or ``"generation"``."""
         try:
             yield
         except DiscffusionError as error:
@@ -127,24 +133,18 @@ def _preset(
 ) -> None: ...
 
 
-def option_rows() -> list[dict[str, Any]]:
-    """The core's table of options; empty if the core cannot be loaded, which the command then reports."""
-    try:
-        from discffusion.config import option_table
+def option_rows(table: str = "config") -> list[dict[str, Any]]:
+    """The core's table of options: ``"config"``, ``"train"`` or ``"generate"``.
 
-        return option_table()
+    Empty if the core cannot be loaded, which the command then reports.
+    """
+    from discffusion import _native
+
+    try:
+        rows: list[dict[str, Any]] = getattr(_native.core(), f"{table}_options")()
     except InstallationError:
         return []
-
-
-def training_rows() -> list[dict[str, Any]]:
-    """The core's table of training options; empty if the core cannot be loaded."""
-    try:
-        from discffusion.training.options import option_table
-
-        return option_table()
-    except InstallationError:
-        return []
+    return rows
 
 
 def plain(command: Callable[..., None]) -> Callable[..., None]:
@@ -160,19 +160,28 @@ def scoring(
     Where two options have one name, that of the command comes first, then that of the score; the other gets
     `score-` or `train-` before its name.
     """
+    return _tabled(command, _parameters(_preset), {"fields": rows, "training": training or []})
+
+
+def generating(command: Callable[..., None], rows: list[dict[str, Any]]) -> Callable[..., None]:
+    """`command(setup, ...)` with the options of the model and of generation."""
+    return _tabled(command, [], {"generation": rows})
+
+
+def _tabled(
+    command: Callable[..., None], more: list[inspect.Parameter], tables: dict[str, list[dict[str, Any]]]
+) -> Callable[..., None]:
     taken = {parameter.name for parameter in _parameters(command)}
     made: dict[str, _Made] = {}
-    more = [*_parameters(_common), *_parameters(_preset)]
-    for group, panel, table in (("fields", _PANEL, rows), ("training", _TRAINING_PANEL, training or [])):
-        for row in table:
-            name = row["name"] if row["name"] not in taken else f"{_PREFIX[group]}_{row['name']}"
-            made[name] = _Made(group, row["name"], row["kind"])
+    more = [*_parameters(_common), *more]
+    for table, rows in tables.items():
+        panel, prefix = _TABLES[table]
+        for row in rows:
+            name = row["name"] if row["name"] not in taken else f"{prefix}_{row['name']}"
+            made[name] = _Made(table, row["name"], row["kind"])
             more.append(_option(row, name, panel))
             taken.add(name)
     return _extended(command, more, made)
-
-
-_PREFIX = {"fields": "score", "training": "train"}
 
 
 @dataclass(frozen=True)
@@ -190,18 +199,18 @@ def _extended(
     own = [parameter for parameter in _parameters(command) if parameter.name != "setup"]
     keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in [*own, *more]]
     speech = _words(command, keyword, made)
-    of_tables = {table: _words(command, keyword, made, table) for table in ("fields", "training")}
+    of_tables = {table: _words(command, keyword, made, table) for table in _TABLES}
 
     def run(**values: Any) -> None:
         words.now = speech
         with _reported(values.pop("debug")):
-            given: dict[str, dict[str, Any]] = {"fields": {}, "training": {}}
+            given: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
             for name, option in made.items():
                 value = values.pop(name)
                 if value is not None:
                     given[option.group][option.name] = _parse(value, option.kind)
             own_values = {parameter.name: values.pop(parameter.name) for parameter in own}
-            setup = Setup(**values, fields=given["fields"], training=given["training"], words=of_tables)
+            setup = Setup(**{**values, **given}, words=of_tables)
             command(setup, **own_values)
 
     run.__doc__ = command.__doc__
@@ -220,8 +229,9 @@ def _option(row: dict[str, Any], name: str, panel: str) -> inspect.Parameter:
     kinds: dict[str, Any] = {"int": int, "float": float, "bool": bool}
     if kind == "choice":
         kinds["choice"] = Literal[tuple(row["choices"])]
-    choices = f" One of {', '.join(row['choices'])}." if kind == "choice_or_list" else ""
-    lists = " Separated by commas." if kind in _LISTS else ""
+    several = kind.startswith("choice_or_")
+    choices = f" One of {', '.join(row['choices'])}." if several else ""
+    lists = " Separated by commas." if several or kind in _LISTS else ""
     dashed = name.rstrip("_").replace("_", "-")
     option = typer.Option(
         f"--{dashed}/--no-{dashed}" if kind == "bool" else f"--{dashed}",
@@ -238,11 +248,11 @@ def _parse(value: Any, kind: str) -> Any:
     """What was typed as the value the core checks: a number where it reads as one, a list where there are several."""
     if not isinstance(value, str):
         return value
-    if kind == "range" and value == "none":
+    if kind == "float_pair" and value == "none":
         return None
     items = [_number(item.strip()) for item in value.split(",")]
-    must_be_list = kind in ("int_list", "float_list", "range") or (
-        kind == "choice_or_list" and (len(items) > 1 or not isinstance(items[0], str) or "." in value)
+    must_be_list = kind in _LISTS or (
+        kind.startswith("choice_or_") and (len(items) > 1 or not isinstance(items[0], str) or "." in value)
     )
     return items if must_be_list else items[0]
 
@@ -275,7 +285,7 @@ def _words(
 
     def weight(parameter: inspect.Parameter) -> int:
         group = made[parameter.name].group if parameter.name in made else None
-        return 3 if group == table and table is not None else {None: 2, "fields": 1, "training": 0}[group]
+        return 3 if group == table and table is not None else {None: 2, "fields": 1}.get(group, 0)
 
     typed: dict[str, tuple[str, str | None]] = {}
     switches: dict[str, tuple[str | None, str | None]] = {}

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from discffusion import _native
 from discffusion._progress import Progress
-from discffusion.config import ScoreConfig, preset_names
+from discffusion.config import preset_names
 from discffusion.deltas import Deltas
 from discffusion.errors import ConfigError, ImageError
 
@@ -84,7 +85,8 @@ class DemoService:
         self.limits = limits or Limits()
         self.presets = tuple(preset_names())
         options = {"truncate": "silent", **(fields or {})}  # the note says which texts are cut
-        self._configs = {name: ScoreConfig.make(name, **options) for name in self.presets}
+        make = _native.core().ScoreConfig.make
+        self._configs = {name: make(name, **options) for name in self.presets}
         self._scorers = {self.PLAIN: scorer}
         for path in deltas:
             name = Path(path).name

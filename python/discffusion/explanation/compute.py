@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +41,9 @@ def explain(
     given = checked_noise(noise, ("steps", "C", "h", "w"))
     model, prepared = scorer._model, prepare(image)
     core = _native.core()
-    shown_layers = json.dumps(_layers.select(layers, scorer.layers))
+    shown_layers = _layers.select(layers, scorer.layers)
     with reporting(progress) as report:
-        result = core.explain(
-            model, prepared, texts[0], map, shown_layers, scorer.config.to_json(), given, report
-        )
+        result = core.explain(model, prepared, texts[0], map, shown_layers, scorer.config, given, report)
     pixels = core.decode_image(prepared) if isinstance(prepared, bytes) else prepared
     height, width = pixels.shape[:2]
     scale = min(1.0, LONGEST / max(height, width))

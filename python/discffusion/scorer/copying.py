@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from discffusion.config import ScoreConfig
+from discffusion import _native
 from discffusion.deltas import Deltas
 from discffusion.errors import CheckpointError, CopyError
 from discffusion.hub import POCKET
@@ -97,7 +97,7 @@ def _restore(kind: type[LoadedModel], about: dict[str, Any], more: dict[str, Any
     scorer = object.__new__(kind)
     scorer.__dict__.update(base.__dict__)
     scorer._model_id = about["model_id"]
-    scorer._config = ScoreConfig.from_dict(about["config"])
+    scorer._config = _native.core().ScoreConfig.from_dict(about["config"])
     if about["deltas"] is not None:
         scorer._adopt(_from_bytes(about["deltas"], base), about["merge"])
     scorer.__dict__.update(more)
@@ -148,7 +148,7 @@ def _from_bytes(data: bytes, scorer: LoadedModel) -> Deltas:
 def refuse_parts(core: Any) -> None:
     """Has pickling and copying of the core's own objects end in a CopyError that says what to do instead."""
     for name, kind in vars(core).items():
-        if isinstance(kind, type) and kind not in copyreg.dispatch_table:
+        if isinstance(kind, type) and "__reduce__" not in vars(kind) and kind not in copyreg.dispatch_table:
             copyreg.pickle(kind, _refusal(name))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -42,7 +42,7 @@ class DiffusionModel(LoadedModel):
         unique, index = prepare_many([images] if is_single(images) else images)
         if not unique:
             raise ConfigError("encode_images was given no images")
-        return self._model.encode_images(unique, self._json)[index]
+        return self._model.encode_images(unique, self._config)[index]
 
     def embed_images(self, images: Any) -> NDArray[np.float32]:
         """Images as vectors of length 1, float32 ``[n, D]``, to be compared with those of texts (appendix E).
@@ -62,7 +62,7 @@ class DiffusionModel(LoadedModel):
         if not unique:
             raise ConfigError("embed_images was given no images")
         self._notice(unique, [])
-        return self._model.embed_images(unique, self._json)[index]
+        return self._model.embed_images(unique, self._config)[index]
 
     def embed_texts(self, texts: str | Iterable[str], *, progress: Progress = None) -> NDArray[np.float32]:
         """Texts as vectors of length 1, float32 ``[n, D]``; see :meth:`embed_images`.
@@ -78,7 +78,7 @@ class DiffusionModel(LoadedModel):
         self._notice([], checked)
         place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
         with reporting(progress) as report:
-            vectors = self._model.embed_texts(list(place), self._json, report)
+            vectors = self._model.embed_texts(list(place), self._config, report)
         return vectors[[place[text] for text in checked]]
 
     def decode_latents(self, latents: Any) -> list[Image]:
@@ -126,6 +126,9 @@ class DiffusionModel(LoadedModel):
         num_images: int | None = None,
         eta: float = 0.0,
         guidance_rescale: float = 0.0,
+        original_size: Sequence[int] | None = None,
+        crops_coords_top_left: Sequence[int] | None = None,
+        target_size: Sequence[int] | None = None,
         latents: Any = None,
         noise: Any = None,
         batch_size: int | str = "auto",
@@ -150,6 +153,9 @@ class DiffusionModel(LoadedModel):
             eta: noise added between steps of DDIM, from 0 (none) to 1 (as in DDPM).
             guidance_rescale: from 0 to 1, how far the guided prediction gets its old spread back, against too strong
                 colours.
+            original_size, target_size: height and width of the image before resizing, and the desired ones, pixels:
+                conditioning inputs of Stable Diffusion XL; None is the size of the generated image.
+            crops_coords_top_left: top and left coordinates of the crop, pixels, one more; None is ``(0, 0)``.
             latents: float32 ``[images, C, h, w]``, in place of the seeded initial noise; they decide the size.
             noise: float32 ``[images, steps, C, h, w]``, in place of the seeded noise between steps.
             batch_size: images at a time; changes no image.
@@ -166,6 +172,9 @@ class DiffusionModel(LoadedModel):
             "eta": eta,
             "height": height,
             "width": width,
+            "original_size": original_size,
+            "crops_coords_top_left": crops_coords_top_left,
+            "target_size": target_size,
             "num_images": num_images,
             "batch_size": batch_size,
             "truncate": self._config.truncate,

@@ -14,7 +14,6 @@ from discffusion import _memory, _native, hub
 from discffusion._arguments import torch_name
 from discffusion._unfamiliar import UnfamiliarInputs
 from discffusion._version import __version__
-from discffusion.config import ScoreConfig
 from discffusion.deltas import Deltas
 from discffusion.errors import ConfigError, DiscffusionError
 from discffusion.scorer import copying
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from discffusion import _core as compiled
+    from discffusion.config import ScoreConfig
 
 __all__ = ["PREPROCESS_VERSION", "SCORE_VERSION", "LoadedModel"]
 
@@ -54,7 +54,7 @@ class LoadedModel:
         **fields: Any,
     ) -> None:
         core = _native.core()
-        self._config = ScoreConfig.make(config, **fields)
+        self._config: ScoreConfig = core.ScoreConfig.make(config, **fields)
         if not isinstance(lazy, bool):
             raise ConfigError(f"lazy is {lazy!r}; expected True or False")
         folder, self._model_id = hub.resolve(
@@ -69,7 +69,7 @@ class LoadedModel:
         _native.load_cuda(where)
         loaded = core.Scorer.load(str(folder), variant, where, kind, lazy, prediction_type)
         self._state = copying.State(loaded)
-        self._model.check(self._json)
+        self._model.check(self._config)
         # what a pickle of this scorer opens the model by; every argument but config, device and dtype
         self._source = copying.source(
             folder,
@@ -148,8 +148,9 @@ class LoadedModel:
         """A scorer with another configuration and the same weights; cheap. Fields not named stay as they are."""
         _ = self._model  # of a closed scorer there is none
         other = copy.copy(self)
-        other._config = ScoreConfig.make(self._config if config is None else config, **fields)
-        other._model.check(other._json)
+        make = _native.core().ScoreConfig.make
+        other._config = make(self._config if config is None else config, **fields)
+        other._model.check(other._config)
         return other
 
     @property
@@ -207,7 +208,7 @@ class LoadedModel:
             "deltas": None if deltas is None else deltas.digest(),
             "deltas_merged": None if deltas is None else merged,
             "config": self._config.to_dict(),
-            "timesteps": self._model.timesteps(self._json),
+            "timesteps": self._model.timesteps(self._config),
             "dtype": self.dtype,
             "device": self.device,
             "score_version": SCORE_VERSION,
@@ -302,7 +303,3 @@ class LoadedModel:
         parts: dict[str, str] = json.loads(self._model.identity())
         together = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return {"fingerprint": together[:16], "parts": parts}
-
-    @property
-    def _json(self) -> str:
-        return self._config.to_json()

@@ -231,7 +231,7 @@ class Scorer(DiffusionModel):
             _layers.select(layers, self.layers),
             str(map),
             bool(prediction),
-            self._json,
+            self._config,
             checked_noise(noise, ("C", "h", "w")),
         )
         return Observation(
@@ -289,14 +289,14 @@ class Scorer(DiffusionModel):
         given = checked_noise(noise, ("steps", "C", "h", "w"))
         prepared = prepare(image)
         self._notice([prepared], texts)
-        return self._model.head_weights(prepared, texts[0], self._json, given)
+        return self._model.head_weights(prepared, texts[0], self._config, given)
 
     def _prepare(
         self, images: list[Any], texts: list[str], noise: NDArray[np.float32] | None
     ) -> compiled.Prepared:
         """Prepared images and distinct texts, encoded, to be scored in parts."""
         self._notice(images, texts)
-        return self._model.prepare(images, texts, self._json, noise)
+        return self._model.prepare(images, texts, self._config, noise)
 
     def _scores(
         self,
@@ -315,9 +315,9 @@ class Scorer(DiffusionModel):
         distinct = list(dict.fromkeys(texts))
         place = {text: position for position, text in enumerate(distinct)}
         if not pairs:
-            return np.zeros((0, len(model.timesteps(self._json))) if per_step else 0)
+            return np.zeros((0, len(model.timesteps(self._config))) if per_step else 0)
         rows = np.array([(image_index[i], place[texts[j]]) for i, j in pairs], dtype=np.int64)
         with reporting(progress) as report:
-            steps = model.score_pairs(prepared, distinct, rows, self._json, given_noise, report)
+            steps = model.score_pairs(prepared, distinct, rows, self._config, given_noise, report)
         scores: NDArray[np.float64] = steps if per_step else steps.mean(axis=1)
         return scores

@@ -18,7 +18,7 @@ def by_hand(scorer: Scorer, picture: np.ndarray, kind: str, text: str = TEXT) ->
     """Maps ``[heads, tokens, h, w]`` by layer, and ``[steps, tokens, s, s]`` over all layers, from `observe`."""
     layers: dict[str, list[torch.Tensor]] = {}
     by_time = []
-    noise = scorer._model.noise(scorer.config.to_json())
+    noise = scorer._model.noise(scorer.config)
     for step, timestep in enumerate(TIMES):
         seen = scorer.observe(picture, text, timestep, map=kind, noise=noise[step])
         own = seen.tokens.content

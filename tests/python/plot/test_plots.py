@@ -54,5 +54,5 @@ def test_deltas(scorer: Scorer) -> None:
 
 def scorer_shape(scorer: Scorer) -> tuple[int, int]:
     site = next(site for site in scorer.info()["layers"] if site["name"] == "mid.0")
-    vectors = scorer._model.encode_texts(["a"], scorer.config.to_json())
+    vectors = scorer._model.encode_texts(["a"], scorer.config)
     return int(site["channels"]), vectors.shape[-1]

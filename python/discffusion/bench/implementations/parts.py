@@ -51,10 +51,9 @@ def own_parts(
         return lambda _: scorer.score_pairs([picture], [TEXT], [(0, 0)], noise=settings.noise, progress=False)
 
     encoder = ours.configured(settings)
-    json = encoder.config.to_json()
     return {
         "ours: image": lambda _: encoder.encode_images([picture]),
-        "ours: text": lambda _: encoder._model.encode_texts([TEXT], json),
+        "ours: text": lambda _: encoder._model.encode_texts([TEXT], encoder.config),
         **{f"ours: {name}": request(changes) for name, changes in forms.items()},
     }
 
