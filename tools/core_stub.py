@@ -65,6 +65,7 @@ def _named(type_: Any) -> str:
 _CLASS = """\
     PRESETS: ClassVar[tuple[str, ...]]
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    __signature__: ClassVar[Signature]
 
 """
 _METHODS = """\

@@ -5,6 +5,7 @@ Every exception is one of discffusion.errors' classes, KeyboardInterrupt, or a T
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
+from inspect import Signature
 from os import PathLike
 from typing import Any, ClassVar, Literal, TypedDict, final
 
@@ -179,6 +180,7 @@ class ScoreConfig:
 
     PRESETS: ClassVar[tuple[str, ...]]
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    __signature__: ClassVar[Signature]
 
     def __new__(
         cls,

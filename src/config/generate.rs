@@ -9,7 +9,7 @@ options! {
     pub struct GenerateConfig: "option of generation" {
         /// Steps of the sampler.
         steps: Option<i64> = None, or_null(whole(1..=MAX_COUNT), "50, or 4 with a latent consistency model");
-        /// Strength of classifier-free guidance; none at 1 and below.
+        /// Strength of classifier-free guidance, of which there is none at 1 and below.
         guidance_scale: Option<f64> = None,
             or_null(number(0.0..=1e4), "7.5, 5 for Stable Diffusion XL, 8.5 with a latent consistency model");
         /// How far the guided prediction is scaled back to its standard deviation before guidance (Lin et al. 2024,

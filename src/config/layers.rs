@@ -18,6 +18,9 @@ pub enum Layers {
     Named(Vec<String>),
 }
 
+/// The groups that layers of any family are in. Whether a model has such a group is checked on the model.
+pub const GROUPS: [&str; 3] = ["down", "mid", "up"];
+
 /// The rule of an option of [`Layers`].
 pub fn layers() -> Rule<Layers> {
     const EXPECTED: &str = "all, last_blocks, last(n), a group of layers such as down, mid or up, or a list of layers such as [\"down.0.1\", \"mid.0\"]";
@@ -44,10 +47,7 @@ fn read_layers(value: &Value) -> Option<Layers> {
     match value.as_str()? {
         "all" => Some(Layers::All),
         "last_blocks" => Some(Layers::LastBlocks),
-        // Whether there is such a group is for the model to say.
-        name if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') => {
-            Some(Layers::Group(name.to_owned()))
-        }
+        name if GROUPS.contains(&name) => Some(Layers::Group(name.to_owned())),
         name => {
             let count = name.strip_prefix("last(")?.strip_suffix(')')?.parse().ok();
             count.filter(|&n| n > 0).map(Layers::Last)

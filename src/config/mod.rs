@@ -12,7 +12,7 @@ mod train;
 
 pub use declare::{Fields, OptionSpec};
 pub use generate::GenerateConfig;
-pub use layers::{Heads, Layers, layers};
+pub use layers::{GROUPS, Heads, Layers, layers};
 pub use rules::{Allowed, Rule, one_of};
 pub use score::{Attribution, DenoisingError, MapKind, Method, Pooling, Resize, ScoreConfig, TokenSet, Truncate};
 pub use times::{Times, plain_number};

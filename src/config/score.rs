@@ -1,9 +1,10 @@
 //! Every option of a score.
 
+use super::declare::check_name;
 use super::layers::{Heads, Layers, heads, layers};
 use super::rules::{Rule, batch_size, number, one_of, or_null, pair, pixels, switch, whole};
 use super::times::{TimeOptions, Times};
-use crate::{Error, Result};
+use crate::Result;
 
 choices! {
     /// What the score is made of (method, section 7).
@@ -182,13 +183,16 @@ impl ScoreConfig {
     pub const PRESETS: &'static [&'static str] = &["default", "attention", "paper", "release"];
 
     /// A named preset.
+    ///
+    /// # Errors
+    /// `Config`, naming all presets and the nearest one.
     pub fn preset(name: &str) -> Result<Self> {
+        check_name("preset", name, Self::PRESETS)?;
         let default = ScoreConfig::default();
-        match name {
-            "default" => Ok(default),
+        Ok(match name {
             // The best attention score of those measured on the pocket model (its card has the table): the cosine map
             // of the last layer, sharply pooled, at noise levels where the image is half visible.
-            "attention" => Ok(ScoreConfig {
+            "attention" => ScoreConfig {
                 method: Method::Attention,
                 map: MapKind::Cosine,
                 pooling: Pooling::Lse,
@@ -198,8 +202,8 @@ impl ScoreConfig {
                 heads: Heads::Mean,
                 times: Times::Range { low: 0.29, high: 0.65, steps: 10 },
                 ..default
-            }),
-            "paper" => Ok(ScoreConfig {
+            },
+            "paper" => ScoreConfig {
                 method: Method::Attention,
                 map: MapKind::Probs,
                 pooling: Pooling::Lse,
@@ -210,8 +214,8 @@ impl ScoreConfig {
                 attribution: Attribution::Local,
                 times: Times::Steps(50),
                 ..default
-            }),
-            "release" => Ok(ScoreConfig {
+            },
+            "release" => ScoreConfig {
                 method: Method::Combined,
                 denoising_weight: 1.0,
                 map: MapKind::Logits,
@@ -222,8 +226,8 @@ impl ScoreConfig {
                 heads: Heads::Mean,
                 times: Times::Steps(50),
                 ..default
-            }),
-            _ => Err(Error::Config(format!("unknown preset {name:?}; there are {}", Self::PRESETS.join(", ")))),
-        }
+            },
+            _ => default,
+        })
     }
 }

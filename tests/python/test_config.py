@@ -82,9 +82,9 @@ OTHERS: dict[str, dict[str, typing.Any]] = {
         ', "noise_levels": null, "resolution": 256, "via": 64, "resize": "squash"'
         ', "batch_size": 8, "truncate": "warn", "seed": 9223372036854775807}'
     ): {
-        "lambda_": 1e-06,
+        "lambda_": 1e-6,
         "denoising_weight": 0.1,
-        "seed": 9223372036854775807,
+        "seed": 2**63 - 1,
         "batch_size": 8,
         "resolution": 256,
         "via": 64,

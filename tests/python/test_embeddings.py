@@ -47,7 +47,7 @@ def test_a_text_is_what_the_network_expects(model: str, scorer: Scorer, pocket: 
     alpha = float(used._model.alphas_cumprod()[timestep])
     latents = []
     repeated = used.with_config(timesteps=[timestep] * draws)
-    for noise in repeated._model.noise(repeated._json):
+    for noise in repeated._model.noise(repeated.config):
         clean = used.encode_images(flat)[0]
         # observe noises the latent of an image; what it adds is chosen so that the sum is noise alone
         given = noise - np.sqrt(alpha / (1 - alpha)) * clean

@@ -89,7 +89,7 @@ VALUES = st.recursive(
 @settings(quick, max_examples=300)
 @given(
     fields=st.dictionaries(
-        st.sampled_from([field.name for field in dataclasses.fields(ScoreConfig)]),
+        st.sampled_from(FIELDS),
         VALUES,
         min_size=1,
         max_size=3,

@@ -272,7 +272,7 @@ def test_another_run_is_refused(name: str, scorer: Scorer, tmp_path: Path) -> No
 def test_one_run_to_a_folder(scorer: Scorer, tmp_path: Path) -> None:
     with Folder(tmp_path):
         with pytest.raises(
-            TrainingError, match=f"another run .process {os.getpid()}. is at work in"
+            TrainingError, match=f"another run .process {os.getpid()}. is running in"
         ) as caught:
             trainer_of(scorer).fit(Drawn(1), checkpoint_dir=tmp_path)
         assert isinstance(caught.value, RuntimeError)

@@ -83,7 +83,7 @@ def test_two_processes(tiny: Path, undisturbed: Path, tmp_path: Path) -> None:
     first[1].communicate(timeout=60)
     if first[0].returncode == 0:
         pytest.fail("it ended before it was killed")
-    assert "lost the others" in errors
+    assert "lost contact with the others" in errors
     states = sorted(path.name for path in folder.glob("step-*"))
     assert states and states[-1] < f"step-{STEPS:08}"
     printed = finished(job([CHILD, str(tiny), str(output), str(folder)], 4))

@@ -214,6 +214,7 @@ SCORER: dict[str, Callable[[Scorer, Deltas], Any]] = {
     "num_parameters": lambda s, d: s.num_parameters,
     "info": lambda s, d: s.info(),
     "describe": lambda s, d: s.with_deltas(d).describe(),
+    "layers": lambda s, d: s.with_deltas(d).layers,
     "memory": lambda s, d: s.memory()["weights"],
     "close": lambda s, d: closed(s),
 }

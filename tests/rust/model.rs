@@ -309,6 +309,16 @@ fn recomputed_gradients_are_those_of_one_graph() {
     }
 }
 
+/// A configuration may name any family's groups, and no others.
+#[test]
+fn groups_are_options() {
+    let groups = |family| -> Vec<String> { model(family).0.layers().iter().map(|layer| layer.group.clone()).collect() };
+    for group in FAMILIES.into_iter().flat_map(groups) {
+        assert!(discffusion::config::GROUPS.contains(&group.as_str()), "{group}");
+    }
+    assert!(ScoreConfig::from_json(r#"{"layers": "sideways"}"#).is_err());
+}
+
 #[test]
 fn groups_and_names_select_layers() {
     let (model, _dir) = model(Family::Xl);

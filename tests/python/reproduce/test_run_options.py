@@ -47,7 +47,7 @@ def test_comvg_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"names": ["table99"]}, "there is no 'table99'"),
+        ({"names": ["table99"]}, "unknown table or figure 'table99'"),
         ({"names": []}, "no table or figure is named"),
         ({"names": ["table12"], "seeds": 0}, "seeds"),
         ({"names": ["table12"], "limit": 0}, "limit"),

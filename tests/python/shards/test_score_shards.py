@@ -284,7 +284,7 @@ def test_columns(tmp_path: Path) -> None:
         ({"shard_index": 3, "num_shards": 3}, "share 3 of 3"),
         ({"actors": 2}, 'actors are of launcher="ray"'),
         ({"launcher": "ray", "shard_index": 0, "num_shards": 1}, "not used"),
-        ({"colour": "red"}, "'colour' is no option of score_shards"),
+        ({"colour": "red"}, "'colour' is not an option of score_shards"),
         ({"text_key": ""}, "text_key is ''; expected str"),
         ({"caption_lines": 1}, "caption_lines is 1; expected bool"),
     ],
