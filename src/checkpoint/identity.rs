@@ -40,7 +40,8 @@ const NO_SETTINGS: [&str; 3] = ["_diffusers_version", "_name_or_path", "transfor
 /// by a sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampled {
-    pub digest: String,
+    #[serde(rename = "digest")]
+    pub checksum: String,
     /// The types that the files have weights in, as `F16,F32`.
     pub types: String,
     /// Evenly spaced numbers of every weight, by name.
@@ -53,15 +54,15 @@ impl Part {
     ///
     /// # Errors
     /// `Checkpoint` if a file was written to since it was opened; `Interrupted`.
-    pub fn digest(&self) -> Result<&str> {
-        if let Some(known) = self.digest.get() {
+    pub fn checksum(&self) -> Result<&str> {
+        if let Some(known) = self.checksum.get() {
             return Ok(known);
         }
         let mut sum = 0u64;
         for file in 0..self.files.len() {
             sum = sum.wrapping_add(self.of_file(file)?);
         }
-        Ok(self.digest.get_or_init(|| format!("{sum:016x}")))
+        Ok(self.checksum.get_or_init(|| format!("{sum:016x}")))
     }
 
     /// A sample of the weights beside their checksum.
@@ -77,7 +78,7 @@ impl Part {
             // Plain data has no sign for what is no number.
             numbers.extend(self.numbers(name, &places)?.iter().map(|x| if x.is_finite() { *x } else { 0.0 }));
         }
-        Ok(Sampled { digest: self.digest()?.to_owned(), types: types.join(","), numbers })
+        Ok(Sampled { checksum: self.checksum()?.to_owned(), types: types.join(","), numbers })
     }
 
     /// What a network is made of; files hold numbers of positions beside.

@@ -158,7 +158,7 @@ impl Checkpoint {
     /// By folder of the parts that were opened, a checksum of everything in it that scores and images depend on.
     ///
     /// # Errors
-    /// As of [`Part::digest`].
+    /// As of [`Part::checksum`].
     pub fn identity(&self) -> Result<BTreeMap<String, String>> {
         let (mut settings, parts) = {
             let opened = self.opened.hold();
@@ -166,7 +166,7 @@ impl Checkpoint {
         };
         for (name, part) in parts {
             if let Some(of_part) = settings.get_mut(&name) {
-                *of_part = together([of_part.as_str(), part.digest()?]);
+                *of_part = together([of_part.as_str(), part.checksum()?]);
             }
         }
         Ok(settings)

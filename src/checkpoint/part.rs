@@ -23,7 +23,7 @@ pub struct Part {
     dir: PathBuf,
     pub(super) files: Vec<Arc<Source>>,
     pub(super) entries: BTreeMap<String, Entry>,
-    pub(super) digest: OnceLock<String>,
+    pub(super) checksum: OnceLock<String>,
 }
 
 /// Where a weight lies, and as what.
@@ -42,7 +42,7 @@ impl Part {
     /// # Errors
     /// `Checkpoint`, naming the file, if one is missing or is not complete.
     pub fn open(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Self> {
-        let mut part = Part { dir: dir.to_owned(), files: vec![], entries: BTreeMap::new(), digest: OnceLock::new() };
+        let mut part = Part { dir: dir.to_owned(), files: vec![], entries: BTreeMap::new(), checksum: OnceLock::new() };
         for path in find(dir, stem, variant)? {
             part.add(Source::open(&path)?)?;
         }

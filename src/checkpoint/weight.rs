@@ -12,7 +12,7 @@ use crate::runtime::{check_interrupt, fail, from_tch};
 /// A weight that may be held in another layout than the file's. As long as nobody asks for the plain one, it takes no
 /// memory of its own on the CPU, unless all is read at once.
 pub struct Weight {
-    place: Place,
+    location: Location,
     device: Device,
     kind: Kind,
     /// In the type and on the device of the network.
@@ -20,14 +20,14 @@ pub struct Weight {
 }
 
 /// Where in a file a weight lies, and as what.
-pub struct Place {
+pub struct Location {
     pub file: Arc<Source>,
     pub start: u64,
     pub shape: Vec<i64>,
     pub kind: Kind,
 }
 
-impl Place {
+impl Location {
     /// The weight as the file has it, on the CPU.
     fn read(&self) -> Result<Tensor> {
         let tensor = Tensor::f_empty(&self.shape, (self.kind, Device::Cpu)).map_err(|why| from_tch(&why))?;
@@ -43,16 +43,16 @@ impl Place {
 
 impl Weight {
     /// What a device computes with is read at once; so is everything if not `lazy`.
-    pub fn new(place: Place, device: Device, kind: Kind, lazy: bool) -> Result<Self> {
+    pub fn new(location: Location, device: Device, kind: Kind, lazy: bool) -> Result<Self> {
         let plain = OnceLock::new();
         if device != Device::Cpu || !lazy {
             check_interrupt()?;
             // In the file's type: the device casts faster.
-            let moved = place.read()?.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind));
+            let moved = location.read()?.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind));
             let moved = moved.map_err(|why| from_tch(&why))?;
             let _ = plain.set(if device == Device::Cpu { moved } else { channels_last(moved) });
         }
-        Ok(Weight { place, device, kind, plain })
+        Ok(Weight { location, device, kind, plain })
     }
 
     /// In the layout of the file and the type that the network computes in. A file that cannot be read any more ends
@@ -65,7 +65,7 @@ impl Weight {
     pub fn into_plain(self) -> Result<Tensor> {
         match self.plain.into_inner() {
             Some(plain) => Ok(plain),
-            None => self.place.read()?.f_to_kind(self.kind).map_err(|why| from_tch(&why)),
+            None => self.location.read()?.f_to_kind(self.kind).map_err(|why| from_tch(&why)),
         }
     }
 
@@ -75,7 +75,7 @@ impl Weight {
     }
 
     pub fn numel(&self) -> usize {
-        self.place.shape.iter().product::<i64>() as usize
+        self.location.shape.iter().product::<i64>() as usize
     }
 
     pub fn device(&self) -> Device {
@@ -91,7 +91,7 @@ impl Weight {
     }
 
     fn read(&self) -> Tensor {
-        self.place.read().unwrap_or_else(|error| fail(error)).to_kind(self.kind)
+        self.location.read().unwrap_or_else(|error| fail(error)).to_kind(self.kind)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use super::part::{Part, kind_of};
-use super::weight::{Place, Weight};
+use super::weight::{Location, Weight};
 use crate::{Error, Result};
 
 /// The weights of one network.
@@ -69,8 +69,8 @@ impl Weights {
             .ok_or_else(|| fail(format!("weight {name} is of type {:?}; expected F32, F16 or BF16", entry.dtype)))?;
         self.used.borrow_mut().insert(name.to_owned());
         let file = Arc::clone(&self.part.files[entry.file]);
-        let place = Place { file, start: entry.start, shape: entry.shape.clone(), kind };
-        Weight::new(place, self.device, self.kind, self.lazy)
+        let location = Location { file, start: entry.start, shape: entry.shape.clone(), kind };
+        Weight::new(location, self.device, self.kind, self.lazy)
     }
 }
 

@@ -76,7 +76,7 @@ impl Fingerprint {
 }
 
 fn same(a: &Sampled, b: &Sampled) -> bool {
-    a.digest == b.digest || a.types != b.types && rounded(&a.numbers, &b.numbers)
+    a.checksum == b.checksum || a.types != b.types && rounded(&a.numbers, &b.numbers)
 }
 
 /// Whether two samples may be of the same numbers, each rounded to the type that it is stored in.

@@ -7,7 +7,7 @@ use discffusion::deltas::{Base, Fingerprint};
 
 /// A model of one part with weights of a type, and a checksum that no other has.
 fn model(types: &str, numbers: &[f32]) -> Fingerprint {
-    let part = Sampled { digest: format!("{types} {numbers:?}"), types: types.into(), numbers: numbers.to_vec() };
+    let part = Sampled { checksum: format!("{types} {numbers:?}"), types: types.into(), numbers: numbers.to_vec() };
     let base = Base { settings: BTreeMap::new(), parts: BTreeMap::from([("unet".to_owned(), part)]) };
     Fingerprint { architecture: "one layer".into(), sample: vec![], base: Some(base) }
 }
