@@ -1,4 +1,4 @@
-//! Eq. 7 by backpropagation: the gradient of the whole attention score, through everything downstream of a map.
+//! Eq. 7 by backpropagation: the gradient of the whole attention score through all layers behind a map.
 
 use std::cell::RefCell;
 
@@ -13,11 +13,11 @@ use crate::config::{Heads, ScoreConfig};
 use crate::denoiser::Capture;
 use crate::runtime::gradients;
 
-/// Head weights `[B, H]` by layer, from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the chosen layers of the plain mean
-/// over heads.
+/// Head weights `[B, H]` of each scored layer from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the scored layers of their
+/// unweighted mean over heads.
 pub fn full(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
     let maps = RefCell::new(vec![]);
-    // The first map starts the graph; the later ones depend on it already.
+    // The first map becomes a leaf of the graph; later maps depend on it.
     let alter = |layer: usize, map: Tensor| {
         let map = if map.requires_grad() { map } else { map.detach().set_requires_grad(true) };
         maps.borrow_mut().push((layer, map.shallow_clone()));
@@ -34,8 +34,8 @@ pub fn full(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Option<Tens
     Ok(weights)
 }
 
-/// The same with the gradient averaged over `α A` for `α = 1/k, 2/k … 1`, layer by layer (Hao et al. 2021, Eq. 2): the
-/// map of one layer is scaled, those behind it follow.
+/// Head weights as of [`full`], with the gradient averaged over the maps `α A` for `α = 1/k, 2/k … 1` (Hao et al. 2021,
+/// Eq. 2). One layer at a time is scaled; later layers are computed from it.
 pub fn integrated(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
     let steps = context.config.attribution_steps;
     let mut weights = none(context);
@@ -63,7 +63,7 @@ pub fn integrated(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Optio
     Ok(weights)
 }
 
-/// `Σ_rows f`, with a graph from the maps that `alter` makes leaves on.
+/// `Σ_rows f`, with a graph that starts at the maps that `alter` turns into leaves.
 fn run(context: &ScoringContext, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
     let plain = ScoreConfig { heads: Heads::Mean, ..context.config.clone() };
     let keep = |_: usize, map: &Tensor| score_as_given(map, inputs.columns(), &plain, None);

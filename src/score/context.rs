@@ -20,65 +20,75 @@ use crate::noise::Time;
 use crate::pooling::PooledAttention;
 use crate::{Error, Result};
 
-/// Told of every chosen layer while its maps are pooled, with the way to its head weights `[B, H]`.
+/// A callback that is called for every scored layer while its maps are pooled. It receives the layer's index and a
+/// function that computes the layer's head weights `[B, H]`.
 pub type HeadObserver<'a> = &'a dyn Fn(usize, &dyn Fn() -> Tensor);
 
-/// Encoded images and texts, with the noise and whatever else the evaluations of a request share.
+/// Encoded images and texts, with the noise and everything else that the evaluations of a request share.
 pub struct Encoded {
-    /// `[images, C, h, w]`, float32.
+    /// float32 `[images, C, h, w]`.
     pub latents: Tensor,
-    /// `[steps, C, h, w]`, float32.
+    /// float32 `[steps, C, h, w]`.
     pub noise: Tensor,
+    /// The times of the evaluations, `[steps]`.
     pub times: Vec<Time>,
-    /// The texts, and perhaps behind them what stands for no text.
+    /// The texts, followed by the unconditional one if it is needed.
     pub texts: Conditioning,
-    /// By text, the columns of its own tokens.
+    /// For each text, the columns of its content tokens.
     pub columns: Vec<Columns>,
-    /// By layer, whether it counts.
+    /// For each layer, whether it is scored.
     pub chosen: Vec<bool>,
-    /// Index of the text that stands for no text; it is not attended to but predicted from.
+    /// Index of the unconditional text. Its predictions are used; its attention maps are not.
     pub no_text: usize,
-    /// Learned head weights by layer `[H]`, where `heads` is `learned`.
+    /// Learned head weights `[H]` of each layer, if `heads` is `learned`.
     pub learned: Vec<Option<Tensor>>,
-    /// Keys and values of the texts, where they are not differentiated and there is room.
+    /// Keys and values of the texts; `None` if they are differentiated or would take too much memory.
     pub cache: Option<Arc<TextCache>>,
-    /// What the network is told of the images.
+    /// Sizes and guidance that some networks take as inputs.
     pub conditions: MicroConditions,
 }
 
 /// Everything that the evaluations of one request, or of one training step, share.
 pub struct ScoringContext<'a> {
+    /// The model that is evaluated.
     pub model: &'a Model,
+    /// The options of the score.
     pub config: &'a ScoreConfig,
+    /// The deltas, as the network applies them.
     pub patch: Option<&'a Patch>,
+    /// The encoded request.
     pub encoded: &'a Encoded,
+    /// A callback for the head weights of the scored layers.
     pub observer: Option<HeadObserver<'a>>,
 }
 
-/// What evaluations give, by row; with a graph where the patch is trained.
+/// What a batch of `B` evaluations computes; it has a graph if the patch is trained.
 pub struct EvaluationOutput {
-    /// `[B]` float64, the mean over the chosen layers of their scores; none where no maps are needed.
+    /// float64 `[B]`: the mean over the scored layers of their scores; `None` if no maps are needed.
     pub attention: Option<Tensor>,
-    /// `[B]` float64, how far the prediction is from its target; none where it is not needed.
+    /// float64 `[B]`: the distance of the prediction from its target; `None` if no prediction is needed.
     pub error: Option<Tensor>,
-    /// `[B]` float64, the mean over the latent of the squared error; beside `error`.
+    /// float64 `[B]`: the mean over the latent of the squared error; computed together with `error`.
     pub squared: Option<Tensor>,
 }
 
 impl<'a> ScoringContext<'a> {
-    /// With the model's own deltas, and nobody told of head weights.
+    /// A context with the model's own deltas and no observer of head weights.
     pub fn new(model: &'a Model, config: &'a ScoreConfig, encoded: &'a Encoded) -> Self {
         ScoringContext { model, config, patch: model.patch(), encoded, observer: None }
     }
 
-    /// What the numbers of an evaluation count.
+    /// The coefficients of attention and errors in the score.
     pub fn coefficients(&self) -> Coefficients {
         Coefficients::new(self.config)
     }
 
-    /// Runs some evaluations; all with text or all without.
+    /// Runs some evaluations, which must be all with text or all without. `prediction` asks for the errors too.
+    ///
+    /// # Errors
+    /// `OutOfMemory`; `Interrupted`.
     pub fn evaluate(&self, evaluations: &[Evaluation], prediction: bool) -> Result<EvaluationOutput> {
-        let inputs = self.inputs(evaluations, prediction)?;
+        let inputs = self.inputs(evaluations, prediction);
         let weights = self.head_weights(&inputs)?;
         match self.model.graphs().filter(|_| self.can_be_recorded(&inputs)) {
             Some(graphs) => self.recorded(graphs, &inputs, &weights),
@@ -86,7 +96,7 @@ impl<'a> ScoringContext<'a> {
         }
     }
 
-    /// The same of inputs and head weights; keys and values are taken from `cache`, if there is one.
+    /// Runs evaluations from prepared inputs and head weights; takes keys and values from `cache` if there is one.
     pub(super) fn run(
         &self,
         inputs: &Inputs,
@@ -96,20 +106,23 @@ impl<'a> ScoringContext<'a> {
         let seen = self.capturing(inputs, weights, cache, |batch, capture| {
             self.model.denoiser().observe(batch, self.patch, capture)
         })?;
-        // While a record is made, nothing may be read.
+        // While a CUDA graph is recorded, no tensor may be read.
         if let Some(prediction) = seen.prediction.as_ref().filter(|_| self.model.graphs().is_none()) {
             inputs.compare_to_target(self.model, prediction);
         }
         Ok(self.rows(inputs, &seen))
     }
 
-    /// The same without a graph, and what [`Self::backward`] needs to repeat it.
+    /// Runs evaluations without a graph, and saves what [`Self::backward`] needs to repeat them.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
     pub fn evaluate_saving(
         &self,
         evaluations: &[Evaluation],
         prediction: bool,
     ) -> Result<(EvaluationOutput, SavedEvaluation)> {
-        let inputs = self.inputs(evaluations, prediction)?;
+        let inputs = self.inputs(evaluations, prediction);
         let weights = self.head_weights(&inputs)?;
         let (seen, saved) = self.capturing(&inputs, &weights, self.encoded.cache.as_deref(), |batch, capture| {
             to_repeat(|| self.model.denoiser().observe_saving(batch, self.patch, capture))
@@ -118,7 +131,10 @@ impl<'a> ScoringContext<'a> {
         Ok((rows, SavedEvaluation { inputs, weights, seen, saved }))
     }
 
-    /// Adds the gradient of `objective(rows)` to the leaves of the patch, block by block.
+    /// Adds the gradient of `objective(output)` to the leaves of the patch, block by block.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
     pub fn backward(
         &self,
         kept: SavedEvaluation,
@@ -142,7 +158,7 @@ impl<'a> ScoringContext<'a> {
         })
     }
 
-    /// Calls `run` with the batch and with what is wanted of it.
+    /// Calls `run` with the batch and with the capture that computes the scores of its layers.
     fn capturing<T>(
         &self,
         inputs: &Inputs,
@@ -166,7 +182,7 @@ impl<'a> ScoringContext<'a> {
             pooled_score(pooled, inputs, m, self.config, weights[layer].as_ref())
         };
         let capture = Capture {
-            // Who observes head weights wants to see the maps.
+            // Head weights are computed from maps.
             pooled: how.filter(|_| self.observer.is_none()).map(|how| PooledCapture { how, keep: &keep_pooled }),
             prediction: inputs.target.is_some(),
             ..Capture::maps(&inputs.layers, self.config.map, &keep)
@@ -174,9 +190,12 @@ impl<'a> ScoringContext<'a> {
         run(&inputs.batch(cache), &capture)
     }
 
-    /// Head weights `[B, H]` by attribution, by layer.
+    /// Attributed head weights `[B, H]` of each scored layer.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
     pub fn attribute(&self, evaluations: &[Evaluation]) -> Result<Vec<Option<Tensor>>> {
-        let inputs = self.inputs(evaluations, false)?;
+        let inputs = self.inputs(evaluations, false);
         if matches!(self.config.attribution, Attribution::Full | Attribution::Integrated) {
             return self.head_weights(&inputs);
         }
@@ -184,13 +203,14 @@ impl<'a> ScoringContext<'a> {
         let capture = Capture::maps(&inputs.layers, self.config.map, &keep);
         let seen = self.model.denoiser().observe(&inputs.batch(self.encoded.cache.as_deref()), self.patch, &capture)?;
         let mut weights: Vec<Option<Tensor>> = self.encoded.chosen.iter().map(|_| None).collect();
-        for (layer, found) in seen.maps {
-            weights[layer] = Some(found);
+        for (layer, of_layer) in seen.maps {
+            weights[layer] = Some(of_layer);
         }
         Ok(weights)
     }
 
-    /// Head weights that have to be known before the maps are pooled, by layer.
+    /// The head weights of each layer that must be known before its map is pooled: learned ones, or attributed ones that
+    /// depend on the rest of the network.
     pub(super) fn head_weights(&self, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
         let none = || self.encoded.chosen.iter().map(|_| None).collect();
         let anything = inputs.layers.contains(&true);
@@ -204,6 +224,7 @@ impl<'a> ScoringContext<'a> {
         }
     }
 
+    /// Layer scores and prediction to the output of the batch.
     pub(super) fn rows(&self, inputs: &Inputs, seen: &Captured) -> EvaluationOutput {
         let layers: Vec<&Tensor> = seen.maps.iter().map(|(_, score)| score).collect();
         let errors = seen.prediction.as_ref().zip(inputs.target.as_ref()).map(|(prediction, target)| {
@@ -244,7 +265,7 @@ impl EvaluationOutput {
     }
 }
 
-/// One evaluation without a graph, to be repeated with one.
+/// A batch of evaluations that ran without a graph and can be repeated with one.
 pub struct SavedEvaluation {
     inputs: Inputs,
     weights: Vec<Option<Tensor>>,
@@ -252,10 +273,10 @@ pub struct SavedEvaluation {
     saved: SavedStates,
 }
 
-/// Learned head weights of the chosen layers, from the model's deltas.
+/// The learned head weights `[H]` of the chosen layers, from the model's deltas; all `None` unless `heads` is `learned`.
 ///
 /// # Errors
-/// `Config` if there are none.
+/// `Config` if a chosen layer has none.
 pub fn learned_weights(model: &Model, config: &ScoreConfig, chosen: &[bool]) -> Result<Vec<Option<Tensor>>> {
     if config.heads != Heads::Learned {
         return Ok(chosen.iter().map(|_| None).collect());

@@ -1,8 +1,8 @@
-//! Appendix E: images and texts as vectors of one space, whose cosine says how well they match.
+//! Appendix E: images and texts as vectors of one space, whose cosine measures how well they match.
 //!
 //! The paper takes "the latent space features after the VAE" for an image and compares them with "text embeddings",
-//! without saying how a text of `m` vectors comes into the space of latents. Here the fine-tuned network itself brings
-//! it there: a text is the mean clean latent that the network expects of noise that hides any image,
+//! without saying how a text of `m` vectors is mapped to the space of latents. Here the fine-tuned network maps it: the
+//! vector of a text is the mean clean latent that the network predicts from noise alone,
 //! `mean over ε of ẑ(√(1−ᾱ_t)·ε, t, τ(y))`. So training, which changes the network only, changes the vectors of texts.
 
 use tch::{Kind, Tensor};
@@ -17,10 +17,10 @@ use crate::encode::text::Tokens;
 use crate::model::{Batches, Event, Model};
 use crate::noise::{self, Time};
 
-/// The noise level that a text is read at. At 1 the network knows best that there is no image, but a predicted noise
-/// says little of the latent there (1/√ᾱ is 15 in Stable Diffusion); on the pocket model 0.7 to 1 are equally good.
+/// The noise level at which a text is embedded. At 1 the input surely holds no image, but a clean latent computed from a
+/// predicted noise is inaccurate (1/√ᾱ is 15 in Stable Diffusion). On the pocket model, 0.7 to 1 are equally good.
 const LEVEL: f64 = 0.85;
-/// Draws of noise that are averaged; eight times as many change accuracies by less than their interval.
+/// Draws of noise that are averaged; eight times as many change accuracies by less than their confidence interval.
 const DRAWS: usize = 8;
 
 /// See [`Model::embed_texts`].
@@ -65,9 +65,9 @@ pub fn texts(
     Ok(normalized(&sums))
 }
 
-/// The clean latents `ẑ` `[B, C, h, w]` that the network expects of noise alone, `x = √(1−ᾱ)·ε`.
+/// The clean latents `ẑ` `[B, C, h, w]` that the network predicts from noise alone, `x = √(1−ᾱ)·ε`.
 fn expected(context: &ScoringContext, evaluations: &[Evaluation], time: Time) -> Result<Tensor> {
-    let inputs = context.inputs(evaluations, false)?;
+    let inputs = context.inputs(evaluations, false);
     let batch = inputs.batch(context.encoded.cache.as_deref());
     let seen = context.model.denoiser().observe(&batch, context.patch, &Capture::prediction(&inputs.layers))?;
     let predicted = seen.prediction.expect("it was wanted").to_kind(Kind::Float);
@@ -77,7 +77,7 @@ fn expected(context: &ScoringContext, evaluations: &[Evaluation], time: Time) ->
     Ok(context.model.process().clean_of_noise(&noise, &predicted, time))
 }
 
-/// Each entry `[n, …]` as a vector of length 1, `[n, D]`.
+/// Each entry of `[n, …]` as a vector of length 1, float32 `[n, D]`.
 pub fn normalized(x: &Tensor) -> Tensor {
     let flat = x.to_kind(Kind::Float).flatten(1, -1);
     &flat / flat.norm_scalaropt_dim(2, [1].as_slice(), true).clamp_min(f64::from(f32::MIN_POSITIVE))

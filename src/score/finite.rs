@@ -1,4 +1,4 @@
-//! What is not a number is no answer: it becomes an error that says where it began and what to do.
+//! A score that is not finite becomes an error that names the first layer with such numbers and suggests a remedy.
 
 use std::cell::RefCell;
 
@@ -13,7 +13,7 @@ pub(super) fn is_finite(tensor: &Tensor) -> bool {
 }
 
 impl ScoringContext<'_> {
-    /// Where the numbers of an evaluation whose score is not finite began not to be.
+    /// The error for an evaluation whose score is not finite; repeats it to find where that starts.
     pub(super) fn diagnose(&self, evaluation: Evaluation) -> Error {
         match self.culprit(evaluation) {
             Ok(what) => self.model.not_finite(&format!("{what}, at timestep {},", self.encoded.times[evaluation.step])),
@@ -21,13 +21,14 @@ impl ScoringContext<'_> {
         }
     }
 
-    /// An error where a score is not finite.
+    /// Refuses a score that is not finite.
     pub(super) fn check(&self, evaluation: Evaluation, score: f64) -> Result<()> {
         if score.is_finite() { Ok(()) } else { Err(self.diagnose(evaluation)) }
     }
 
+    /// The first part of the network that computes a number which is not finite.
     fn culprit(&self, evaluation: Evaluation) -> Result<String> {
-        let inputs = self.inputs(&[evaluation], true)?;
+        let inputs = self.inputs(&[evaluation], true);
         let all = vec![true; self.model.layers().len()];
         let found = RefCell::new(None);
         let keep = |layer: usize, map: &Tensor| {

@@ -1,26 +1,27 @@
-//! Layers of different resolution on one grid.
+//! Values at image tokens become grids, and grids of layers of different resolution are brought to one size.
 
 use tch::{Kind, Tensor};
 
-/// The side of a square grid of `n` places.
+/// The side of a square grid of `n` image tokens.
 pub fn side(n: i64) -> i64 {
     (n as f64).sqrt().round() as i64
 }
 
-/// Values by place `[…, n, k]` as pictures `[…, k, s, s]`.
-pub fn pictures(x: &Tensor) -> Tensor {
+/// Values at image tokens `[…, n, k]` as square grids `[…, k, s, s]` with `s² = n`.
+pub fn as_grids(x: &Tensor) -> Tensor {
     let mut size = x.size();
     let (k, n) = (size.pop().expect("two axes at least"), size.pop().expect("two axes at least"));
     size.extend([k, side(n), side(n)]);
     x.transpose(-1, -2).reshape(size.as_slice())
 }
 
-/// Pictures `[b, k, s, s]` on a grid of `to × to`, by linear interpolation between the middles of places.
+/// Grids `[b, k, s, s]` resampled to `[b, k, to, to]` by linear interpolation between cell centres.
 pub fn smooth(x: &Tensor, to: i64) -> Tensor {
     if x.size()[3] == to { x.shallow_clone() } else { x.upsample_bilinear2d([to, to], false, None, None) }
 }
 
-/// Pictures `[k, s, s]` on a finer grid: each place's amount is spread evenly over the area it covers, so sums stay.
+/// Grids `[k, s, s]` on a finer grid `[k, to, to]`: each cell's amount is spread evenly over its area, so that sums are
+/// preserved.
 pub fn spread(x: &Tensor, to: i64) -> Tensor {
     let from = x.size()[2];
     if from == to {

@@ -1,4 +1,4 @@
-//! What a batch of evaluations needs before the network is run.
+//! The inputs of a batch of evaluations: noised latents, texts, targets, and the rows that pair them.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -9,7 +9,6 @@ use tch::Tensor;
 
 use super::ScoringContext;
 use super::plan::Evaluation;
-use crate::Result;
 use crate::config::TokenSet;
 use crate::denoiser::{Batch, MicroConditions, RowIndex, TextCache};
 use crate::device::upload;
@@ -19,36 +18,40 @@ use crate::model::Model;
 use crate::noise::Time;
 use crate::pooling;
 
-/// Everything on the model's device that is read, and how it belongs together.
+/// The tensors that a batch of evaluations reads, on the model's device, and the indices that pair them.
 pub struct Inputs {
+    /// `[I, C, h, w]`, the distinct noised latents, in the model's type.
     noised: Tensor,
-    /// What the network is given for the times.
+    /// float64 `[I]`, the network's input for the times.
     model_times: Tensor,
+    /// The distinct texts.
     texts: Conditioning,
     latent_index: RowIndex,
     text_index: RowIndex,
     conditions: MicroConditions,
-    /// Of [`FusedPooling`](crate::pooling::FusedPooling), where they are used on the device.
+    /// int64 `[B, 2]`, see [`pooling::ranges`]; only if a kernel on the device reads them.
     pub ranges: Option<Tensor>,
-    /// `[B, C, h, w]`, where the prediction is wanted.
+    /// float32 `[B, C, h, w]`, the target of the prediction; only if the prediction is wanted.
     pub target: Option<Tensor>,
-    /// By latent.
+    /// The time of each latent.
     times: Vec<Time>,
+    /// For each row, its latent.
     pub latent_of: Vec<usize>,
+    /// For each row, its text among the distinct ones.
     pub text_of: Vec<usize>,
-    /// By row, the text's index in the context.
+    /// For each row, its text's index in the context.
     context_text_of: Vec<usize>,
     columns: Vec<Columns>,
-    /// The same as ranges, where all are.
+    /// `columns` as ranges, if the columns of every row are contiguous.
     own_ranges: Option<Vec<Range<usize>>>,
-    /// By layer, whether its map is wanted.
+    /// For each layer, whether its map is wanted.
     pub layers: Vec<bool>,
-    /// Whether a map was formed to be pooled, where pooled rows might have done.
+    /// Set if a map had to be materialised although only its pooled rows were needed.
     pub formed: Cell<bool>,
 }
 
 impl Inputs {
-    /// The batch for the backbone.
+    /// The batch for the denoiser.
     pub fn batch<'a>(&'a self, cache: Option<&'a TextCache>) -> Batch<'a> {
         let indices = [&self.latent_index, &self.text_index].map(|index| index.map(Tensor::shallow_clone));
         let batch = Batch::indexed(&self.noised, &self.model_times, &self.texts, indices, self.rows(), self.conditions);
@@ -67,22 +70,38 @@ impl Inputs {
         model.compare_to_target(&noised, target, prediction, &times);
     }
 
+    /// `B`, the number of evaluations.
     pub fn rows(&self) -> usize {
         self.latent_of.len()
     }
 
-    /// By row, the columns of the text's own tokens.
+    /// For each row, the columns of its text's content tokens.
     pub fn columns(&self) -> &[Columns] {
         &self.columns
     }
 
-    /// The same as ranges, where the columns of every row lie side by side.
+    /// [`Self::columns`] as ranges; `None` unless the columns of every row are contiguous.
     pub fn own_ranges(&self) -> Option<&[Range<usize>]> {
         self.own_ranges.as_deref()
     }
 
-    /// The same with what `f` makes of each tensor, in an order that is always the same.
-    pub fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Inputs {
+    /// All tensors, in a fixed order.
+    pub fn tensors(&self) -> Vec<Tensor> {
+        let mut tensors = vec![];
+        self.map(&mut |x| {
+            tensors.push(x.shallow_clone());
+            x.shallow_clone()
+        });
+        tensors
+    }
+
+    /// The same inputs with other tensors, taken from `tensors` in the order of [`Self::tensors`].
+    pub fn with_tensors(&self, tensors: &mut dyn Iterator<Item = &Tensor>) -> Inputs {
+        self.map(&mut |_| tensors.next().expect("as many tensors as `tensors` lists").shallow_clone())
+    }
+
+    /// The same inputs with every tensor passed through `f`, in a fixed order.
+    fn map(&self, f: &mut dyn FnMut(&Tensor) -> Tensor) -> Inputs {
         Inputs {
             noised: f(&self.noised),
             model_times: f(&self.model_times),
@@ -105,8 +124,8 @@ impl Inputs {
 }
 
 impl ScoringContext<'_> {
-    /// Gathers distinct latents and texts, and noises the latents (Eq. 3).
-    pub fn inputs(&self, evaluations: &[Evaluation], prediction: bool) -> Result<Inputs> {
+    /// Gathers the distinct latents and texts of some evaluations, and adds noise to the latents (Eq. 3).
+    pub fn inputs(&self, evaluations: &[Evaluation], prediction: bool) -> Inputs {
         let (device, process, encoded) = (self.model.device(), self.model.process(), self.encoded);
         let with_text = evaluations[0].text != encoded.no_text;
         let attention = with_text && self.coefficients().needs_maps();
@@ -127,7 +146,7 @@ impl ScoringContext<'_> {
         let columns: Vec<Columns> = evaluations.iter().map(|one| encoded.columns[one.text].clone()).collect();
         let own_ranges: Option<Vec<_>> = columns.iter().map(Columns::as_range).collect();
         let counted = attention && self.config.tokens == TokenSet::Content && device.is_cuda();
-        Ok(Inputs {
+        Inputs {
             latent_index: RowIndex::new(&latent_of, &noised),
             text_index: RowIndex::new(&text_of, &texts.context),
             ranges: own_ranges.as_ref().filter(|_| counted).map(|ranges| pooling::ranges(ranges, device)),
@@ -144,20 +163,20 @@ impl ScoringContext<'_> {
             text_of,
             context_text_of: evaluations.iter().map(|one| one.text).collect(),
             formed: Cell::new(false),
-        })
+        }
     }
 }
 
-/// The distinct values in order of first use, and for each value which of them it is.
+/// The distinct values in order of first use, and for each value its index among them.
 fn distinct<T: Copy + Eq + Hash>(values: impl Iterator<Item = T>) -> (Vec<T>, Vec<usize>) {
-    let mut found = vec![];
-    let mut place = HashMap::new();
-    let index = values.map(|value| {
-        *place.entry(value).or_insert_with(|| {
-            found.push(value);
-            found.len() - 1
+    let mut unique = vec![];
+    let mut index_of = HashMap::new();
+    let indices = values.map(|value| {
+        *index_of.entry(value).or_insert_with(|| {
+            unique.push(value);
+            unique.len() - 1
         })
     });
-    let index = index.collect();
-    (found, index)
+    let indices = indices.collect();
+    (unique, indices)
 }

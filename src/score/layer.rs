@@ -1,4 +1,4 @@
-//! One layer's map becomes the layer's score.
+//! The score of one layer from its attention maps.
 
 use tch::{Kind, Tensor};
 
@@ -8,24 +8,25 @@ use crate::config::{Attribution, Heads, MapKind, Pooling, ScoreConfig, TokenSet}
 use crate::encode::text::Columns;
 use crate::pooling::{FusedPooling, PooledAttention, constant, excess, shares_beside};
 
-/// Where `log(m)/λ`, the constant of Eq. 4, is left out of scores that all have the same one: of its size float64 would
-/// hold no differences between them.
+/// Below this `λ`, the constant `log(m)/λ` of Eq. 4 is left out of scores that all share it: next to so large a number,
+/// float64 would lose the differences between them.
 const LEAST_LAMBDA: f64 = 1e-3;
 
-/// What the score of `m` tokens holds for the constant of Eq. 4.
+/// The constant of Eq. 4 that a score over `m` tokens includes.
 fn offset(config: &ScoreConfig, m: usize) -> f64 {
     let shared = config.tokens == TokenSet::All;
     if shared && config.lambda < LEAST_LAMBDA { 0.0 } else { constant(config.pooling, config.lambda, m) }
 }
 
-/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `columns[b]` are those of the prompt's own tokens of sample `b`.
+/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `columns[b]` are the columns of sample `b`'s content
+/// tokens.
 ///
-/// `given` are head weights `[H]` or `[B, H]` found elsewhere (learned, or by backpropagation).
+/// `given` are head weights `[H]` or `[B, H]` that were computed elsewhere (learned, or by backpropagation).
 pub fn layer_score(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     score_as_given(&exact(map, config), columns, config, given)
 }
 
-/// The same of maps that were altered, and are no longer probabilities where those of the network are.
+/// [`layer_score`] of altered maps. Their rows are not renormalised, since they need not be probabilities any more.
 pub fn score_as_given(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     of_tokens(map, columns, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => score(map, config, Some(&weights.get(b))),
@@ -33,20 +34,20 @@ pub fn score_as_given(map: &Tensor, columns: &[Columns], config: &ScoreConfig, g
     })
 }
 
-/// The map in float64. Probabilities add up to 1 by more digits than float32 has; for a small `λ`, what it lacks is more
-/// than what tells maps apart.
+/// The map in float64. Rows of probabilities are normalised again: float32 rounding leaves sums different from 1, which
+/// for a small `λ` outweighs the differences between maps.
 fn exact(map: &Tensor, config: &ScoreConfig) -> Tensor {
     let map = map.to_kind(Kind::Double);
     if config.map == MapKind::Probs { &map / map.detach().sum_dim_intlist(-1, true, None) } else { map }
 }
 
-/// How the rows of a map are pooled for [`pooled_score`], where that gives the score of [`layer_score`].
+/// How [`pooled_score`] wants the rows of a map pooled; `None` if only [`layer_score`] can compute the score.
 pub fn fused_pooling<'a>(inputs: &'a Inputs, config: &ScoreConfig, given: bool) -> Option<FusedPooling<'a>> {
     let attributed = config.heads == Heads::Attributed;
     let elementwise = attributed && config.attribution == Attribution::Elementwise;
     let tokens = match config.tokens {
         TokenSet::All => None,
-        // Only where they lie side by side.
+        // The kernels take contiguous tokens only.
         TokenSet::Content => Some(inputs.own_ranges()?),
     };
     (config.pooling == Pooling::Lse && !elementwise).then_some(FusedPooling {
@@ -57,7 +58,7 @@ pub fn fused_pooling<'a>(inputs: &'a Inputs, config: &ScoreConfig, given: bool) 
     })
 }
 
-/// The same scores `[B]` from the pooled rows of the maps, which have `m` tokens.
+/// The scores `[B]` of [`layer_score`], float64, from the pooled rows of maps with `m` columns.
 pub fn pooled_score(
     pooled: &PooledAttention,
     inputs: &Inputs,
@@ -68,7 +69,7 @@ pub fn pooled_score(
     let attributed = || attribution::shares(pooled.strength.as_ref().expect("it was asked for"));
     let offset = match (config.tokens, &inputs.ranges) {
         (TokenSet::All, _) => Tensor::from(offset(config, m)),
-        // Where records are made, nothing may come from the CPU.
+        // A recorded CUDA graph must not read numbers from the CPU.
         (TokenSet::Content, Some(ranges)) => {
             (ranges.select(1, 1).to_kind(Kind::Double).log() / config.lambda).unsqueeze(1)
         }
@@ -80,8 +81,8 @@ pub fn pooled_score(
     of_heads(&pooled.pooled, &offset, config, given, attributed)
 }
 
-/// What each head, image token and counted text token adds to the layer's score, float64 `[B, H, n, m']`: its sum over
-/// all but the rows is [`layer_score`]. `m'` are the tokens that count, of which all samples have the same number.
+/// The contribution of each head, image token and scored text token to the layer's score, float64 `[B, H, n, m']`. Summed
+/// over all axes except the first it is [`layer_score`]. All samples must have the same number `m'` of scored tokens.
 pub fn layer_shares(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let map = &exact(map, config);
     of_tokens(map, columns, config, |map, b| match (given, b) {
@@ -90,12 +91,12 @@ pub fn layer_shares(map: &Tensor, columns: &[Columns], config: &ScoreConfig, giv
     })
 }
 
-/// Head weights `[B, H]` by the local gradient, of maps `[B, H, n, m]`.
+/// Head weights `[B, H]` of maps `[B, H, n, m]`, attributed by the gradient of the layer's own score.
 pub fn local_weights(map: &Tensor, columns: &[Columns], config: &ScoreConfig) -> Tensor {
     of_tokens(map, columns, config, |map, _| attribution::head_weights(map, config.pooling, config.lambda))
 }
 
-/// `f` of the maps of the tokens that count: of all samples at once, or one by one where each has its own.
+/// `f` of the columns of the scored tokens: of all samples at once, or sample by sample if each has columns of its own.
 fn of_tokens(
     map: &Tensor,
     columns: &[Columns],
@@ -120,8 +121,8 @@ fn score(map: &Tensor, config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     of_heads(&excess(map, how, lambda), &Tensor::from(offset), config, given, attributed)
 }
 
-/// A layer's score `[B]` from the excess of its heads `[B, H]`, what each of them holds beside (a number or `[B, 1]`), and
-/// the weights that attribution would give them.
+/// A layer's score `[B]` from the pooled maps of its heads without their constant `[B, H]`, the constant (a number or
+/// `[B, 1]`), and the function that computes attributed weights.
 fn of_heads(
     pooled: &Tensor,
     offset: &Tensor,

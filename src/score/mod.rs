@@ -1,5 +1,5 @@
-//! Stage 7: per head, layer and time to a score. Algorithm 2 is [`Model::score_pairs`]; [`Model::explain`] takes a score
-//! apart again, [`Model::embed_images`] and [`Model::embed_texts`] are appendix E.
+//! Stage 7: attention maps and predictions become a score. [`Model::score_pairs`] is Algorithm 2, [`Model::explain`]
+//! decomposes a score into its contributions, [`Model::embed_images`] and [`Model::embed_texts`] are appendix E.
 
 mod attribution;
 mod backprop;
@@ -44,13 +44,15 @@ use crate::noise::Time;
 use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
-/// What to score: images, texts, and which of them belong together.
+/// What to score: images, texts, and the pairs of them.
 pub struct Request<'a> {
+    /// The images, each encoded once.
     pub images: &'a [Image],
+    /// The texts, each encoded once.
     pub texts: &'a [&'a str],
-    /// `(image, text)` indices; the same pair may come twice.
+    /// `(image, text)` indices; a pair may be listed twice.
     pub pairs: &'a [(usize, usize)],
-    /// float32 `[steps, C, h, w]` in place of the seeded noise.
+    /// float32 `[steps, C, h, w]` that replaces the seeded noise.
     pub noise: Option<Tensor>,
 }
 
@@ -64,11 +66,11 @@ impl Model {
         Ok(by_time.iter().map(|scores| scores.iter().sum::<f64>() / scores.len() as f64).collect())
     }
 
-    /// Algorithm 2: the score of every pair at every time, `[pairs][steps]`; a pair's score is their mean.
+    /// Algorithm 2: the score of every pair at every time, `[pairs][steps]`; a pair's score is the mean over the steps.
     ///
-    /// Images and texts are encoded once, the noise of a time is shared by all pairs, and a score does not depend on the
-    /// batch size, the order of the pairs or what else is in the request, beyond floating-point rounding. Where memory runs
-    /// out, a batch is halved and tried again. `on_progress` is called with the number of evaluations that are done.
+    /// Images and texts are encoded once, and all pairs share the noise of a time. Up to floating-point rounding, a score
+    /// depends neither on the batch size, nor on the order of the pairs, nor on the rest of the request. When memory runs
+    /// out, the batch is halved and evaluated again. `on_progress` receives the number of evaluations done.
     ///
     /// # Errors
     /// `Config` if the configuration does not fit the model or the texts; `Image`; `Numerical` if a score is not finite;
@@ -88,7 +90,7 @@ impl Model {
         ScoringContext::new(self, config, &encoded).score(request.pairs, &steps, on_progress)
     }
 
-    /// Encodes the images and texts of a request; its pairs do not matter.
+    /// Encodes the images and texts of a request; its pairs are ignored.
     ///
     /// # Errors
     /// As [`Self::score_pairs`].
@@ -96,8 +98,8 @@ impl Model {
         Ok(Prepared::new(self.clone(), config.clone(), encode(self, request, config)?))
     }
 
-    /// Takes the score of a request's only pair apart. It costs one more evaluation a time where the maps to show are of
-    /// another kind than those that are scored.
+    /// Decomposes the score of a request's only pair into its contributions. One more evaluation per time is run if the
+    /// maps to show are of another kind than the scored ones.
     ///
     /// # Errors
     /// As [`Self::score_pairs`].
@@ -111,7 +113,8 @@ impl Model {
         explain::explain(self, request, maps, config, on_progress)
     }
 
-    /// `w_h` by `config.attribution` for the request's first image and text: layer names and `[steps, H]`.
+    /// The head weights `w_h` of `config.attribution` for the request's first image and text: layer names and float64
+    /// `[steps, H]`.
     ///
     /// # Errors
     /// As [`Self::score_pairs`].
@@ -119,7 +122,7 @@ impl Model {
         weights::head_weights(self, request, config)
     }
 
-    /// Eq. 3 and one evaluation of the denoiser, with the maps of the layers asked for.
+    /// Adds noise to an image (Eq. 3), evaluates the denoiser once and returns the maps of the requested layers.
     ///
     /// # Errors
     /// As [`Self::score_pairs`].
@@ -135,8 +138,8 @@ impl Model {
         Ok(embed::normalized(&self.encode_images(images, config)?))
     }
 
-    /// Texts as unit vectors, float32 `[n, D]` on the model's device, for the cosine with [`Self::embed_images`] under the
-    /// same `config`; eight evaluations of the network a text.
+    /// Texts as unit vectors, float32 `[n, D]` on the model's device, to be compared by cosine with
+    /// [`Self::embed_images`] under the same `config`. Each text takes eight evaluations of the network.
     ///
     /// # Errors
     /// As [`Self::encode_texts`]; `Numerical` if a vector is not finite.
@@ -149,8 +152,8 @@ impl Model {
         embed::texts(self, texts, config, on_progress)
     }
 
-    /// Whatever can be wrong with a configuration on this model but for learned head weights, which may still be to
-    /// come; gives by layer whether it counts.
+    /// Checks a configuration against this model, except for learned head weights, which may be loaded later. Returns for
+    /// each layer whether it is scored.
     ///
     /// # Errors
     /// `Config`, naming the option.
@@ -163,14 +166,17 @@ impl Model {
         Ok(chosen)
     }
 
-    /// By layer whether it counts, and its learned head weights; errors as of [`Self::check_config`].
+    /// For each layer whether it is scored, and its learned head weights `[H]` if `heads` is `learned`.
+    ///
+    /// # Errors
+    /// As [`Self::check_config`]; `Config` if a scored layer has no learned weights.
     pub fn chosen_and_learned(&self, config: &ScoreConfig) -> Result<(Vec<bool>, Vec<Option<Tensor>>)> {
         let chosen = self.check_config(config)?;
         let learned = learned_weights(self, config, &chosen)?;
         Ok((chosen, learned))
     }
 
-    /// Refuses texts that `config` cannot score; gives the number of those that are cut.
+    /// Refuses texts that `config` cannot score; returns the number of truncated ones.
     ///
     /// # Errors
     /// `Config`, naming the text.
@@ -182,7 +188,7 @@ impl Model {
     }
 }
 
-/// Images and texts encoded once, with everything else that the request's evaluations share.
+/// Encodes the images and texts of a request and collects everything else that its evaluations share.
 fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Encoded> {
     let Checked { times, noise, chosen, learned } = check(model, request, config)?;
     let latents = model.encode_images(request.images, config)?;
@@ -205,7 +211,7 @@ fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Enco
     })
 }
 
-/// Room for the keys and values of all texts, unless they would be too many.
+/// A cache for the keys and values of all texts, or `None` if they would take more than 512 MiB.
 pub fn text_cache(model: &Model, texts: &Conditioning) -> Option<Arc<TextCache>> {
     let channels: i64 = model.layers().iter().map(|layer| layer.channels).sum();
     let size = texts.context.size();
@@ -213,7 +219,7 @@ pub fn text_cache(model: &Model, texts: &Conditioning) -> Option<Arc<TextCache>>
     (bytes <= CACHE_BYTES).then(|| Arc::new(TextCache::new(&texts.context)))
 }
 
-/// Whatever can be wrong with a request before anything is encoded.
+/// Checks a request before anything is encoded.
 fn check(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Checked> {
     let times = model.times(config)?;
     let noise = noise_or_given(model, config, request.noise.as_ref())?;
@@ -229,7 +235,7 @@ fn check_images(images: &[Image]) -> Result<()> {
     })
 }
 
-/// The noise of a request on the model's device: the given one, checked, or the seeded one.
+/// The noise of a request on the model's device: the given noise, checked, or else the seeded noise.
 fn noise_or_given(model: &Model, config: &ScoreConfig, given: Option<&Tensor>) -> Result<Tensor> {
     let Some(noise) = given else {
         return Ok(upload(&model.noise(config)?, model.device()));
@@ -248,10 +254,10 @@ fn noise_or_given(model: &Model, config: &ScoreConfig, given: Option<&Tensor>) -
     Ok(upload(noise, model.device()))
 }
 
-/// Refuses a text without a token of its own where those alone count.
+/// Refuses a text without content tokens if only content tokens are scored.
 fn check_words(texts: &[&str], tokens: &[Tokens], config: &ScoreConfig) -> Result<()> {
-    let own_tokens_count = config.tokens == TokenSet::Content && Coefficients::new(config).needs_maps();
-    match texts.iter().zip(tokens).find(|(_, tokens)| own_tokens_count && tokens.is_empty()) {
+    let needs_content = config.tokens == TokenSet::Content && Coefficients::new(config).needs_maps();
+    match texts.iter().zip(tokens).find(|(_, tokens)| needs_content && tokens.is_empty()) {
         Some((text, _)) => Err(Error::Config(format!(
             "text {text:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words"
         ))),
@@ -259,10 +265,10 @@ fn check_words(texts: &[&str], tokens: &[Tokens], config: &ScoreConfig) -> Resul
     }
 }
 
-/// Most of the memory that keys and values of texts may take: 60 texts of Stable Diffusion 2.1 in float32.
+/// The most bytes that cached keys and values may take: 60 texts of Stable Diffusion 2.1 in float32.
 const CACHE_BYTES: usize = 512 << 20;
 
-/// What a configuration comes to on this model.
+/// A checked configuration, resolved for a model.
 struct Checked {
     times: Vec<Time>,
     noise: Tensor,

@@ -1,4 +1,4 @@
-//! One evaluation, looked at in full.
+//! One evaluation of the denoiser with its maps, its prediction and its inputs.
 
 use tch::{Kind, Tensor};
 
@@ -10,25 +10,29 @@ use crate::encode::image::Image;
 use crate::encode::text::Tokens;
 use crate::model::Model;
 
-/// What to look at.
+/// What to observe.
 pub struct ObserveRequest<'a> {
+    /// The image, to which noise is added.
     pub image: &'a Image,
+    /// The text that the network is conditioned on.
     pub text: &'a str,
     /// A time of the model's process.
     pub time: f64,
-    /// The layers whose maps are wanted; none if `None`.
+    /// The layers whose maps are wanted; no maps if `None`.
     pub layers: Option<&'a Layers>,
+    /// The kind of map: logits, probabilities or cosines.
     pub map: MapKind,
+    /// Whether the prediction is wanted.
     pub prediction: bool,
-    /// float32 `[C, h, w]` in place of the seeded noise.
+    /// float32 `[C, h, w]` that replaces the seeded noise.
     pub noise: Option<Tensor>,
 }
 
-/// What was seen; tensors are float32.
+/// One evaluation of the denoiser; tensors are float32.
 pub struct Observation {
     /// Layer names and maps `[H, n, m]`, in forward order.
     pub maps: Vec<(String, Tensor)>,
-    /// `[C, h, w]`, if it was wanted.
+    /// The prediction `[C, h, w]`, if it was wanted.
     pub prediction: Option<Tensor>,
     /// `z_t`, `[C, h, w]`.
     pub noised: Tensor,
@@ -36,6 +40,7 @@ pub struct Observation {
     pub clean: Tensor,
     /// `ε`, `[C, h, w]`.
     pub noise: Tensor,
+    /// The text's tokens, which label the columns of the maps.
     pub tokens: Tokens,
 }
 
@@ -47,7 +52,7 @@ pub fn observe(model: &Model, request: &ObserveRequest, config: &ScoreConfig) ->
         None => vec![false; model.layers().len()],
         Some(layers) => select::layers(model.layers(), layers)?,
     };
-    // Whatever the configuration's own times are, the noise is that of this one.
+    // The noise is that of the requested time, not of the configuration's times.
     let config = ScoreConfig { times: Times::Timesteps(vec![request.time]), ..config.clone() };
     let noise = noise_or_given(model, &config, request.noise.as_ref().map(|noise| noise.unsqueeze(0)).as_ref())?;
     let clean = model.encode_images(std::slice::from_ref(request.image), &config)?;

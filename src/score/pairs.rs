@@ -1,4 +1,4 @@
-//! Scores of pairs, batch by batch, with as much memory as there is.
+//! Scores of pairs, batch by batch, with batches as large as memory allows.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,9 @@ use crate::model::{Batches, Event};
 
 impl ScoringContext<'_> {
     /// The scores of pairs of images and texts at some times, `[pairs][steps]`; `steps` are indices into the times.
+    ///
+    /// # Errors
+    /// `Numerical` if a score is not finite; `OutOfMemory`; `Interrupted`.
     pub fn score(
         &self,
         pairs: &[(usize, usize)],
@@ -26,7 +29,7 @@ impl ScoringContext<'_> {
             let of_batch = pending.read(evaluations.len());
             values.extend(evaluations.into_iter().zip(of_batch));
         };
-        // A batch is read when the next one is under way, so that a GPU need not wait for that.
+        // A batch is read after the next one is started, so that a GPU is never idle meanwhile.
         let mut last: Option<(Vec<Evaluation>, PendingOutput)> = None;
         for part in plan.parts() {
             batches.run(part, |evaluations| {
@@ -47,14 +50,14 @@ impl ScoringContext<'_> {
     }
 }
 
-/// What one evaluation gives, as numbers.
+/// The numbers of one evaluation.
 #[derive(Clone, Copy)]
 struct Value {
     attention: f64,
     error: f64,
 }
 
-/// What a batch gives, perhaps still being computed.
+/// The numbers of a batch that a GPU may still be computing.
 struct PendingOutput {
     attention: Option<PendingTensor>,
     error: Option<PendingTensor>,

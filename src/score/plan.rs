@@ -1,32 +1,37 @@
+//! Which evaluations of the denoiser a request needs, and in which order.
+
 use std::collections::{HashMap, HashSet};
 
 /// One evaluation of the denoiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Evaluation {
+    /// Index of the image in its context.
     pub image: usize,
+    /// Index of the text in its context.
     pub text: usize,
-    /// Index into the times.
+    /// Index of the time in its context.
     pub step: usize,
 }
 
-/// The evaluations that a request needs, each once: those with a text first, then those without.
+/// The evaluations that a request needs, each once: first those with a text, then those without.
 pub struct EvaluationPlan {
+    /// All evaluations, in the order in which they are run.
     pub evaluations: Vec<Evaluation>,
     with_text: usize,
 }
 
 impl EvaluationPlan {
-    /// `steps` are the times of every pair, as indices. `no_text` is the index of what stands for no text, if scores are
-    /// compared with it.
+    /// `steps` are the times of every pair, as indices. `no_text` is the index of the unconditional text, if the score
+    /// needs its predictions.
     ///
-    /// The texts of an image at a timestep stand side by side, since what depends on the latent alone is computed once
-    /// for all of them that share a batch.
+    /// The texts of an image at a timestep are adjacent: layers that depend on the latent alone are computed once for all
+    /// rows of a batch that share it.
     pub fn new(pairs: &[(usize, usize)], steps: &[usize], no_text: Option<usize>) -> Self {
         let mut seen = HashSet::new();
-        let mut place = HashMap::new();
+        let mut index_of = HashMap::new();
         let mut images: Vec<(usize, Vec<usize>)> = vec![];
         for &(image, text) in pairs {
-            let at = *place.entry(image).or_insert_with(|| {
+            let at = *index_of.entry(image).or_insert_with(|| {
                 images.push((image, vec![]));
                 images.len() - 1
             });
@@ -41,7 +46,7 @@ impl EvaluationPlan {
             }
         }
         let with_text = evaluations.len();
-        // The noise is shared, so one pass without text of an image serves all its texts, exactly.
+        // All texts of an image share its noise, so one unconditional prediction serves them all.
         if let Some(text) = no_text {
             let image_steps = images.iter().flat_map(|&(image, _)| steps.iter().map(move |&step| (image, step)));
             evaluations.extend(image_steps.map(|(image, step)| Evaluation { image, text, step }));
@@ -49,7 +54,7 @@ impl EvaluationPlan {
         EvaluationPlan { evaluations, with_text }
     }
 
-    /// The evaluations with a text and those without, which share no batch.
+    /// The evaluations with a text and those without; no batch may hold both.
     pub fn parts(&self) -> [&[Evaluation]; 2] {
         let (with, without) = self.evaluations.split_at(self.with_text);
         [with, without]

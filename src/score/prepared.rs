@@ -1,4 +1,4 @@
-//! A request whose images and texts are encoded, to be scored in parts.
+//! An encoded request whose pairs can be scored in several calls.
 
 use super::{Encoded, Event, ScoringContext};
 use crate::Result;
@@ -6,7 +6,7 @@ use crate::config::ScoreConfig;
 use crate::model::Model;
 use crate::runtime::Shared;
 
-/// Encoded images and texts, the noise and the configuration of a request; shares the model's weights.
+/// The encoded images and texts of a request with its noise and configuration. It shares the model's weights.
 pub struct Prepared {
     model: Model,
     config: ScoreConfig,
@@ -15,11 +15,12 @@ pub struct Prepared {
 
 impl Prepared {
     pub(super) fn new(model: Model, config: ScoreConfig, encoded: Encoded) -> Self {
-        // SAFETY: beside plain data and a cache behind a lock it holds tensors, which are only read.
+        // SAFETY: it holds plain data, a cache behind a lock, and tensors that are only read.
         Prepared { model, config, encoded: unsafe { Shared::new(encoded) } }
     }
 
-    /// Scores of pairs at some of the times, `[pairs][steps]`, `steps` as indices; see [`Model::score_pairs`].
+    /// Scores of pairs at some of the times, `[pairs][steps]`; `steps` are indices into the times. See
+    /// [`Model::score_pairs`].
     ///
     /// # Errors
     /// `Numerical` if a score is not finite; `OutOfMemory`; `Interrupted`.
@@ -32,7 +33,7 @@ impl Prepared {
         ScoringContext::new(&self.model, &self.config, &self.encoded).score(pairs, steps, on_progress)
     }
 
-    /// Numbers of images, texts and times.
+    /// The numbers of images, texts and times.
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.encoded.latents.size()[0] as usize, self.encoded.no_text, self.encoded.times.len())
     }

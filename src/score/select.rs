@@ -1,8 +1,13 @@
+//! Options that name layers and heads, resolved for a model.
+
 use crate::config::{Heads, Layers};
 use crate::deltas::AttentionLayer;
 use crate::{Error, Result};
 
-/// By layer index, whether the layer counts.
+/// For each layer of `all`, whether `layers` selects it.
+///
+/// # Errors
+/// `Config` if a name, a group or a number does not exist in this model, or nothing is selected.
 pub fn layers(all: &[AttentionLayer], layers: &Layers) -> Result<Vec<bool>> {
     let last = |group: &str| all.iter().filter(|layer| layer.group == group).map(|layer| layer.block).max();
     let of_group = |group: &str| all.iter().map(|layer| layer.group == group).collect::<Vec<bool>>();
@@ -43,6 +48,9 @@ pub fn layers(all: &[AttentionLayer], layers: &Layers) -> Result<Vec<bool>> {
 }
 
 /// Refuses a head index that one of the chosen layers lacks.
+///
+/// # Errors
+/// `Config`, naming the head and the layer.
 pub fn check_heads(all: &[AttentionLayer], chosen: &[bool], heads: &Heads) -> Result<()> {
     let Heads::Subset(heads) = heads else {
         return Ok(());

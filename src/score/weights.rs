@@ -1,4 +1,4 @@
-//! Head weights of one pair, to look at (Figure 4).
+//! The head weights of one pair at every time, for display (Figure 4).
 
 use tch::Tensor;
 

@@ -1,4 +1,4 @@
-//! The sum of attention and weighted denoising; weight 1 is the authors' released code.
+//! The attention score plus the weighted denoising score; weight 1 is the authors' released code.
 
 use super::{Coefficients, attention, denoising};
 use crate::config::ScoreConfig;

@@ -1,7 +1,7 @@
-//! What a score is made of. A method is a file here: it says which numbers of an evaluation it needs, and what each counts.
+//! The score methods, one file each. A method is a set of coefficients.
 //!
-//! Every method is linear in three numbers: the pooled attention, the error of the prediction with the text, and that
-//! without. Scores of pairs, their explanation and the gradients of training all go by the same coefficients.
+//! Every method is linear in three numbers: the pooled attention, the error of the prediction with the text, and the error
+//! of the prediction without it. Scores, explanations and training gradients all use the same coefficients.
 
 mod attention;
 mod combined;
@@ -9,19 +9,19 @@ mod denoising;
 
 use crate::config::{Method, ScoreConfig};
 
-/// What the numbers of an evaluation count in a score; 0 is not needed at all.
+/// The coefficients of an evaluation's numbers in the score. A number whose coefficient is 0 is not computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coefficients {
-    /// Of the mean over layers of the pooled attention.
+    /// The coefficient of the mean over layers of the pooled attention.
     pub attention: f64,
-    /// Of how far the prediction with the text is from its target.
+    /// The coefficient of the error of the prediction with the text.
     pub error: f64,
-    /// Of how far the prediction without a text is.
+    /// The coefficient of the error of the prediction without a text.
     pub empty: f64,
 }
 
 impl Coefficients {
-    /// Those of a configuration.
+    /// The coefficients of the configured method.
     pub fn new(config: &ScoreConfig) -> Self {
         match config.method {
             Method::Attention => attention::coefficients(),
@@ -45,15 +45,15 @@ impl Coefficients {
         self.empty != 0.0
     }
 
-    /// The score of its three numbers; those that are not needed may be anything.
+    /// The score from its three numbers; numbers that are not needed are ignored, even NaN.
     pub fn score(&self, attention: f64, error: f64, empty: f64) -> f64 {
         let term = |coefficient: f64, value: f64| if coefficient == 0.0 { 0.0 } else { coefficient * value };
         term(self.attention, attention) + self.denoising(error, empty)
     }
 
-    /// The part of the score that errors make.
+    /// The denoising term of the score, from the errors with and without the text.
     pub fn denoising(&self, error: f64, empty: f64) -> f64 {
-        // The difference first: it is small beside its two numbers.
+        // The difference is formed first: it is small compared with its two numbers.
         if self.empty != 0.0 {
             self.empty * (empty - error)
         } else if self.error != 0.0 {
