@@ -1,4 +1,4 @@
-//! A batch of items: gathered, drawn timesteps for, and sent through the network part by part.
+//! A batch of items: gathers their encodings, draws times and noise, and runs the passes of its parts.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use super::draw;
 use super::group::ItemGroup;
 use super::heads::HeadStatistics;
 use super::item::Item;
-use super::pass::{GradientMode, Pass};
+use super::pass::{GradientMode, TrainingPass};
 use super::totals::Totals;
 use crate::config::{Loss, TrainTimes};
 use crate::deltas::Patch;
@@ -22,7 +22,8 @@ use crate::score::{Coefficients, Encoded, Evaluation, ScoringContext};
 use crate::{Error, Result};
 
 impl Session {
-    /// One batch through the network, with the graph given or the cheapest that there is memory for.
+    /// Runs one batch, with the given way to compute gradients or the cheapest one that memory allows. When memory runs out,
+    /// it runs the batch again with less of it in memory.
     pub(super) fn pass(
         &mut self,
         indices: &[usize],
@@ -46,8 +47,8 @@ impl Session {
         }
     }
 
-    /// The same, part by part, with as much memory as there was before; `tried` becomes the most rows that were in it
-    /// at a time.
+    /// Runs one batch, part by part, within the current memory limits. `tried` becomes the largest number of rows that were
+    /// in memory at a time.
     fn attempt(
         &mut self,
         indices: &[usize],
@@ -56,7 +57,7 @@ impl Session {
         graph: Option<GradientMode>,
         tried: &Cell<usize>,
     ) -> Result<Totals> {
-        // Also where memory ran out in the middle of something that has one.
+        // Running out of memory may have left a section with a graph half-way.
         let _no_grad = tch::no_grad_guard();
         self.trained.iter_mut().for_each(Tensor::zero_grad);
         let patch = tch::with_grad(|| {
@@ -81,8 +82,8 @@ impl Session {
         Ok(total)
     }
 
-    /// A batch as sets of items, each a question of its own, in parts: those that were asked for, and such that no part
-    /// has more rows than graphs are kept of, unless one set has.
+    /// Divides a batch into parts of sets of items; only items of a set are compared with each other. A part has at most
+    /// `1/accumulate` of the items, and, unless it is a single set, at most as many rows as graphs may be kept of.
     fn parts<'i>(&self, indices: &'i [usize]) -> Result<Vec<Vec<&'i [usize]>>> {
         if self.options.in_batch {
             return Ok(vec![vec![indices]]);
@@ -107,7 +108,7 @@ impl Session {
         Ok(parts)
     }
 
-    /// One part of a batch. Each of `sets` is a question of its own: an item, or several as one.
+    /// Runs one part of a batch and adds its numbers to `total`. Only items of the same set are compared with each other.
     fn part(
         &self,
         sets: &[&[usize]],
@@ -125,12 +126,12 @@ impl Session {
             gathered.texts.push(none.conditioning);
         }
         let matching: HashSet<Evaluation> = gathered.groups.iter().flat_map(ItemGroup::matching).collect();
-        let under_way = RefCell::new(vec![]);
+        let running = RefCell::new(vec![]);
         let observer = |layer: usize, weights: &dyn Fn() -> Tensor| {
-            let evaluations = under_way.borrow();
-            // Empty while something is run a second time.
+            let evaluations = running.borrow();
+            // It is empty while rows run a second time.
             if !evaluations.is_empty() {
-                heads.borrow_mut().see(layer, &weights(), &evaluations, &matching);
+                heads.borrow_mut().record(layer, &weights(), &evaluations, &matching);
             }
         };
         let encoded = Encoded {
@@ -161,7 +162,7 @@ impl Session {
         let at_once =
             if matches!(graph, GradientMode::Kept | GradientMode::Blockwise) { rows } else { rows.min(batch) };
         tried.set(tried.get().max(at_once));
-        let pass = Pass {
+        let pass = TrainingPass {
             context: &context,
             options: &self.options,
             groups: &gathered.groups,
@@ -170,13 +171,13 @@ impl Session {
             scale: at.scale,
             batch,
             recompute: self.memory.recompute(self.options.recompute),
-            under_way: &under_way,
+            running: &running,
         };
         total.add(pass.run(graph)?);
         Ok(())
     }
 
-    /// Encoded items, side by side, with their timesteps and noise.
+    /// The encoded items of some sets, concatenated, with their times and noise.
     fn gather(&self, sets: &[&[usize]], first: usize) -> Result<Gathered> {
         let k = self.options.timesteps_per_step;
         let mut gathered = Gathered::default();
@@ -198,7 +199,7 @@ impl Session {
         Ok(gathered)
     }
 
-    /// Times and noise of the item at a position of the next step's batch.
+    /// The times and noise of the item at a position in the next step's batch.
     pub(super) fn draw(&self, position: usize) -> Result<(Vec<Time>, Tensor)> {
         let choices = match self.options.timesteps {
             TrainTimes::Config => self.model.times(&self.config)?,
@@ -216,11 +217,11 @@ impl Session {
         set.iter().map(missing).collect()
     }
 
-    /// Some items as one question, whose images, texts and timesteps begin there among those of a context.
+    /// The group of some items, whose first image, first text and first step have these indices in the context.
     fn group(&self, set: &[usize], at: [usize; 2], first_step: usize) -> Result<ItemGroup> {
         let steps = first_step..first_step + self.options.timesteps_per_step;
         let group = ItemGroup::new(&self.items(set)?, &self.options, at, steps);
-        if group.comparison.pairs.is_empty() {
+        if group.compared.pairs.is_empty() {
             return Err(Error::Dataset(format!(
                 "item {} has nothing to compare: it needs a matching pair and, for this loss, a mismatch of the kind \
                  wanted",
@@ -230,20 +231,20 @@ impl Session {
         Ok(group)
     }
 
-    /// Evaluations that a question takes.
+    /// Number of evaluations of a group.
     fn rows_of(&self, group: &ItemGroup) -> usize {
-        let pairs = &group.comparison.pairs;
+        let pairs = &group.compared.pairs;
         let images: HashSet<usize> = pairs.iter().map(|&(image, _)| image).collect();
         let without_text = if self.compares_to_none() { images.len() } else { 0 };
         group.steps.len() * (pairs.len() + without_text)
     }
 
-    /// Whether predictions with a text are compared with those without.
+    /// Whether the loss needs predictions without text.
     fn compares_to_none(&self) -> bool {
         Coefficients::new(&self.config).needs_empty() && self.options.loss != Loss::Diffusion
     }
 
-    /// Evaluations at a time: a graph takes about ten times the memory of an evaluation without.
+    /// Number of evaluations at a time: an evaluation with a graph takes about ten times the memory of one without.
     fn rows_at_a_time(&self) -> Result<usize> {
         let [_, height, width] = self.model.latent_shape(&self.config)?;
         let without_graph = self.config.batch_size.unwrap_or_else(|| self.model.auto_batch(height * width));
@@ -256,29 +257,33 @@ fn out_of_memory(why: &str) -> Error {
     Error::OutOfMemory(format!("{why} (in training, with one evaluation at a time and recompute)"))
 }
 
-/// Which items of a batch are worked on here: those from position `first` on, of `of` items in all.
+/// A worker's part of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
+    /// The position in the batch of the worker's first item.
     pub first: usize,
+    /// Number of items in the whole batch.
     pub of: usize,
 }
 
 impl Share {
-    /// All of a batch.
+    /// The whole batch.
     pub fn whole(indices: &[usize]) -> Self {
         Share { first: 0, of: indices.len() }
     }
 }
 
-/// Where in a batch a part begins, what its scores are divided and its gradient is multiplied by, and the graph.
+/// The position of a part in its batch, and how it is run.
 struct Position {
     first: usize,
+    /// The divisor of scores.
     temperature: f64,
+    /// The factor of the gradient.
     scale: f64,
     graph: Option<GradientMode>,
 }
 
-/// Several items' numbers, side by side.
+/// The encodings of several items, with their times and noise.
 #[derive(Default)]
 struct Gathered {
     groups: Vec<ItemGroup>,

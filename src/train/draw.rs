@@ -1,4 +1,4 @@
-//! The random state of training: a function of seed and position, so that a resumed run goes on as if never stopped.
+//! The random numbers of training. They are a function of seed and position, so that a resumed run draws the same ones.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::noise::Time;
 
-/// What a stream of random numbers is for.
+/// What a stream of random numbers is used for.
 #[derive(Clone, Copy)]
 enum Purpose {
     Order = 1,
@@ -15,18 +15,18 @@ enum Purpose {
     Start = 3,
 }
 
-/// Training must not see the noise that scores are computed with under the same seed.
-const APART_FROM_SCORES: u64 = 0x7261_696e_696e_6721;
+/// Changes the seed, so that training does not see the noise that scores of the same seed are computed with.
+const TRAINING: u64 = 0x7261_696e_696e_6721;
 
 fn generator(seed: u64, purpose: Purpose, number: u64) -> ChaCha8Rng {
-    let mut generator = ChaCha8Rng::seed_from_u64(seed ^ APART_FROM_SCORES);
+    let mut generator = ChaCha8Rng::seed_from_u64(seed ^ TRAINING);
     generator.set_stream((purpose as u64) << 60 | number);
     generator
 }
 
 /// A number below `limit`.
 fn below(generator: &mut ChaCha8Rng, limit: usize) -> usize {
-    // The high half of a product: unbiased up to 2⁻⁶⁴ · limit.
+    // The high half of a product, whose bias is below 2⁻⁶⁴ · limit.
     ((u128::from(generator.next_u64()) * limit as u128) >> 64) as usize
 }
 
@@ -46,7 +46,7 @@ pub fn order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     order
 }
 
-/// Times, `count` of `choices`, and their noise `[count, C, h, w]`, for the item at `position` of the batch of a
+/// `count` times, drawn from `choices`, and their noise `[count, C, h, w]`, for the item at `position` in the batch of a
 /// step.
 pub fn times(
     seed: u64,
@@ -62,7 +62,7 @@ pub fn times(
     (times, normal(&mut generator, &[count as i64, c, h, w]))
 }
 
-/// The starting value of the first factor of a low-rank delta, `[r, in]` of variance `1/r²`; the second starts at zero.
+/// The initial value of the first factor of a low-rank delta, `[r, in]` of variance `1/r²`; the second starts at zero.
 pub fn start(seed: u64, number: u64, shape: [i64; 2]) -> Tensor {
     normal(&mut generator(seed, Purpose::Start, number), &shape) / shape[0] as f64
 }

@@ -1,35 +1,40 @@
-use super::item::{Comparison, Item, relations};
+//! The items that are compared with each other, and their evaluations.
+
+use super::item::{ComparedPairs, Item, relations};
 use crate::config::{Loss, TrainConfig};
 use crate::score::Evaluation;
 
-/// One question of a batch: an item, or all items of the batch as one.
+/// Items whose images and texts are compared with each other: one item, or with `in_batch` all items of a batch.
 pub struct ItemGroup {
-    pub comparison: Comparison,
-    /// Where its images, texts and times begin among those of the context.
+    /// The pairs that are scored, and how they are compared.
+    pub compared: ComparedPairs,
+    /// Index of the group's first image in the context.
     pub first_image: usize,
+    /// Index of the group's first text in the context.
     pub first_text: usize,
+    /// The group's times in the context.
     pub steps: std::ops::Range<usize>,
 }
 
 impl ItemGroup {
-    /// What a loss needs to know of some items.
+    /// The group of some items, whose first image and first text have the indices `at` in the context.
     pub fn new(items: &[&Item], options: &TrainConfig, at: [usize; 2], steps: std::ops::Range<usize>) -> Self {
         let relations = relations(&items.iter().map(|item| item.labels()).collect::<Vec<_>>());
-        let comparison = match options.loss {
-            Loss::Diffusion => Comparison::matches(&relations),
-            _ => Comparison::new(&relations, options.negative_kinds),
+        let compared = match options.loss {
+            Loss::Diffusion => ComparedPairs::matches(&relations),
+            _ => ComparedPairs::new(&relations, options.negative_kinds),
         };
-        ItemGroup { comparison, first_image: at[0], first_text: at[1], steps }
+        ItemGroup { compared, first_image: at[0], first_text: at[1], steps }
     }
 
-    /// The evaluations of its matching pairs.
+    /// The evaluations of the matching pairs.
     pub fn matching(&self) -> Vec<Evaluation> {
-        let positives: Vec<usize> = match self.comparison.questions.as_slice() {
-            [] => (0..self.comparison.pairs.len()).collect(),
-            questions => questions.iter().map(|question| question.positive).collect(),
+        let positives: Vec<usize> = match self.compared.comparisons.as_slice() {
+            [] => (0..self.compared.pairs.len()).collect(),
+            comparisons => comparisons.iter().map(|comparison| comparison.positive).collect(),
         };
         let of =
-            |step| positives.iter().map(move |&i| self.evaluation(self.comparison.pairs[i], step)).collect::<Vec<_>>();
+            |step| positives.iter().map(move |&i| self.evaluation(self.compared.pairs[i], step)).collect::<Vec<_>>();
         self.steps.clone().flat_map(of).collect()
     }
 
@@ -38,7 +43,7 @@ impl ItemGroup {
         Evaluation { image: self.first_image + image, text: self.first_text + text, step }
     }
 
-    /// The same image at the same timestep, without text.
+    /// The evaluation of a pair's image at the same timestep without text.
     pub fn without_text(&self, (image, _): (usize, usize), step: usize, no_text: usize) -> Evaluation {
         Evaluation { image: self.first_image + image, text: no_text, step }
     }

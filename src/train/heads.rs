@@ -1,4 +1,4 @@
-//! Head weights learned in training (appendix J): the mean over all matching pairs seen of their attributed weights.
+//! Head weights learned in training (appendix J): the mean of the attributed weights of all matching pairs so far.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,15 +9,21 @@ use crate::deltas::AttentionLayer;
 use crate::device::to_vec64;
 use crate::score::Evaluation;
 
-/// Sums of head weights by layer index.
+/// For each layer index, the sum of head weights `[H]` and the number of summands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HeadStatistics {
     sums: BTreeMap<usize, (Vec<f64>, u64)>,
 }
 
 impl HeadStatistics {
-    /// Takes the weights `[B, H]` of one layer for the rows of `evaluations` that are matching pairs.
-    pub fn see(&mut self, layer: usize, weights: &Tensor, evaluations: &[Evaluation], matching: &HashSet<Evaluation>) {
+    /// Adds the weights `[B, H]` of one layer, of those rows of `evaluations` that are matching pairs.
+    pub fn record(
+        &mut self,
+        layer: usize,
+        weights: &Tensor,
+        evaluations: &[Evaluation],
+        matching: &HashSet<Evaluation>,
+    ) {
         let heads = weights.size()[1] as usize;
         let rows = to_vec64(weights);
         for (row, _) in rows.chunks(heads).zip(evaluations).filter(|(_, evaluation)| matching.contains(evaluation)) {
@@ -27,7 +33,7 @@ impl HeadStatistics {
         }
     }
 
-    /// Takes what others have seen.
+    /// Adds the sums of another batch or worker.
     pub fn add(&mut self, other: &HeadStatistics) {
         for (&layer, (more, seen)) in &other.sums {
             let (sum, count) = self.sums.entry(layer).or_insert_with(|| (vec![0.0; more.len()], 0));
@@ -36,8 +42,8 @@ impl HeadStatistics {
         }
     }
 
-    /// As numbers in an order that depends on the model alone, so that those of several workers can be added: of each
-    /// layer how many were seen, and the sum of each head.
+    /// All numbers in an order that depends only on the model, so that workers can add them: for each layer the number of
+    /// summands, then the sum of each head.
     pub fn flat(&self, layers: &[AttentionLayer]) -> Vec<f64> {
         let of = |(index, layer): (usize, &AttentionLayer)| match self.sums.get(&index) {
             Some((sum, count)) => std::iter::once(*count as f64).chain(sum.iter().copied()).collect(),
@@ -46,7 +52,7 @@ impl HeadStatistics {
         layers.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The reverse of [`Self::flat`]; `numbers` is as long as that.
+    /// The inverse of [`Self::flat`]; `numbers` must have the same length.
     pub fn from_flat(layers: &[AttentionLayer], numbers: &[f64]) -> Self {
         let mut statistics = HeadStatistics::default();
         let mut left = numbers;
@@ -60,7 +66,7 @@ impl HeadStatistics {
         statistics
     }
 
-    /// AttentionLayer name → weights of mean 1, if any were seen.
+    /// For each layer's name the mean weights `[H]`, whose mean is 1; `None` if nothing was recorded.
     pub fn weights(&self, layers: &[AttentionLayer]) -> Option<BTreeMap<String, Vec<f64>>> {
         let mean = |(&layer, (sum, count)): (&usize, &(Vec<f64>, u64))| {
             (layers[layer].name.clone(), sum.iter().map(|sum| sum / *count as f64).collect())

@@ -1,36 +1,39 @@
-//! Items as training sees them: encoded once, and what is compared with what.
+//! Encoded training items, their cache, and the pairs that a loss compares.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tch::Tensor;
 
-use super::loss::Question;
+use super::loss::Comparison;
 use crate::config::NegativeKinds;
 use crate::encode::Conditioning;
 use crate::encode::image::Rgb;
 use crate::encode::text::Tokens;
 
-/// Bytes of encoded items that are kept; the oldest go first.
+/// Bytes of encoded items that are cached; the oldest items are dropped first.
 const BUDGET: usize = 4 << 30;
 
 /// One item, encoded.
 pub struct Item {
     /// `[n_images, C, h, w]`, float32.
     pub latents: Tensor,
-    /// Of each image as it is encoded, by [`digest`].
-    pub pictures: Vec<u64>,
-    /// Of its texts.
+    /// [`hash_of`] each preprocessed image.
+    pub image_hashes: Vec<u64>,
+    /// The encoded texts.
     pub conditioning: Conditioning,
+    /// The tokens of each text.
     pub tokens: Vec<Tokens>,
+    /// The texts.
     pub texts: Vec<String>,
     /// `[n_images][n_texts]`
     pub matches: Vec<Vec<bool>>,
 }
 
 impl Item {
+    /// The item's labels, without its encodings.
     pub fn labels(&self) -> Labels<'_> {
-        Labels { pictures: &self.pictures, texts: &self.texts, matches: &self.matches }
+        Labels { image_hashes: &self.image_hashes, texts: &self.texts, matches: &self.matches }
     }
 
     fn bytes(&self) -> usize {
@@ -42,7 +45,7 @@ impl Item {
     }
 }
 
-/// Encoded items by the index that the caller gave them.
+/// Encoded items by the caller's indices.
 #[derive(Default)]
 pub struct Cache {
     items: HashMap<usize, Item>,
@@ -51,11 +54,12 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// The item of an index, if it is cached.
     pub fn get(&self, index: usize) -> Option<&Item> {
         self.items.get(&index)
     }
 
-    /// Keeps an item, and lets go of the oldest where there is no room.
+    /// Caches an item, and drops the oldest ones if there is no room.
     pub fn insert(&mut self, index: usize, item: Item) {
         self.bytes += item.bytes();
         if let Some(before) = self.items.insert(index, item) {
@@ -70,36 +74,40 @@ impl Cache {
     }
 }
 
-/// What two things are to each other.
+/// How an image and a text are labelled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
+    /// The text describes the image: a positive pair.
     Match,
+    /// The text does not describe the image: a negative pair.
     Mismatch,
-    /// Not known; neither compared nor scored.
-    Aside,
+    /// Unknown; the pair is neither compared nor scored.
+    Unknown,
 }
 
-/// The pairs that a loss needs, and its questions about them.
-pub struct Comparison {
-    /// `(image, text)`
+/// The pairs whose scores a loss needs, and the comparisons between them.
+pub struct ComparedPairs {
+    /// `(image, text)` indices, each pair once.
     pub pairs: Vec<(usize, usize)>,
-    pub questions: Vec<Question>,
+    /// The comparisons; they index `pairs`.
+    pub comparisons: Vec<Comparison>,
 }
 
-impl Comparison {
-    /// Every matching pair against its mismatches of the kinds wanted; pairs without any are left out.
+impl ComparedPairs {
+    /// Every matching pair and its mismatches of the given kinds; a matching pair without any is left out. `relations` is
+    /// `[images][texts]`.
     pub fn new(relations: &[Vec<Relation>], kinds: NegativeKinds) -> Self {
-        let mut comparison = Comparison { pairs: vec![], questions: vec![] };
-        let mut place = HashMap::new();
+        let mut compared = ComparedPairs { pairs: vec![], comparisons: vec![] };
+        let mut index_of = HashMap::new();
         let (images, texts) = (relations.len(), relations[0].len());
         for i in 0..images {
             for j in (0..texts).filter(|&j| relations[i][j] == Relation::Match) {
                 let other_images = (0..images).filter(|&other| relations[other][j] == Relation::Mismatch);
                 let other_texts = (0..texts).filter(|&other| relations[i][other] == Relation::Mismatch);
                 let mut find = |pair| {
-                    *place.entry(pair).or_insert_with(|| {
-                        comparison.pairs.push(pair);
-                        comparison.pairs.len() - 1
+                    *index_of.entry(pair).or_insert_with(|| {
+                        compared.pairs.push(pair);
+                        compared.pairs.len() - 1
                     })
                 };
                 let other_images: Vec<_> =
@@ -109,54 +117,55 @@ impl Comparison {
                 if other_images.is_empty() && other_texts.is_empty() {
                     continue;
                 }
-                let question = Question {
+                let comparison = Comparison {
                     positive: find((i, j)),
                     other_images: other_images.into_iter().map(&mut find).collect(),
                     other_texts: other_texts.into_iter().map(&mut find).collect(),
                 };
-                comparison.questions.push(question);
+                compared.comparisons.push(comparison);
             }
         }
-        comparison
+        compared
     }
 
-    /// The matching pairs alone, for a loss that compares nothing.
+    /// Only the matching pairs, for a loss without comparisons.
     pub fn matches(relations: &[Vec<Relation>]) -> Self {
         let pairs = relations.iter().enumerate().flat_map(|(i, row)| {
             row.iter().enumerate().filter(|(_, relation)| **relation == Relation::Match).map(move |(j, _)| (i, j))
         });
-        Comparison { pairs: pairs.collect(), questions: vec![] }
+        ComparedPairs { pairs: pairs.collect(), comparisons: vec![] }
     }
 }
 
-/// What an item says of its own images and texts.
+/// The labels of an item's images and texts.
 #[derive(Clone, Copy)]
 pub struct Labels<'a> {
-    /// Of each image, a number that equal pictures share.
-    pub pictures: &'a [u64],
+    /// A hash of each image; equal images have equal hashes.
+    pub image_hashes: &'a [u64],
+    /// The texts.
     pub texts: &'a [String],
-    /// `[n_images][n_texts]`
+    /// Whether each image and text match, `[n_images][n_texts]`.
     pub matches: &'a [Vec<bool>],
 }
 
-/// Several items as one, by image and text. An image and a text of different items do not match, unless some item says
-/// of the same picture and the same text that they do: then nothing is said about them here.
+/// The relations of all images and texts of several items, `[images][texts]`. An image and a text of different items are a
+/// mismatch, unless some item labels an equal image and an equal text as a match: then their relation is unknown.
 pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
     let mut known = HashSet::new();
     for item in items {
-        for (picture, row) in item.pictures.iter().zip(item.matches) {
+        for (image, row) in item.image_hashes.iter().zip(item.matches) {
             let matching = item.texts.iter().zip(row).filter(|(_, matches)| **matches);
-            known.extend(matching.map(|(text, _)| (picture, text)));
+            known.extend(matching.map(|(text, _)| (image, text)));
         }
     }
     let mut rows = vec![];
     for (a, item) in items.iter().enumerate() {
-        for (picture, own) in item.pictures.iter().zip(item.matches) {
+        for (image, own) in item.image_hashes.iter().zip(item.matches) {
             let mut row = vec![];
             for (b, other) in items.iter().enumerate() {
                 row.extend(other.texts.iter().enumerate().map(|(j, text)| match a == b {
                     true if own[j] => Relation::Match,
-                    false if known.contains(&(picture, text)) => Relation::Aside,
+                    false if known.contains(&(image, text)) => Relation::Unknown,
                     _ => Relation::Mismatch,
                 }));
             }
@@ -166,9 +175,9 @@ pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
     rows
 }
 
-/// A number that equal pictures share, and others by a chance of 2⁻⁶⁴.
-pub fn digest(picture: &Rgb) -> u64 {
+/// A hash of an image's size and pixels. Different images have equal hashes with probability 2⁻⁶⁴.
+pub fn hash_of(image: &Rgb) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (picture.width, picture.height, &picture.data).hash(&mut hasher);
+    (image.width, image.height, &image.data).hash(&mut hasher);
     hasher.finish()
 }

@@ -1,7 +1,7 @@
-//! Algorithm 1: a few labelled items become deltas on `W_k` and `W_v` (Eq. 5) by a margin loss (Eq. 6).
+//! Stage 8, Algorithm 1: training of deltas on `W_k` and `W_v` (Eq. 5) from a few labelled items by a margin loss (Eq. 6).
 //!
-//! A step is a function of the deltas, the optimiser, the position and the seed; [`Session::save`] keeps them all, so
-//! that a run that was killed goes on as if nothing had happened.
+//! A step is a function of the deltas, the optimiser, the position and the seed. [`View::save`] writes them all, so that an
+//! interrupted run can be resumed with identical results.
 
 mod batch;
 mod draw;
@@ -25,7 +25,7 @@ use tch::{Kind, Tensor};
 
 pub use batch::Share;
 pub use draw::order;
-pub use item::{Comparison, Labels, Relation, relations};
+pub use item::{ComparedPairs, Labels, Relation, relations};
 pub use memory::Memory;
 pub use scale::LossScale;
 pub use shared::Gradient;
@@ -46,61 +46,65 @@ use crate::noise::Time;
 use crate::runtime::Lock;
 use crate::{Error, Result};
 
-/// What a difference between a match and a mismatch comes to at the start, in scores divided by the temperature, where
-/// no temperature is given: the paper's margin.
+/// The mean difference between a match and a mismatch at the start of training, in scores divided by the temperature, that
+/// an automatic temperature aims at. It is the paper's margin.
 const TYPICAL: f64 = 0.2;
 
-/// Training under way.
+/// A training run: a model, its deltas, and the state of their optimisation.
 pub struct Session {
     model: Model,
-    /// What is trained: the score, or for the loss `diffusion` the denoising error.
+    /// The score that is trained, or for the loss `diffusion` the denoising error.
     config: ScoreConfig,
     options: TrainConfig,
-    /// Those of `state`: other handles of the same leaves.
+    /// Handles of the tensors of `state.deltas` and `state.trained`, which can be used without its lock.
     deltas: Deltas,
     trained: Vec<Tensor>,
     cache: Cache,
-    /// By layer, whether the score pools it.
+    /// For each layer, whether it is scored.
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,
     memory: Memory,
     state: Arc<Lock<State>>,
 }
 
-/// What one step did.
+/// The outcome of one training step.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct StepReport {
-    /// Steps done, this one included.
+    /// Number of steps done, including this one.
     pub step: u64,
+    /// The mean loss over the items of the batch.
     pub loss: f64,
-    /// What scores were divided by.
+    /// The temperature: scores are divided by it before the loss.
     pub temperature: f64,
+    /// The learning rate of this step.
     pub learning_rate: f64,
-    /// Of all deltas, before it was limited.
+    /// The Euclidean norm of the gradient of all trained tensors, before clipping.
     pub gradient_norm: f64,
-    /// Share of the matching pairs whose loss was not zero.
+    /// The fraction of the matching pairs whose loss was not zero.
     pub active: f64,
-    /// Evaluations of the network.
+    /// Number of evaluations of the network.
     pub rows: usize,
-    /// Evaluations that were backpropagated through.
+    /// Number of evaluations that were backpropagated through.
     pub backward_rows: usize,
 }
 
-/// Gradients, and what they were computed at.
+/// The gradients of a step, and the times and noise that they were computed with. With `in_batch` there is one group of all
+/// items, otherwise one group per item.
 pub struct Gradients {
+    /// The mean loss over the groups.
     pub loss: f64,
-    /// By name in a deltas file.
+    /// The gradient of each trained tensor, with the tensor's name in a deltas file; float32, of the tensor's shape.
     pub gradients: Vec<(String, Tensor)>,
-    /// `[items][k]`; one row for all items where negatives are drawn in the batch.
+    /// The drawn times, `[groups][k]`.
     pub times: Vec<Vec<Time>>,
-    /// `[k, C, h, w]` by item.
+    /// The drawn noise of each group, float32 `[k, C, h, w]`.
     pub noise: Vec<Tensor>,
-    /// By item (or for the batch), pairs and their scores.
+    /// For each group, its `(image, text)` pairs and their scores.
     pub scores: Vec<Vec<((usize, usize), f64)>>,
 }
 
 impl Session {
-    /// Prepares training of `model`; it starts from the deltas that the model has, if any.
+    /// Prepares training of `model`, which starts from the model's deltas if it has any.
     ///
     /// # Errors
     /// `Config` if the options do not fit the model, its deltas or the score.
@@ -136,16 +140,17 @@ impl Session {
         })
     }
 
-    /// What others may see of it while it is at work.
+    /// A view of the state after the last finished step. It can be read while the next step runs.
     pub fn view(&self) -> View {
         View(self.state.clone())
     }
 
+    /// The training options.
     pub fn options(&self) -> &TrainConfig {
         &self.options
     }
 
-    /// What is trained: the score, or for the loss `diffusion` the denoising error.
+    /// The configuration of the score that is trained, or for the loss `diffusion` that of the denoising error.
     pub fn config(&self) -> &ScoreConfig {
         &self.config
     }
@@ -155,7 +160,7 @@ impl Session {
         self.view().steps()
     }
 
-    /// Number of trained numbers.
+    /// Number of trained parameters.
     pub fn parameters(&self) -> usize {
         self.trained.iter().map(Tensor::numel).sum()
     }
@@ -168,31 +173,39 @@ impl Session {
         layers.into_iter().map(|layer| self.model.layers()[layer].name.clone()).collect()
     }
 
-    /// A copy of the deltas as they are now, with the head weights learned so far.
+    /// A copy of the current deltas, with the head weights learned so far.
     pub fn deltas(&self) -> Deltas {
         self.view().deltas()
     }
 
-    /// Replaces the deltas by others of the same targets and shapes; the optimiser keeps its history.
+    /// Replaces the deltas by others of the same targets and shapes; the optimiser keeps its moments.
+    ///
+    /// # Errors
+    /// `Deltas` if targets or shapes differ.
     pub fn set_deltas(&mut self, deltas: &Deltas) -> Result<()> {
         self.state.hold().set_deltas(deltas)
     }
 
-    /// Goes back to a session that was saved, and gives back its `extra`.
+    /// Restores a state that [`View::save`] wrote, and returns its `extra`.
     ///
     /// # Errors
-    /// `Deltas` if the file is damaged or something else; `Config` if it is of a session with other options. The
-    /// session is as it was then.
+    /// `Deltas` if the file is damaged or not a training state; `Config` if it belongs to another model or other options.
+    /// The session is unchanged then.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         self.state.hold().load(path)
     }
 
-    /// Whether the item of that index is encoded.
+    /// Whether the item of this index is encoded and cached.
     pub fn has(&self, index: usize) -> bool {
         self.cache.get(index).is_some()
     }
 
-    /// Encodes an item once and keeps it under an index of the caller's; the oldest are dropped where memory is short.
+    /// Encodes an item and caches it under the caller's index. When the cache is full, the oldest items are dropped.
+    /// `matches` is `[images][texts]`.
+    ///
+    /// # Errors
+    /// `Dataset` if `matches` has another shape, or there are no images or texts; `Image`; `Config` if a text cannot be
+    /// scored; `Numerical` if an encoding is not finite.
     pub fn add(&mut self, index: usize, images: &[Image], texts: &[&str], matches: Vec<Vec<bool>>) -> Result<()> {
         let fits = matches.len() == images.len() && matches.iter().all(|row| row.len() == texts.len());
         if images.is_empty() || texts.is_empty() || !fits {
@@ -203,13 +216,13 @@ impl Session {
             )));
         }
         self.model.check_texts(texts, &self.config)?;
-        // Of those that are cut, `check_texts` has told the caller.
+        // The caller learns of truncated texts from `check_texts`, before training.
         let encoded = self.model.encode_texts(texts, Truncate::Silent)?;
-        let mut pictures = vec![];
-        let see = |picture: &Rgb| pictures.push(item::digest(picture));
+        let mut image_hashes = vec![];
+        let see = |image: &Rgb| image_hashes.push(item::hash_of(image));
         let item = Item {
             latents: self.model.encode_images_seeing(images, &self.config, see)?,
-            pictures,
+            image_hashes,
             conditioning: encoded.conditioning,
             tokens: encoded.tokens,
             texts: texts.iter().map(|&text| text.to_owned()).collect(),
@@ -219,12 +232,12 @@ impl Session {
         Ok(())
     }
 
-    /// What scores are divided by. Where the options leave it open it is found here, once, such that the difference
-    /// between a match and a mismatch of these items comes to 0.2 on average: scores of different maps and poolings
-    /// move by thousandths or by tens, and a margin means something only in a unit of their own.
+    /// The temperature, by which scores are divided. If the options leave it open, the first call computes it from these
+    /// items, so that the mean absolute difference between matches and mismatches becomes 0.2. Scores of different maps and
+    /// poolings differ by thousandths or by tens, so a margin needs a common scale.
     ///
     /// # Errors
-    /// `Training` if a score is no finite number.
+    /// `Training` if a score is not finite; `OutOfMemory`; `Interrupted`.
     pub fn calibrate(&mut self, indices: &[usize]) -> Result<f64> {
         let known = self.state.hold().temperature;
         if let Some(temperature) = known {
@@ -232,17 +245,18 @@ impl Session {
         }
         let differences = self.pass(indices, Share::whole(indices), 1.0, Some(GradientMode::None))?.differences;
         let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-        // Where nothing differs at all, any unit will do.
+        // If no scores differ, any temperature is as good as another.
         let temperature = if mean > 0.0 { mean / TYPICAL } else { 1.0 };
         self.state.hold().temperature = Some(temperature);
         Ok(temperature)
     }
 
-    /// One step of the optimiser on the items of these indices. `total` is the number of steps that the learning
-    /// rate's schedule is laid out for.
+    /// One optimiser step on the items of these indices, which must be cached. `total` is the number of steps of the whole
+    /// run, which the learning rate's schedule needs.
     ///
     /// # Errors
-    /// `Training` if the loss or the gradient is no finite number; nothing has changed then.
+    /// `Training` if the loss or the gradient is not finite; `Config` if no trained layer influences the loss; `Dataset` if
+    /// an item has nothing to compare; `OutOfMemory`; `Interrupted`. The state is unchanged then.
     pub fn step(&mut self, indices: &[usize], total: u64) -> Result<StepReport> {
         loop {
             let totals = self.backpropagate(indices, Share::whole(indices))?;
@@ -252,8 +266,10 @@ impl Session {
         }
     }
 
-    /// What the next step would do, without doing it, but for a temperature that is still open: it is found here, and
-    /// stays.
+    /// The gradients of the next step, without taking it. A temperature that is still open is computed and kept.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
     pub fn gradients(&mut self, indices: &[usize]) -> Result<Gradients> {
         let totals = self.backpropagate(indices, Share::whole(indices))?;
         let (scale, names) = {
@@ -271,7 +287,7 @@ impl Session {
         Ok(Gradients { loss: totals.loss, gradients, times, noise, scores: totals.scores })
     }
 
-    /// Gradients of a share of one batch, on the leaves.
+    /// Computes the gradients of a share of one batch, on the trained tensors.
     fn backpropagate(&mut self, indices: &[usize], share: Share) -> Result<Totals> {
         let temperature = self.calibrate(indices)?;
         let total = self.pass(indices, share, temperature, None)?;

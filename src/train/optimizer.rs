@@ -1,14 +1,16 @@
+//! AdamW with a state that can be saved.
+
 use tch::Tensor;
 
 /// AdamW (Loshchilov & Hutter 2019) with the usual β = (0.9, 0.999) and ε = 1e-8.
 ///
-/// Not tch's: its optimisers cannot save their state, and a run must go on after a kill as if nothing had happened.
+/// tch's optimisers cannot save their state, and an interrupted run must be resumed with identical results.
 pub struct AdamW {
     /// First and second moments of each parameter.
     pub moments: Vec<(Tensor, Tensor)>,
     /// Number of steps done.
     pub steps: u64,
-    /// By parameter, whether what is minimised depends on it at all.
+    /// For each parameter, whether the loss depends on it at all.
     reached: Vec<bool>,
     weight_decay: f64,
 }
@@ -18,14 +20,14 @@ const BETA2: f64 = 0.999;
 const EPS: f64 = 1e-8;
 
 impl AdamW {
-    /// Without history; `reached` says of each parameter whether what is minimised depends on it at all.
+    /// A new optimiser; `reached` says for each parameter whether the loss depends on it at all.
     pub fn new(parameters: &[Tensor], reached: Vec<bool>, weight_decay: f64) -> Self {
         let moments = parameters.iter().map(|p| (p.zeros_like(), p.zeros_like())).collect();
         AdamW { moments, steps: 0, reached, weight_decay }
     }
 
-    /// One step with the gradients times `factor`. A parameter that is not reached stays as it is. Any other counts as
-    /// one with a gradient, of zeros where no row needed one: a loss of zero has that gradient, and the weight decays.
+    /// One step with the gradients times `factor`. A parameter that the loss does not depend on is left unchanged. Any other
+    /// parameter without a gradient has a gradient of zero: that of a loss of zero, and its weight decays.
     pub fn step(&mut self, parameters: &mut [Tensor], rate: f64, factor: f64) {
         self.steps += 1;
         let correction = |beta: f64, steps: u64| 1.0 - beta.powf(steps as f64);

@@ -1,4 +1,4 @@
-//! One batch through the network: scores, loss, and the gradient of the deltas, with no more backward than it needs.
+//! One batch through the network: scores, loss, and the gradient of the deltas. Only rows with a gradient are backpropagated.
 
 use std::cell::RefCell;
 
@@ -12,20 +12,20 @@ use crate::device::to_vec64;
 use crate::score::{Evaluation, EvaluationOutput, SavedEvaluation, ScoringContext};
 use crate::{Error, Result};
 
-/// How the backward pass comes by its graph.
+/// How gradients are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum GradientMode {
-    /// None: only the scores are wanted.
+    /// Not at all: only the scores are wanted.
     None,
-    /// SavedEvaluation from the one forward pass.
+    /// From the graph of the forward pass.
     Kept,
-    /// A first pass without finds the rows that need one, a second runs those.
+    /// A first pass without a graph finds the rows with a gradient, a second pass runs only those with a graph.
     OnlyNeeded,
-    /// Block by block, from the hidden states of the one forward pass.
+    /// Block by block, from the hidden states that the forward pass saves.
     Blockwise,
 }
 
-/// What one evaluation gave, and how the loss changes with it.
+/// The numbers of one evaluation (a row), or the gradients of the loss with respect to them.
 #[derive(Clone, Copy, Default)]
 struct RowValues {
     attention: f64,
@@ -33,39 +33,42 @@ struct RowValues {
     squared: f64,
 }
 
-/// A batch on its way through the network.
-pub struct Pass<'a> {
+/// The forward and backward pass of a batch, or of a part of it.
+pub struct TrainingPass<'a> {
     pub context: &'a ScoringContext<'a>,
     pub options: &'a TrainConfig,
     pub groups: &'a [ItemGroup],
-    /// Where in the batch the first of them stands.
+    /// The position of the first group in the batch.
     pub first: usize,
-    /// What scores are divided by.
+    /// The divisor of scores.
     pub temperature: f64,
-    /// What the gradient is multiplied by.
+    /// The factor of the gradient.
     pub scale: f64,
-    /// Evaluations at a time.
+    /// Number of evaluations at a time.
     pub batch: usize,
-    /// Whether rows that are run a second time are so block by block.
+    /// Whether rows that run a second time are recomputed block by block.
     pub recompute: bool,
-    /// The evaluations of the chunk under way, for whoever watches the context.
-    pub under_way: &'a RefCell<Vec<Evaluation>>,
+    /// Set to the evaluations of the running chunk, for the context's observer.
+    pub running: &'a RefCell<Vec<Evaluation>>,
 }
 
-impl Pass<'_> {
+impl TrainingPass<'_> {
     /// Runs the batch; gradients are added to the leaves of the context's patch.
+    ///
+    /// # Errors
+    /// `Training` if a score or the loss is not finite; `OutOfMemory`; `Interrupted`.
     pub fn run(&self, graph: GradientMode) -> Result<Totals> {
         let evaluations = self.evaluations();
         let chunks: Vec<&[Evaluation]> = self.chunks(&evaluations);
         let mut rows = Vec::with_capacity(evaluations.len());
         let mut graphs: Vec<Option<Tape>> = vec![];
         for chunk in &chunks {
-            self.under_way.replace(chunk.to_vec());
+            self.running.replace(chunk.to_vec());
             let (seen, tape) = self.forward(chunk, graph)?;
             rows.extend(numbers(&seen, chunk.len()));
             graphs.push(tape);
         }
-        self.under_way.take();
+        self.running.take();
 
         let mut totals = Totals { rows: evaluations.len(), ..Totals::default() };
         let gradients = self.judge(&evaluations, &rows, &mut totals)?;
@@ -82,7 +85,7 @@ impl Pass<'_> {
                 continue;
             }
             match tape {
-                Some(Tape::EvaluationOutput(rows)) => {
+                Some(Tape::Graph(rows)) => {
                     totals.backward_rows += chunk.len();
                     totals.reached |= backpropagate(|| self.objective(&rows, gradients));
                 }
@@ -114,7 +117,7 @@ impl Pass<'_> {
             GradientMode::Kept => {
                 let rows = tch::with_grad(|| self.context.evaluate(chunk, self.predicts()))?;
                 let seen = rows.detached();
-                Ok((seen, Some(Tape::EvaluationOutput(rows))))
+                Ok((seen, Some(Tape::Graph(rows))))
             }
             GradientMode::None | GradientMode::OnlyNeeded => Ok((self.context.evaluate(chunk, self.predicts())?, None)),
             GradientMode::Blockwise => {
@@ -128,13 +131,13 @@ impl Pass<'_> {
         self.context.coefficients().needs_prediction()
     }
 
-    /// Every evaluation once: with text first, then without.
+    /// All evaluations, each once: first those with text, then those without.
     fn evaluations(&self) -> Vec<Evaluation> {
         let mut with = vec![];
         let mut without = vec![];
         for group in self.groups {
             for step in group.steps.clone() {
-                for &pair in &group.comparison.pairs {
+                for &pair in &group.compared.pairs {
                     with.push(group.evaluation(pair, step));
                     let plain = self.without_text(group, pair, step);
                     if self.compares_to_none() && !without.contains(&plain) {
@@ -147,13 +150,13 @@ impl Pass<'_> {
         with
     }
 
-    /// Whether the loss needs the prediction without text.
+    /// Whether the loss needs predictions without text.
     fn compares_to_none(&self) -> bool {
         self.options.loss != Loss::Diffusion && self.context.coefficients().needs_empty()
     }
 
     fn chunks<'u>(&self, evaluations: &'u [Evaluation]) -> Vec<&'u [Evaluation]> {
-        let with = evaluations.iter().take_while(|unit| unit.text != self.context.encoded.no_text).count();
+        let with = evaluations.iter().take_while(|evaluation| evaluation.text != self.context.encoded.no_text).count();
         let (with, without) = evaluations.split_at(with);
         with.chunks(self.batch).chain(without.chunks(self.batch)).collect()
     }
@@ -162,17 +165,18 @@ impl Pass<'_> {
         group.without_text(pair, step, self.context.encoded.no_text)
     }
 
-    /// The loss, and for every row how it changes with what the row gave.
+    /// Adds the loss to `totals`, and returns its gradient with respect to the numbers of every row.
     fn judge(&self, evaluations: &[Evaluation], rows: &[RowValues], totals: &mut Totals) -> Result<Vec<RowValues>> {
         let place: std::collections::HashMap<Evaluation, usize> =
-            evaluations.iter().enumerate().map(|(i, &unit)| (unit, i)).collect();
+            evaluations.iter().enumerate().map(|(i, &evaluation)| (evaluation, i)).collect();
         let mut gradients = vec![RowValues::default(); rows.len()];
         let coefficients = self.context.coefficients();
         for group in self.groups {
             let steps = group.steps.len() as f64;
             if self.options.loss == Loss::Diffusion {
                 let of = |&pair: &(usize, usize)| group.steps.clone().map(move |step| group.evaluation(pair, step));
-                let index: Vec<usize> = group.comparison.pairs.iter().flat_map(of).map(|unit| place[&unit]).collect();
+                let index: Vec<usize> =
+                    group.compared.pairs.iter().flat_map(of).map(|evaluation| place[&evaluation]).collect();
                 let loss = diffusion(&index.iter().map(|&i| rows[i].squared).collect::<Vec<_>>());
                 index
                     .iter()
@@ -181,8 +185,8 @@ impl Pass<'_> {
                 self.add(totals, loss, group, &[])?;
                 continue;
             }
-            let mut scores = vec![0.0; group.comparison.pairs.len()];
-            for (score, &pair) in scores.iter_mut().zip(&group.comparison.pairs) {
+            let mut scores = vec![0.0; group.compared.pairs.len()];
+            for (score, &pair) in scores.iter_mut().zip(&group.compared.pairs) {
                 for step in group.steps.clone() {
                     let row = rows[place[&group.evaluation(pair, step)]];
                     let none = self.compares_to_none().then(|| place[&self.without_text(group, pair, step)]);
@@ -191,12 +195,12 @@ impl Pass<'_> {
                 }
             }
             self.check(&scores, group, totals)?;
-            for question in &group.comparison.questions {
-                let difference = |negative: usize| (scores[question.positive] - scores[negative]).abs();
-                totals.differences.extend(question.negatives().map(difference));
+            for comparison in &group.compared.comparisons {
+                let difference = |negative: usize| (scores[comparison.positive] - scores[negative]).abs();
+                totals.differences.extend(comparison.negatives().map(difference));
             }
             let loss = self.loss(&scores, group);
-            for (&gradient, &pair) in loss.gradient.iter().zip(&group.comparison.pairs) {
+            for (&gradient, &pair) in loss.gradient.iter().zip(&group.compared.pairs) {
                 let gradient = gradient * self.scale / (self.temperature * steps);
                 for step in group.steps.clone() {
                     let row = place[&group.evaluation(pair, step)];
@@ -214,11 +218,11 @@ impl Pass<'_> {
 
     fn loss(&self, scores: &[f64], group: &ItemGroup) -> LossValue {
         let scores: Vec<f64> = scores.iter().map(|score| score / self.temperature).collect();
-        let questions = &group.comparison.questions;
+        let comparisons = &group.compared.comparisons;
         match self.options.loss {
-            Loss::Triplet => triplet(&scores, questions, self.options.margin, self.options.negatives),
-            Loss::CrossEntropy => cross_entropy(&scores, questions),
-            Loss::BinaryCrossEntropy => binary_cross_entropy(&scores, questions),
+            Loss::Triplet => triplet(&scores, comparisons, self.options.margin, self.options.negatives),
+            Loss::CrossEntropy => cross_entropy(&scores, comparisons),
+            Loss::BinaryCrossEntropy => binary_cross_entropy(&scores, comparisons),
             Loss::Diffusion => unreachable!("compares no scores"),
         }
     }
@@ -226,13 +230,13 @@ impl Pass<'_> {
     fn add(&self, totals: &mut Totals, loss: LossValue, group: &ItemGroup, scores: &[f64]) -> Result<()> {
         totals.loss += loss.value;
         totals.active += loss.active;
-        totals.scores.push(group.comparison.pairs.iter().copied().zip(scores.iter().copied()).collect());
+        totals.scores.push(group.compared.pairs.iter().copied().zip(scores.iter().copied()).collect());
         if totals.loss.is_finite() { Ok(()) } else { Err(self.not_finite("loss", loss.value, totals.scores.len() - 1)) }
     }
 
-    /// Refuses scores that a loss could not be trusted with: a mismatch of minus infinity would cost nothing.
+    /// Refuses scores that are not finite: a mismatch with a score of minus infinity would have a loss of zero.
     fn check(&self, scores: &[f64], group: &ItemGroup, totals: &Totals) -> Result<()> {
-        match scores.iter().zip(&group.comparison.pairs).find(|(score, _)| !score.is_finite()) {
+        match scores.iter().zip(&group.compared.pairs).find(|(score, _)| !score.is_finite()) {
             Some((&score, &(image, text))) => {
                 let what = format!("score of image {image} and text {text}");
                 Err(self.not_finite(&what, score, totals.scores.len()))
@@ -251,7 +255,7 @@ impl Pass<'_> {
         ))
     }
 
-    /// `Σ gradient · value`: the number whose gradient is the loss's.
+    /// `Σ gradient · value`, a number with the same gradient as the loss; `None` if all gradients are zero.
     fn objective(&self, rows: &EvaluationOutput, gradients: &[RowValues]) -> Option<Tensor> {
         let term = |values: &Option<Tensor>, gradient: fn(&RowValues) -> f64| {
             let gradients: Vec<f64> = gradients.iter().map(gradient).collect();
@@ -268,19 +272,22 @@ impl Pass<'_> {
     }
 }
 
-/// What is kept of a forward pass for its backward pass.
+/// What a forward pass keeps for its backward pass.
 enum Tape {
-    EvaluationOutput(EvaluationOutput),
+    /// Numbers with a graph.
+    Graph(EvaluationOutput),
+    /// Hidden states, from which blocks are recomputed.
     Saved(Box<SavedEvaluation>),
 }
 
 impl RowValues {
+    /// Whether the gradient is not zero.
     fn needed(&self) -> bool {
         self.attention != 0.0 || self.error != 0.0 || self.squared != 0.0
     }
 }
 
-/// Whether there was a graph to go back through.
+/// Backpropagates; returns whether there was a graph to backpropagate through.
 fn backpropagate(objective: impl FnOnce() -> Option<Tensor>) -> bool {
     match tch::with_grad(objective) {
         Some(objective) if objective.requires_grad() => {
@@ -291,6 +298,7 @@ fn backpropagate(objective: impl FnOnce() -> Option<Tensor>) -> bool {
     }
 }
 
+/// The numbers of a chunk of `count` rows; those that are not computed are zero.
 fn numbers(rows: &EvaluationOutput, count: usize) -> Vec<RowValues> {
     let of = |tensor: &Option<Tensor>| tensor.as_ref().map_or_else(|| vec![0.0; count], to_vec64);
     let (attention, error, squared) = (of(&rows.attention), of(&rows.error), of(&rows.squared));

@@ -1,4 +1,4 @@
-//! A step in two halves, between which workers that share a batch add up what they found.
+//! A step in two halves: each worker computes the gradient of its share of a batch, and applies the sum of all shares.
 
 use tch::{Kind, Tensor};
 
@@ -10,27 +10,27 @@ use super::{Session, StepReport};
 use crate::device::to_vec64;
 use crate::{Error, Result};
 
-/// The gradient of a share, and what else of it is to be added up.
+/// The gradient of a share of a batch, with the statistics that workers add up too.
 #[derive(Debug, Clone)]
 pub struct Gradient {
-    /// All trained tensors' one after the other, in double precision: then the order of addition cannot be seen.
+    /// The gradients of all trained tensors, concatenated. They are float64, so that the order in which workers are added
+    /// does not show in float32.
     pub values: Vec<f64>,
-    /// Loss, shares and counts, in an order that depends on the model alone.
+    /// Loss, active fraction, counts and sums of head weights, in an order that depends only on the model.
     pub statistics: Vec<f64>,
 }
 
-/// How many statistics there are before those of heads.
+/// Number of statistics before those of heads.
 const COUNTS: usize = 5;
 
 impl Session {
     /// The first half of a step: the gradient of some items of a batch. `indices` may be empty.
     ///
-    /// Each item goes through the network on its own, so that its gradient is the same to the last bit whatever other
-    /// items its worker has. Adam divides a gradient by its size, which would show in the deltas where terms cancel.
+    /// Each item is evaluated on its own, so that its gradient is identical to the last bit whatever other items the worker
+    /// has. Adam divides a gradient by its magnitude, so that rounding would show in the deltas where terms cancel.
     ///
     /// # Errors
-    /// `Config` if the items of a batch are compared with each other, which takes all of them; as
-    /// [`Session::step`] besides.
+    /// `Config` with `in_batch`, which compares all items of a batch; otherwise as [`Session::step`].
     pub fn share(&mut self, indices: &[usize], share: Share) -> Result<Gradient> {
         if self.options().in_batch && share.of > 1 {
             return Err(Error::Config(
@@ -61,11 +61,11 @@ impl Session {
         Ok(Gradient { values, statistics })
     }
 
-    /// The second half of a step, with what all workers' shares add up to; None if the gradient was too large for half
-    /// precision, and the first half is to be done again.
+    /// The second half of a step, with the sum of all workers' shares; `None` if the gradient overflowed half precision, so
+    /// that the first half must be repeated with a smaller loss scale.
     ///
     /// # Errors
-    /// `Internal` if the numbers are of another model; `Training` as [`Session::step`].
+    /// `Internal` if the numbers belong to another model; `Training` as [`Session::step`].
     pub fn apply(&mut self, gradient: &Gradient, total: u64) -> Result<Option<StepReport>> {
         let layers = self.model.layers();
         let heads = layers.iter().map(|layer| layer.heads as usize + 1).sum::<usize>();
@@ -93,14 +93,14 @@ impl Session {
         self.finish(&totals, total)
     }
 
-    /// The optimiser's step with the gradients on the leaves; None if they were too large for half precision.
+    /// The optimiser's step with the gradients on the trained tensors; `None` if they overflowed half precision.
     pub(super) fn finish(&mut self, totals: &Totals, total: u64) -> Result<Option<StepReport>> {
         self.state.hold().step(totals, total)
     }
 }
 
 impl State {
-    /// One step with the gradients on the leaves; None if they were too large for half precision.
+    /// One step with the gradients on the trained tensors; `None` if they overflowed half precision.
     fn step(&mut self, totals: &Totals, total: u64) -> Result<Option<StepReport>> {
         let norm = self.gradient_norm();
         if !norm.is_finite() {
@@ -140,11 +140,11 @@ impl State {
     }
 }
 
-/// Puts numbers where autograd keeps the gradient of a leaf.
+/// Sets the gradient of a leaf.
 fn write_gradient(leaf: &Tensor, values: &Tensor) {
     let mut gradient = leaf.grad();
     if !gradient.defined() {
-        // tch has no way to set it, but a backward pass of `leaf · values` leaves just that there
+        // tch cannot set it, but a backward pass of `leaf · values` does.
         tch::with_grad(|| (leaf * values).sum(Kind::Float).backward());
         return;
     }

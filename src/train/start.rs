@@ -1,4 +1,4 @@
-//! Where training starts: at zero, or at the deltas that the model has.
+//! The initial deltas of a training run: zero, or the model's own.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,20 @@ use crate::model::Model;
 use crate::score::select_layers;
 use crate::{Error, Result};
 
-/// What training begins with.
+/// The initial state of a training run.
 pub struct Start {
-    /// On the model's device.
+    /// The deltas, on the model's device.
     pub deltas: Deltas,
-    /// Those of their tensors that are trained, as leaves.
+    /// The trained tensors of the deltas, as leaves.
     pub trained: Vec<Tensor>,
-    /// Of each of them, whether the loss depends on it.
+    /// For each trained tensor, whether the loss depends on it.
     pub reached: Vec<bool>,
 }
 
-/// Deltas on the model's device, and those of their tensors that are trained, as leaves.
+/// The initial deltas of a model; `scored` says for each layer whether it is scored.
+///
+/// # Errors
+/// `Config` if the options do not fit the model, the score or the loaded deltas.
 pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored: &[bool]) -> Result<Start> {
     let layers = select_layers(model.layers(), &options.layers)?;
     let first = layers.iter().position(|&trained| trained).expect("a selection is never empty");
@@ -53,7 +56,7 @@ pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored
         let before = deltas.entries.remove(&target);
         let delta = begin(before, target, &deltas, options, model.device())?;
         let delta = delta.map(|tensor| tensor.set_requires_grad(true));
-        // A map is made of queries and keys; values go to what comes after it.
+        // A map depends on its layer's queries and keys; its values only influence later layers.
         let value = usize::from(target.projection == Projection::Value);
         let counts = !maps_alone || target.layer + value <= last_scored;
         reached.extend(delta.tensors().iter().map(|_| counts));
@@ -99,7 +102,7 @@ fn begin(
                 up: Tensor::zeros([outputs, rank], (Kind::Float, device)),
             })
         }
-        // Any delta is a dense one.
+        // Any delta can be trained as a dense one.
         (Some(delta), None) => Ok(Delta::Dense(delta.dense())),
         (Some(delta), Some(rank)) if delta.rank() == Some(rank) => Ok(delta),
         (Some(delta), Some(rank)) => Err(Error::Config(format!(
@@ -111,6 +114,9 @@ fn begin(
 }
 
 /// Copies the numbers of `from` into the tensors of `to`, which must have the same targets and shapes.
+///
+/// # Errors
+/// `Deltas` if they have not.
 pub fn copy_into(from: &Deltas, to: &mut Deltas) -> Result<()> {
     let (new, old) = (from.tensors(), to.tensors());
     let shapes = |tensors: &std::collections::BTreeMap<String, Tensor>| -> Vec<(String, Vec<i64>)> {
@@ -122,7 +128,7 @@ pub fn copy_into(from: &Deltas, to: &mut Deltas) -> Result<()> {
     for (target, delta) in &from.entries {
         let own = to.entries[target].tensors();
         for ((_, new), (_, old)) in delta.tensors().into_iter().zip(own) {
-            // A second handle of the same numbers: the leaf itself stays where it is.
+            // `copy_` takes the handle mutably; a second handle of the same memory leaves the leaf in place.
             tch::no_grad(|| old.shallow_clone().copy_(&new.detach()));
         }
     }

@@ -1,4 +1,4 @@
-//! What steps change, in memory and on disk: with it, the next step is as if the run had never ended.
+//! The state that steps change, in memory and on disk. A resumed run continues with identical results.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const FORMAT: &str = "discffusion.state";
 const VERSION: &str = "1";
 
-/// Everything that the next step depends on. A step changes all of it at once, at its end.
+/// Everything that the next step depends on. A step changes it at once, at its end.
 pub(super) struct State {
     pub options: TrainConfig,
     pub config: ScoreConfig,
@@ -28,14 +28,14 @@ pub(super) struct State {
     pub trained: Vec<Tensor>,
     pub optimizer: AdamW,
     pub heads: HeadStatistics,
-    /// What scores are divided by, once it is known.
+    /// The divisor of scores, once it is known.
     pub temperature: Option<f64>,
-    /// Running share of rows that had a gradient.
+    /// Running mean of the fraction of rows that had a gradient.
     pub needed: f64,
     pub scale: LossScale,
 }
 
-/// A session as it was after its last whole step, for whoever looks while the next one is under way.
+/// The state of a session after its last finished step. It can be read from other threads while the next step runs.
 #[derive(Clone)]
 pub struct View(pub(super) Arc<Lock<State>>);
 
@@ -50,8 +50,11 @@ impl View {
         self.0.hold().deltas()
     }
 
-    /// Writes everything that the next step depends on, atomically; `extra` is the caller's own and comes back from
-    /// [`Session::load`](super::Session::load).
+    /// Writes everything that the next step depends on, atomically. `extra` is an arbitrary text of the caller, which
+    /// [`Session::load`](super::Session::load) returns.
+    ///
+    /// # Errors
+    /// `Deltas` if the file cannot be written.
     pub fn save(&self, path: &Path, extra: &str) -> Result<()> {
         self.0.hold().save(path, extra)
     }
@@ -64,7 +67,7 @@ impl State {
         copy
     }
 
-    /// Replaces the deltas by others of the same targets and shapes; the optimiser keeps its history.
+    /// Replaces the deltas by others of the same targets and shapes; the optimiser keeps its moments.
     pub fn set_deltas(&mut self, deltas: &Deltas) -> Result<()> {
         start::copy_into(deltas, &mut self.deltas)?;
         self.heads = HeadStatistics::default();
@@ -72,7 +75,7 @@ impl State {
         Ok(())
     }
 
-    /// The trained tensors' names in a deltas file, in order.
+    /// The names of the trained tensors in a deltas file, in order.
     pub fn trained_names(&self) -> Vec<String> {
         let of = |(&target, delta): (&Target, &Delta)| {
             let path = self.deltas.architecture.path(target);
@@ -107,7 +110,7 @@ impl State {
         file.write(path).map_err(cannot)
     }
 
-    /// Goes back to a state that was saved, and gives back its `extra`; after an error nothing has changed.
+    /// Restores a saved state and returns its `extra`; after an error nothing has changed.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         let fail = |what: &dyn std::fmt::Display| Error::Deltas(format!("{}: {what}", path.display()));
         let file = TensorFile::read(path).map_err(|what| fail(&what))?;
@@ -162,7 +165,7 @@ impl State {
         Ok(extra)
     }
 
-    /// By name, each trained tensor with its moments; handles of the same numbers.
+    /// Each trained tensor with its two moments, by name; the tensors are handles of the same memory.
     fn parts(&self) -> Vec<(String, [Tensor; 3])> {
         let of = |((name, value), (mean, square)): ((String, &Tensor), &(Tensor, Tensor))| {
             (name, [value.shallow_clone(), mean.shallow_clone(), square.shallow_clone()])
@@ -175,7 +178,7 @@ fn json_of(text: &str) -> Value {
     serde_json::from_str(text).expect("options are written as JSON")
 }
 
-/// Options that do not change what a run computes may differ.
+/// Refuses a state that was written with other options. Options that change no result are not stored.
 fn same_options(path: &Path, what: &str, stored: &Value, own: &Value) -> Result<()> {
     for (name, value) in own.as_object().into_iter().flatten() {
         let before = stored.get(name).unwrap_or(&Value::Null);

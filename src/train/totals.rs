@@ -1,28 +1,33 @@
+//! The numbers of a batch that are summed over its parts.
+
 use super::heads::HeadStatistics;
 
-/// What a batch, a part of it or a worker's share comes to, beside the gradients on the leaves. Parts add up to the whole.
+/// The numbers of a batch, of a part of it, or of a worker's share, without the gradients, which are on the trained tensors.
+/// Those of the parts add up to those of the batch.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
-    /// Sum over the groups, and then their mean.
+    /// The sum of the losses of the groups; after the last part, their mean.
     pub loss: f64,
-    /// Number of matching pairs whose loss is not zero by their number in a group, summed in the same way.
+    /// The fraction of matching pairs whose loss is not zero, summed over the groups; after the last part, the mean.
     pub active: f64,
-    /// Evaluations.
+    /// Number of evaluations.
     pub rows: usize,
-    /// Evaluations whose value the loss changes with.
+    /// Number of evaluations with a gradient.
     pub needed_rows: usize,
-    /// Evaluations that were backpropagated through.
+    /// Number of evaluations that were backpropagated through.
     pub backward_rows: usize,
-    /// By group, the pairs of its comparison and their scores.
+    /// For each group, its pairs and their scores.
     pub scores: Vec<Vec<((usize, usize), f64)>>,
-    /// `|f(match) − f(mismatch)|` of everything that was compared.
+    /// `|f(match) − f(mismatch)|` of all comparisons.
     pub differences: Vec<f64>,
-    /// Whether anything that was asked for a gradient had a graph at all.
+    /// Whether any evaluation with a gradient had a graph back to the trained tensors.
     pub reached: bool,
+    /// The head weights of matching pairs.
     pub heads: HeadStatistics,
 }
 
 impl Totals {
+    /// Adds the numbers of another part.
     pub fn add(&mut self, other: Totals) {
         self.loss += other.loss;
         self.active += other.active;

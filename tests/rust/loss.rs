@@ -2,18 +2,18 @@
 
 use approx::assert_relative_eq;
 use discffusion::config::Negatives;
-use discffusion::train::loss::{LossValue, Question, binary_cross_entropy, cross_entropy, diffusion, triplet};
+use discffusion::train::loss::{Comparison, LossValue, binary_cross_entropy, cross_entropy, diffusion, triplet};
 
 /// Score 0 matches; 1 is another image, 2 another text.
-fn one() -> Vec<Question> {
-    vec![Question { positive: 0, other_images: vec![1], other_texts: vec![2] }]
+fn one() -> Vec<Comparison> {
+    vec![Comparison { positive: 0, other_images: vec![1], other_texts: vec![2] }]
 }
 
 /// A 2 × 2 item: scores 0 and 3 match.
-fn two() -> Vec<Question> {
+fn two() -> Vec<Comparison> {
     vec![
-        Question { positive: 0, other_images: vec![2], other_texts: vec![1] },
-        Question { positive: 3, other_images: vec![1], other_texts: vec![2] },
+        Comparison { positive: 0, other_images: vec![2], other_texts: vec![1] },
+        Comparison { positive: 3, other_images: vec![1], other_texts: vec![2] },
     ]
 }
 
@@ -50,22 +50,22 @@ fn what_is_no_number_is_not_taken_for_an_inactive_hinge() {
 
 #[test]
 fn cross_entropy_by_hand() {
-    let question = vec![Question { positive: 0, other_images: vec![], other_texts: vec![1] }];
-    let loss = cross_entropy(&[1.0, 0.0], &question);
+    let comparison = vec![Comparison { positive: 0, other_images: vec![], other_texts: vec![1] }];
+    let loss = cross_entropy(&[1.0, 0.0], &comparison);
     assert_relative_eq!(loss.value, 0.313_261_687_518_222_8, max_relative = 1e-12);
     // log 2 of two equal candidates, and log 3 of three
     assert_relative_eq!(cross_entropy(&[7.0; 3], &one()).value, 2f64.ln(), max_relative = 1e-12);
-    let three = vec![Question { positive: 0, other_images: vec![1, 2], other_texts: vec![] }];
+    let three = vec![Comparison { positive: 0, other_images: vec![1, 2], other_texts: vec![] }];
     assert_relative_eq!(cross_entropy(&[7.0; 3], &three).value, 3f64.ln(), max_relative = 1e-12);
-    assert!(cross_entropy(&[-1e4, 1e4], &question).value.is_finite());
+    assert!(cross_entropy(&[-1e4, 1e4], &comparison).value.is_finite());
 }
 
 #[test]
 fn binary_cross_entropy_by_hand() {
-    let question = vec![Question { positive: 0, other_images: vec![1], other_texts: vec![] }];
-    let loss = binary_cross_entropy(&[2.0, -1.0], &question);
+    let comparison = vec![Comparison { positive: 0, other_images: vec![1], other_texts: vec![] }];
+    let loss = binary_cross_entropy(&[2.0, -1.0], &comparison);
     assert_relative_eq!(loss.value, 0.220_094_849_280_6, max_relative = 1e-12);
-    assert!(binary_cross_entropy(&[-1e4, 1e4], &question).value.is_finite());
+    assert!(binary_cross_entropy(&[-1e4, 1e4], &comparison).value.is_finite());
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use approx::assert_relative_eq;
 use discffusion::config::{NegativeKinds, RateSchedule, TrainConfig};
-use discffusion::train::loss::Question;
-use discffusion::train::{Comparison, Labels, LossScale, Memory, Relation, order, relations};
+use discffusion::train::loss::Comparison;
+use discffusion::train::{ComparedPairs, Labels, LossScale, Memory, Relation, order, relations};
 
 #[test]
 fn an_order_is_a_permutation_of_seed_and_epoch() {
@@ -29,30 +29,31 @@ fn every_position_is_as_likely() {
 
 const M: Relation = Relation::Match;
 const N: Relation = Relation::Mismatch;
-const A: Relation = Relation::Aside;
+const U: Relation = Relation::Unknown;
 
 #[test]
 fn matches_are_compared_with_mismatches_of_the_same_text_or_image() {
-    let both = Comparison::new(&[vec![M, N], vec![N, M]], NegativeKinds::Both);
+    let both = ComparedPairs::new(&[vec![M, N], vec![N, M]], NegativeKinds::Both);
     assert_eq!(both.pairs, [(0, 0), (1, 0), (0, 1), (1, 1)]);
-    let question = |positive, image, text| Question { positive, other_images: vec![image], other_texts: vec![text] };
-    assert_eq!(both.questions, [question(0, 1, 2), question(3, 2, 1)]);
-    let texts = Comparison::new(&[vec![M, N], vec![N, M]], NegativeKinds::Text);
-    assert!(texts.questions.iter().all(|question| question.other_images.is_empty()));
+    let comparison =
+        |positive, image, text| Comparison { positive, other_images: vec![image], other_texts: vec![text] };
+    assert_eq!(both.comparisons, [comparison(0, 1, 2), comparison(3, 2, 1)]);
+    let texts = ComparedPairs::new(&[vec![M, N], vec![N, M]], NegativeKinds::Text);
+    assert!(texts.comparisons.iter().all(|comparison| comparison.other_images.is_empty()));
     assert_eq!(texts.pairs.len(), 4);
 }
 
 #[test]
 fn what_is_not_needed_is_not_scored() {
-    let one_text = Comparison::new(&[vec![M], vec![N], vec![A]], NegativeKinds::Both);
+    let one_text = ComparedPairs::new(&[vec![M], vec![N], vec![U]], NegativeKinds::Both);
     assert_eq!(one_text.pairs, [(0, 0), (1, 0)]);
     // A second matching text is a positive of its own, never a negative.
-    let two_texts = Comparison::new(&[vec![M, M, N]], NegativeKinds::Both);
-    assert_eq!(two_texts.questions.len(), 2);
-    assert!(two_texts.questions.iter().all(|question| question.other_texts == [1]));
+    let two_texts = ComparedPairs::new(&[vec![M, M, N]], NegativeKinds::Both);
+    assert_eq!(two_texts.comparisons.len(), 2);
+    assert!(two_texts.comparisons.iter().all(|comparison| comparison.other_texts == [1]));
     // Nothing to compare with.
-    assert!(Comparison::new(&[vec![M, M]], NegativeKinds::Both).pairs.is_empty());
-    assert!(Comparison::new(&[vec![M, N]], NegativeKinds::Image).pairs.is_empty());
+    assert!(ComparedPairs::new(&[vec![M, M]], NegativeKinds::Both).pairs.is_empty());
+    assert!(ComparedPairs::new(&[vec![M, N]], NegativeKinds::Image).pairs.is_empty());
 }
 
 #[test]
@@ -93,24 +94,24 @@ fn options_pass_through_json() {
 }
 
 #[test]
-fn a_picture_that_is_in_two_items_is_no_mismatch_of_its_other_captions() {
+fn an_image_that_is_in_two_items_is_no_mismatch_of_its_other_captions() {
     let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<String>>();
     let (dog, pet, cat) = (texts(&["a dog"]), texts(&["a brown pet"]), texts(&["a cat"]));
     let yes = [vec![true]];
-    let item = |pictures, texts| Labels { pictures, texts, matches: &yes };
+    let item = |image_hashes, texts| Labels { image_hashes, texts, matches: &yes };
     // Two captions of one photograph as two items, and another photograph.
     let found = relations(&[item(&[7], &dog), item(&[7], &pet), item(&[8], &cat)]);
-    assert!(found == [vec![M, A, N], vec![A, M, N], vec![N, N, M]]);
-    // What a third item says of the same picture and text counts too.
+    assert!(found == [vec![M, U, N], vec![U, M, N], vec![N, N, M]]);
+    // What a third item says of the same image and text counts too.
     let both = texts(&["a dog", "a brown pet"]);
     let all = [vec![true, true]];
-    let third = Labels { pictures: &[9], texts: &both, matches: &all };
+    let third = Labels { image_hashes: &[9], texts: &both, matches: &all };
     let found = relations(&[item(&[9], &dog), item(&[8], &pet), third]);
-    assert!(found[0] == [M, A, A, A] && found[1] == [N, M, N, A]);
+    assert!(found[0] == [M, U, U, U] && found[1] == [N, M, N, U]);
     // An item's own word for its own images and texts stands.
     let no = [vec![true], vec![false]];
-    let own = Labels { pictures: &[7, 8], texts: &dog, matches: &no };
-    assert!(relations(&[own, item(&[8], &dog)])[1] == [N, A]);
+    let own = Labels { image_hashes: &[7, 8], texts: &dog, matches: &no };
+    assert!(relations(&[own, item(&[8], &dog)])[1] == [N, U]);
 }
 
 #[test]
