@@ -1,4 +1,4 @@
-//! Multi-head attention: fused where nobody looks, explicit where a map is wanted.
+//! Multi-head attention: fused, or with explicit maps where they are wanted.
 
 use std::sync::OnceLock;
 
@@ -12,19 +12,22 @@ use crate::kernels;
 use crate::nn::{self, Linear, unit};
 use crate::pooling::{Qkv, attend};
 
-/// `to_q`, `to_k`, `to_v` without bias and `to_out` with, the attention of Stable Diffusion's transformers.
+/// The attention of Stable Diffusion's transformers: `to_q`, `to_k` and `to_v` without bias, `to_out` with bias.
 pub struct Attention {
     q: Linear,
     k: Linear,
     v: Linear,
     out: Linear,
     heads: i64,
-    /// The weights of q, k and v as one, where they are used so.
+    /// The weights of q, k and v, concatenated `[3 c, c]`; made at first use.
     joined: OnceLock<Tensor>,
 }
 
 impl Attention {
-    /// `width` is the image side's, `context` the width of what is attended to.
+    /// Reads the weights. `width` is the width of the queries' inputs, `context` that of the inputs of keys and values.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a weight is missing or has another shape.
     pub fn new(weights: &Scope, width: i64, context: i64, heads: i64) -> Result<Self> {
         Ok(Attention {
             q: Linear::new(&(weights / "to_q"), width, width, false)?,
@@ -36,16 +39,16 @@ impl Attention {
         })
     }
 
-    /// `W` `[out, in]` of one projection.
+    /// The weight `W` `[out, in]` of a projection.
     pub fn weight(&self, projection: Projection) -> &Tensor {
         self.linear(projection).weight()
     }
 
-    /// Attention of `x` `[B, n, c]` to itself, output `[B, n, c]`.
+    /// Self-attention of `x` `[B, n, c]`, output `[B, n, c]`.
     pub fn self_attention(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
         let each = [Projection::Query, Projection::Key, Projection::Value];
         let [q, k, v] = if changes.is_none() && kernels::on_cuda_in_half(x) {
-            // One product that reads x once; a GPU is kept waiting by memory where there are few channels.
+            // One product reads x once; with few channels a GPU is limited by memory bandwidth.
             let weights = || Tensor::cat(&each.map(|projection| self.weight(projection)), 0);
             let all = x.linear::<Tensor>(self.joined.get_or_init(weights), None);
             let width = all.size()[2] / 3;
@@ -56,8 +59,8 @@ impl Attention {
         self.fused(&q, &k, &v, changes)
     }
 
-    /// Attention of `x` `[I, n, c]` or `[B, n, c]` to the batch's texts, output `[B, n, c]`, giving `recorder` the map of
-    /// `layer` if it is wanted; `None` if nothing after the map is.
+    /// Cross-attention of `x` `[I, n, c]` or `[B, n, c]` to the batch's texts, output `[B, n, c]`. It gives `recorder` the
+    /// map of `layer` if that is wanted, and returns `None` if nothing else is.
     pub fn cross_attention(
         &self,
         x: &Tensor,
@@ -78,9 +81,9 @@ impl Attention {
         if let Some(how) = recorder.pools() {
             let v = (!recorder.ends_here()).then(|| of_text(Projection::Value));
             let attend = |v| attend(Qkv { q: &q, k: &k, v }, scale(&q), map, &how);
-            // Not every kernel forms scores for the output beside cosines for the map.
-            let alone = || if map == MapKind::Cosine { attend(None) } else { None };
-            if let Some((pooled, output)) = attend(v.as_ref()).or_else(alone) {
+            // Not every kernel can compute an output from scores and a map of cosines in one pass.
+            let without_output = || if map == MapKind::Cosine { attend(None) } else { None };
+            if let Some((pooled, output)) = attend(v.as_ref()).or_else(without_output) {
                 recorder.record_pooled(layer, &pooled);
                 return match output {
                     Some(output) => Some(self.merge(&output, changes)),
@@ -96,7 +99,7 @@ impl Attention {
             }
             MapKind::Probs => Some(recorder.record(layer, scores(&q, &k).softmax(-1, None))),
             MapKind::Cosine => {
-                // The network goes on with probabilities; the cosine is for looking at.
+                // The network continues with probabilities; cosines are recorded only.
                 let _ = recorder.record(layer, unit(&q).matmul(&unit(&k).transpose(-1, -2)));
                 (!recorder.done()).then(|| scores(&q, &k).softmax(-1, None))
             }
@@ -106,8 +109,8 @@ impl Attention {
         Some(self.merge(&probs.to_kind(v.kind()).matmul(&v), changes))
     }
 
-    /// Every kernel behind this operator forms scores in float32, its plain operators too, so that `upcast_attention` of
-    /// a configuration asks for nothing more.
+    /// All kernels of this libtorch operator compute scores in float32, so that `upcast_attention` of a configuration
+    /// requires nothing else.
     fn fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, changes: Option<&Changes>) -> Tensor {
         self.merge(&Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false), changes)
     }
@@ -121,7 +124,7 @@ impl Attention {
         }
     }
 
-    /// Eq. 5, as the patch applies it.
+    /// A projection of `x`, with its change by Eq. 5.
     fn project(&self, projection: Projection, x: &Tensor, changes: Option<&Changes>) -> Tensor {
         let linear = self.linear(projection);
         match projection.change(changes) {

@@ -7,10 +7,10 @@ use crate::device::upload;
 use crate::encode::Conditioning;
 use crate::runtime::{Lock, Shared};
 
-/// The input of one evaluation: distinct latents, distinct texts, and the rows that pair them.
+/// The input of one evaluation: `I` distinct latents, `T` distinct texts, and `B` rows that pair them.
 ///
-/// What depends on the latent alone is computed once per latent, up to where the first text comes in, and keys and
-/// values once per text; the rows meet in the attention.
+/// Layers before the first cross-attention are computed once per latent, and keys and values once per text. From the first
+/// cross-attention on, tensors have one entry per row.
 pub struct Batch<'a> {
     noised: &'a Tensor,
     times: &'a Tensor,
@@ -19,21 +19,20 @@ pub struct Batch<'a> {
     text_of: RowIndex,
     rows: i64,
     conditions: MicroConditions,
-    known: Option<(&'a TextCache, RowIndex)>,
+    cache: Option<(&'a TextCache, RowIndex)>,
 }
 
-/// The guidance scale that latent consistency models are asked for unless the caller says: the default of diffusers'
-/// LatentConsistencyModelPipeline.
+/// The default guidance scale of latent consistency models: that of diffusers' LatentConsistencyModelPipeline.
 pub const CONSISTENCY_GUIDANCE: f64 = 8.5;
 
-/// Numbers that some networks are told beside latent, time and text.
+/// Inputs of some networks beside latent, time and text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MicroConditions {
-    /// The guidance scale, where it is an input of the network.
+    /// The guidance scale, if it is an input of the network.
     pub guidance: f64,
-    /// Height and width of the image before it was brought to its size, pixels (SDXL, Podell et al. 2023, section 2.2).
+    /// Height and width of the image before it was resized, pixels (SDXL, Podell et al. 2023, section 2.2).
     pub original_size: [i64; 2],
-    /// What was cut off at the top and at the left, pixels.
+    /// Rows cropped at the top and columns cropped at the left, pixels.
     pub crop: [i64; 2],
     /// Height and width of the image, pixels.
     pub target_size: [i64; 2],
@@ -62,8 +61,11 @@ impl MicroConditions {
 }
 
 impl<'a> Batch<'a> {
-    /// Noised latents `[I, C, h, w]`, the times that the network is given `[I]`, texts `T`, and for each row its latent and
-    /// its text.
+    /// A batch of noised latents `[I, C, h, w]`, the network's inputs for their times `[I]`, and `T` texts. `latent_of` and
+    /// `text_of` have the latent and the text of each row.
+    ///
+    /// # Panics
+    /// If `latent_of` and `text_of` differ in length, or there are as many latents as rows but in another order.
     pub fn new(
         noised: &'a Tensor,
         times: &'a Tensor,
@@ -77,7 +79,10 @@ impl<'a> Batch<'a> {
         Batch::indexed(noised, times, texts, indices, latent_of.len(), conditions)
     }
 
-    /// The same where it is known already which latents and texts `rows` rows take.
+    /// [`Self::new`] with the row indices of `rows` rows already on the device.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
     pub fn indexed(
         noised: &'a Tensor,
         times: &'a Tensor,
@@ -87,87 +92,94 @@ impl<'a> Batch<'a> {
         conditions: MicroConditions,
     ) -> Self {
         let rows = rows as i64;
-        // What has as many entries as there are rows is taken for one entry a row, in their order.
+        // A tensor with `rows` entries is assumed to have one entry per row, in order: see `by_row`.
         let in_order = noised.size()[0] != rows || matches!(latent_of, RowIndex::All);
         assert!(in_order, "as many latents as rows have to be in the order of the rows");
-        Batch { noised, times, texts, latent_of, text_of, rows, conditions, known: None }
+        Batch { noised, times, texts, latent_of, text_of, rows, conditions, cache: None }
     }
 
-    /// The same with keys and values taken from `cache`, in which the texts of the rows have these indices.
+    /// The same batch with keys and values taken from `cache`, in which the texts of the rows have these indices.
     pub fn with_cache(self, cache: &'a TextCache, text_of: &[usize]) -> Self {
         let index = RowIndex::new(text_of, &cache.context);
-        Batch { known: Some((cache, index)), ..self }
+        Batch { cache: Some((cache, index)), ..self }
     }
 
+    /// Sizes and guidance, for networks that take them.
     pub fn conditions(&self) -> &MicroConditions {
         &self.conditions
     }
 
+    /// The noised latents `[I, C, h, w]`.
     pub fn noised(&self) -> &Tensor {
         self.noised
     }
 
-    /// What the network is given for the times of the latents, `[I]`.
+    /// The network's inputs for the times of the latents, `[I]`.
     pub fn times(&self) -> &Tensor {
         self.times
     }
 
-    /// `[I, …]` to `[B, …]`; what is by row already stays.
+    /// Entries per latent `[I, …]` to entries per row `[B, …]`; entries per row are returned as they are.
     pub fn by_row(&self, x: &Tensor) -> Tensor {
         if x.size()[0] == self.rows { x.shallow_clone() } else { self.latent_of.apply(x) }
     }
 
-    /// `x` `[I, …]` or `[B, …]` beside `like`: by row if `like` is.
+    /// `x` `[I, …]` or `[B, …]` with as many entries as `like`.
     pub fn beside(&self, x: &Tensor, like: &Tensor) -> Tensor {
         if x.size()[0] == like.size()[0] { x.shallow_clone() } else { self.by_row(x) }
     }
 
-    /// What `project` makes of the texts' vectors at a layer, `[B, m, c]`: from the cache, or of this batch's texts alone.
-    pub fn of_texts(&self, place: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-        match &self.known {
-            Some((cache, index)) => index.apply(&cache.get(place, project)),
+    /// The projection of the texts' vectors `[T, m, D]` at a layer, by row `[B, m, c]`: from the cache, or computed for this
+    /// batch.
+    pub fn of_texts(&self, key: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        match &self.cache {
+            Some((cache, index)) => index.apply(&cache.get(key, project)),
             None => self.text_of.apply(&project(&self.texts.context)),
         }
     }
 
-    /// What `project` makes of the texts' pooled vectors `[T, p]`, by row.
+    /// `project` of the texts' pooled vectors `[T, p]`, by row.
+    ///
+    /// # Panics
+    /// If the model's text encoders compute no pooled vector.
     pub fn of_pooled(&self, project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
         self.text_of
             .apply(&project(self.texts.pooled.as_ref().expect("the model's text encoders give a pooled vector")))
     }
 }
 
-/// Keys and values of all texts of a request, each layer's computed when it is first asked for.
+/// Keys and values of all texts of a request; those of a layer are computed at their first use.
 pub struct TextCache {
     /// `[T, m, D]`
     context: Shared<Tensor>,
-    known: Lock<HashMap<(usize, Projection), Tensor>>,
+    projections: Lock<HashMap<(usize, Projection), Tensor>>,
 }
 
 impl TextCache {
-    /// Of these texts `[T, m, D]`, and for one network and patch.
+    /// An empty cache for these texts `[T, m, D]`. It must be used with one network and one patch only.
     pub fn new(context: &Tensor) -> Self {
         // SAFETY: a tensor, and encoded texts are only read.
-        TextCache { context: unsafe { Shared::new(context.shallow_clone()) }, known: Lock::default() }
+        TextCache { context: unsafe { Shared::new(context.shallow_clone()) }, projections: Lock::default() }
     }
 
-    fn get(&self, place: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-        let mut known = self.known.hold();
-        known.entry(place).or_insert_with(|| project(&self.context)).shallow_clone()
+    fn get(&self, key: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        let mut projections = self.projections.hold();
+        projections.entry(key).or_insert_with(|| project(&self.context)).shallow_clone()
     }
 }
 
-/// Rows of a tensor by index.
+/// For each row of a batch, the index of an entry of a tensor.
 pub enum RowIndex {
     /// Row `i` is entry `i`.
     All,
-    /// Every row is this entry.
+    /// Every row is the same entry: the entry and the number of rows.
     One(i64, i64),
+    /// Any other index, int64 `[B]` on the device.
     Index(Tensor),
 }
 
 impl RowIndex {
-    /// Row `i` is entry `index[i]` of tensors with as many entries as `of`, and on its device.
+    /// The index by which row `i` is entry `index[i]`, for tensors on the device of `of` and with as many entries.
     pub fn new(index: &[usize], of: &Tensor) -> Self {
         let entries = of.size()[0] as usize;
         if entries == index.len() && index.iter().enumerate().all(|(i, &entry)| i == entry) {
@@ -180,7 +192,7 @@ impl RowIndex {
         RowIndex::Index(upload(&Tensor::from_slice(&index), of.device()))
     }
 
-    /// The same with what `f` makes of the index, where there is one on the device.
+    /// The same index with the tensor on the device, if there is one, passed through `f`.
     pub fn map(&self, f: impl FnOnce(&Tensor) -> Tensor) -> Self {
         match self {
             RowIndex::All => RowIndex::All,
@@ -197,7 +209,7 @@ impl RowIndex {
                 size[0] = *rows;
                 x.narrow(0, *entry, 1).expand(size, false)
             }
-            // Where channels lie side by side they shall stay so, which libtorch would change.
+            // This keeps the channels-last layout, which `index_select` itself would not.
             RowIndex::Index(index) if x.dim() == 4 && x.stride()[1] == 1 => {
                 x.permute([0, 2, 3, 1]).index_select(0, index).permute([0, 3, 1, 2])
             }

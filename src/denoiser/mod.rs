@@ -1,11 +1,11 @@
 //! Stage 5: a noised latent, a time and a conditioning become attention maps and a prediction.
 //!
-//! Observation is a return value, never a hook: the caller says what it wants in a [`Capture`], and what it does not want is
-//! never formed. Layers that are not captured run fused attention; nothing is computed after the last thing asked for. Maps
-//! stay in the autograd graph where there is one.
+//! Maps are returned, not delivered to hooks: a [`Capture`] lists the wanted layers, and only their maps are materialised.
+//! Other layers run fused attention, and the network stops after the last wanted output. Maps stay in the autograd graph if
+//! there is one.
 //!
-//! A family's network is a [`Denoiser`]: a sequence of segments. Evaluation, observation, early exit and recomputation are
-//! written once, here.
+//! A family's network is a [`Denoiser`], a sequence of segments. Evaluation, capture, early exit and recomputation are
+//! implemented here once, for all families.
 
 mod attention;
 mod batch;
@@ -26,92 +26,99 @@ pub use crate::deltas::AttentionLayer;
 use crate::deltas::{Architecture, Patch, Target};
 use crate::pooling::{FusedPooling, PooledAttention};
 
-/// What a caller wants to see of one evaluation.
+/// What a caller wants of one evaluation.
 pub struct Capture<'a> {
-    /// By layer index, whether the layer's map is wanted.
+    /// For each layer index, whether the layer's map is wanted.
     pub layers: &'a [bool],
+    /// The kind of map: logits, probabilities or cosines.
     pub map: MapKind,
-    /// What to keep of a layer's map `[B, H, n, m]`, given the layer's index; it runs as soon as the map is formed, so
-    /// that a caller who pools never holds all maps at once.
+    /// A function of a layer's index and map `[B, H, n, m]`, whose result is returned in place of the map. It is called as
+    /// soon as the map is formed, so that pooling never holds all maps at once.
     pub keep: &'a dyn Fn(usize, &Tensor) -> Tensor,
-    /// Where no more than pooled rows of the map are used: it then takes the place of `keep`, and the map need not be
-    /// formed. The two must agree, since either may be called.
+    /// An alternative to `keep` for callers that need only the pooled rows of maps, which then need not be materialised. It
+    /// must agree with `keep`, since either may be called.
     pub pooled: Option<PooledCapture<'a>>,
-    /// What becomes of a layer's map before it is kept and, where it is the logits or the probabilities, before the
-    /// network goes on with it.
+    /// A function that replaces a layer's map before it is kept. If the map is of logits or probabilities, the network goes
+    /// on with the replacement.
     pub alter: Option<&'a dyn Fn(usize, Tensor) -> Tensor>,
-    /// Whether the network's output is wanted.
+    /// Whether the network's prediction is wanted.
     pub prediction: bool,
 }
 
-/// What to keep of the pooled rows of a layer's map.
+/// How to pool the rows of wanted maps, and what to keep of them.
 #[derive(Clone, Copy)]
 pub struct PooledCapture<'a> {
+    /// How the rows are pooled.
     pub how: FusedPooling<'a>,
-    /// Given the layer's index and its pooled map.
+    /// A function of a layer's index and pooled map, whose result is returned.
     pub keep: &'a dyn Fn(usize, &PooledAttention) -> Tensor,
 }
 
 impl<'a> Capture<'a> {
-    /// The maps of some layers, and what to keep of each.
+    /// A capture of the maps of some layers, of which `keep` is returned.
     pub fn maps(layers: &'a [bool], map: MapKind, keep: &'a dyn Fn(usize, &Tensor) -> Tensor) -> Self {
         Capture { layers, map, keep, pooled: None, alter: None, prediction: false }
     }
 
-    /// The prediction alone; `layers` are none of the model's.
+    /// A capture of the prediction alone; `layers` must be all false.
     pub fn prediction(layers: &'a [bool]) -> Self {
         let capture = Capture::maps(layers, MapKind::Probs, &|_, map| map.shallow_clone());
         Capture { prediction: true, ..capture }
     }
 }
 
-/// What was captured.
+/// The captured results of one evaluation.
 pub struct Captured {
-    /// Layer index and what `keep` made of its map, in forward order.
+    /// Layer indices and the results of `keep`, in forward order.
     pub maps: Vec<(usize, Tensor)>,
-    /// `[B, C, h, w]`, if it was wanted.
+    /// The prediction `[B, C, h, w]`, if it was wanted.
     pub prediction: Option<Tensor>,
 }
 
-/// What flows from segment to segment, such as a hidden state and what skip connections take past others.
+/// The tensors that one segment hands to the next, such as the hidden state and the tensors of skip connections.
 pub struct State(pub Vec<Tensor>);
 
 impl Clone for State {
-    /// Shares the numbers.
+    /// A state of other handles of the same tensors.
     fn clone(&self) -> Self {
         State(self.0.iter().map(Tensor::shallow_clone).collect())
     }
 }
 
-/// The states before each segment of one evaluation, from which it can be repeated segment by segment.
+/// The states before each segment of one evaluation, from which it can be recomputed segment by segment.
 pub struct SavedStates(Vec<State>);
 
-/// What every segment of one evaluation is given.
+/// The inputs that all segments of one evaluation share.
 pub struct Pass<'a> {
+    /// The latents, times and texts.
     pub batch: &'a Batch<'a>,
+    /// The deltas, as the network applies them.
     pub patch: Option<&'a Patch>,
-    /// What the family computes once for all segments, such as the embedding of the time.
+    /// Tensors that the family computes once for all segments, such as the embedding of the time.
     pub shared: Vec<Tensor>,
 }
 
 /// A denoising network whose attention to the text can be observed.
 pub trait Denoiser {
-    /// Its attention layers in forward order, and what deltas can be added to.
+    /// The attention layers in forward order, and the weights that deltas can be added to.
     fn architecture(&self) -> &Architecture;
 
-    /// The weight `[out, in]` that a delta would be added to.
+    /// The weight `[out, in]` of a target.
     fn weight(&self, target: Target) -> &Tensor;
 
-    /// By segment, the layers that lie in it.
+    /// For each segment, the indices of its attention layers.
     fn segments(&self) -> Vec<Range<usize>>;
 
-    /// What all segments share.
+    /// The inputs of all segments.
     fn pass<'a>(&self, batch: &'a Batch<'a>, patch: Option<&'a Patch>) -> Pass<'a>;
 
     /// The state before the first segment.
     fn enter(&self, pass: &Pass) -> State;
 
-    /// Takes the state through a segment; false if nothing more is wanted.
+    /// Runs a segment, which replaces the state; returns false if the recorder wants nothing more.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     fn segment(&self, index: usize, state: &mut State, pass: &Pass, recorder: &mut Recorder) -> Result<bool>;
 
     /// The prediction `[B, C, h, w]` from the state after the last segment.
@@ -120,24 +127,31 @@ pub trait Denoiser {
     /// Number of parameters.
     fn parameters(&self) -> usize;
 
-    /// Whether it reads the guidance scale (latent consistency models).
+    /// Whether the guidance scale is an input of the network (latent consistency models).
     fn reads_guidance(&self) -> bool {
         false
     }
 
-    /// Whether it reads sizes ([`MicroConditions`]).
+    /// Whether sizes are inputs of the network ([`MicroConditions`]).
     fn reads_sizes(&self) -> bool {
         false
     }
 }
 
 impl dyn Denoiser + Send + '_ {
-    /// One evaluation of a batch; latents and conditioning are on the network's device and in its data type.
+    /// Evaluates the network once for a batch, whose latents and conditioning are on the network's device and in its data
+    /// type.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     pub fn observe(&self, batch: &Batch, patch: Option<&Patch>, capture: &Capture) -> Result<Captured> {
         self.run(batch, patch, capture, |_| ())
     }
 
-    /// The same without a graph, keeping what [`Self::backward`] needs: one state a segment.
+    /// [`Self::observe`] without a graph, which also saves the state before each segment for [`Self::backward`].
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
     pub fn observe_saving(
         &self,
         batch: &Batch,
@@ -149,8 +163,11 @@ impl dyn Denoiser + Send + '_ {
         Ok((captured, SavedStates(states)))
     }
 
-    /// Backpropagates `gradient` of what was captured, repeating one segment at a time with a graph: less memory for one
-    /// more forward pass. Gradients are added to those of the patch's leaves.
+    /// Backpropagates the `gradient` of captured results. It recomputes one segment at a time with a graph, which costs one
+    /// more forward pass and saves memory. Gradients are added to those of the patch's leaves.
+    ///
+    /// # Errors
+    /// As [`Self::observe`].
     pub fn backward(
         &self,
         saved: SavedStates,
@@ -162,7 +179,7 @@ impl dyn Denoiser + Send + '_ {
         recompute::backward(self, saved, &self.pass(batch, patch), capture, gradient)
     }
 
-    /// All segments in order; `before` sees the state that each one starts from.
+    /// Runs all segments in order; `before` is called with the state before each segment and after the last one.
     fn run(
         &self,
         batch: &Batch,

@@ -1,4 +1,4 @@
-//! Backpropagation segment by segment: each is run again from the state before it, now with a graph.
+//! Backpropagation segment by segment: each is recomputed with a graph from the saved state before it.
 
 use tch::Tensor;
 
@@ -16,7 +16,7 @@ pub fn backward(
 ) -> Result<()> {
     let mut states = saved.0;
     let segments = denoiser.segments();
-    // With respect to each tensor of the state behind a segment; `None` where nothing depends on it.
+    // The gradients of the tensors of the state behind a segment; `None` where the results do not depend on it.
     let mut behind: Vec<Option<Tensor>> = vec![];
     if let Some(of_prediction) = &gradient.prediction {
         let last = leaves(&states.pop().expect("a prediction comes from the last state"));
@@ -42,7 +42,7 @@ pub fn backward(
         let complete = denoiser.segment(index, &mut output, pass, &mut recorder)?;
 
         let mut outputs: Vec<(Tensor, Tensor)> = vec![];
-        // What a segment hands on as it was has its gradient already.
+        // A tensor that a segment hands on unchanged keeps its gradient.
         let mut handed_on: Vec<Option<Tensor>> = input.0.iter().map(|_| None).collect();
         if complete {
             for (place, (tensor, gradient)) in output.0.into_iter().zip(behind).enumerate() {
@@ -53,7 +53,7 @@ pub fn backward(
                 }
             }
         }
-        for (layer, kept) in recorder.seen() {
+        for (layer, kept) in recorder.recorded() {
             let of_layer = gradient.maps.iter().find(|(other, _)| other == layer);
             outputs.extend(of_layer.map(|(_, gradient)| (kept.shallow_clone(), gradient.shallow_clone())));
         }
@@ -63,7 +63,7 @@ pub fn backward(
     Ok(())
 }
 
-/// A state as leaves of a new graph.
+/// The tensors of a state as leaves of a new graph.
 fn leaves(state: &State) -> State {
     State(state.0.iter().map(|x| x.detach().set_requires_grad(true)).collect())
 }
@@ -80,7 +80,7 @@ fn sum(one: Option<Tensor>, other: Option<Tensor>) -> Option<Tensor> {
     }
 }
 
-/// Backpropagates through what has a graph.
+/// Backpropagates the gradients of those outputs that have a graph.
 fn step(outputs: &[(Tensor, Tensor)]) {
     let terms = outputs.iter().filter(|(output, _)| output.requires_grad());
     let total = terms.map(|(output, gradient)| (output * gradient).sum(output.kind())).reduce(|a, b| a + b);

@@ -1,4 +1,4 @@
-//! Attention that pools its map instead of forming it.
+//! Attention that computes the pooled map without materialising the map.
 
 use std::ops::Range;
 
@@ -6,50 +6,53 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::MapKind;
 use crate::device::upload;
-use crate::kernels::cuda::programs::{self, OfRows, PoolingArguments};
+use crate::kernels::cuda::programs::{self, PoolingArguments, RowStatistics};
 use crate::kernels::{self, self_check, shim};
 use crate::nn::{inverse_length, scores, unit};
 
-/// How a map is to be pooled.
+/// How to pool the rows of a map.
 #[derive(Debug, Clone, Copy)]
 pub struct FusedPooling<'a> {
     /// The sharpness `λ` of Eq. 4.
     pub lambda: f64,
-    /// By sample, the tokens that count; all if `None`.
+    /// For each sample, the columns that are pooled; all columns if `None`.
     pub tokens: Option<&'a [Range<usize>]>,
-    /// The same as [`ranges`] gives it, where it is on the device already.
+    /// `tokens` as [`ranges`] returns them, if they are on the device already.
     pub ranges: Option<&'a Tensor>,
-    /// Whether the strength is asked for.
+    /// Whether [`PooledAttention::strength`] is wanted.
     pub strength: bool,
 }
 
-/// What is left of maps `A` `[B, H, n, m]` when their rows are pooled.
+/// The pooled rows of maps `A` `[B, H, n, m]`.
 #[derive(Debug)]
 pub struct PooledAttention {
-    /// Eq. 4 without its constant `log(m)/λ`, beside which float32 would lose it: `1/n Σ_i 1/λ log(1/m Σ_j exp(λ A_ij))`,
-    /// float64 `[B, H]`.
+    /// `1/n Σ_i 1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`: Eq. 4 without its constant `log(m)/λ`, next to which it
+    /// would lose its digits.
     pub pooled: Tensor,
-    /// `1/n Σ_i Σ_j |A_ij| softmax_j(λ A_i)` `[B, H]`: what Eq. 7 attributes to a head by the local gradient, but for a
-    /// factor that all heads share; float32. Where it was asked for.
+    /// `1/n Σ_i Σ_j |A_ij| softmax_j(λ A_i)`, float32 `[B, H]`: the attribution of Eq. 7 to a head by the local gradient, up
+    /// to a factor that all heads share. Present if it was wanted.
     pub strength: Option<Tensor>,
 }
 
-/// What attends: `q` `[B, H, n, d]`, `k` and, where an output is wanted, `v` `[B, H, m, d]`.
+/// Queries, keys and values, split into heads.
 #[derive(Clone, Copy)]
 pub struct Qkv<'a> {
+    /// Queries `[B, H, n, d]`.
     pub q: &'a Tensor,
+    /// Keys `[B, H, m, d]`.
     pub k: &'a Tensor,
+    /// Values `[B, H, m, d]`, if the output is wanted.
     pub v: Option<&'a Tensor>,
 }
 
 type Attended = (PooledAttention, Option<Tensor>);
 
-/// The pooled map, and the output `[B, H, n, d]` of the attention where there is a `v`. `None` where the map has to
-/// be formed: for what is differentiated, and where there is no kernel that can be trusted.
+/// The pooled map, and the output `[B, H, n, d]` of the attention if there are values. `None` if the map must be
+/// materialised: if gradients are needed, or no kernel for this case passes its self-check.
 ///
-/// On the CPU in one pass in float32, whatever the inputs' type. On CUDA in one pass by tensor cores, where the text fits
-/// in its tile; from libtorch's fused attention, if the sums of its softmax are all that is asked for; and otherwise in one
-/// pass over the products of queries and keys.
+/// `scale` is the factor of `QKᵀ`. The CPU kernel computes in one pass in float32, whatever the type of the inputs. On CUDA
+/// there are three ways: one pass on tensor cores if all keys fit in a tile, libtorch's fused attention if only the
+/// log-sum-exp of its softmax is needed, and otherwise one pass over the products of queries and keys.
 pub fn attend(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Option<Attended> {
     if !kernels::allowed() {
         return None;
@@ -63,7 +66,7 @@ pub fn attend(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Op
 
 fn on_cpu(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Option<Attended> {
     if of_map == MapKind::Cosine {
-        // The output goes by other numbers than the map.
+        // The output needs scores, the map cosines.
         if v.is_some() {
             return None;
         }
@@ -81,10 +84,10 @@ fn on_cuda(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Optio
     let (q, k) = (heads.q, heads.k);
     let (device, kind) = (q.device(), q.kind());
     let (keys, width) = (k.size()[2], q.size()[3]);
-    // Fewer rows are as good to try with.
+    // A few rows are enough for the self-check.
     let tried = q.size()[2].min(130);
     let compare = |route: Route, how: &FusedPooling| {
-        // With heads side by side, as projections leave them.
+        // In memory the heads of a token are adjacent, as projections leave them.
         let numbers = |tokens, salt| self_check::numbers(&[2, tokens, 3, width], kind, device, salt).transpose(1, 2);
         let (q, k, v) = (numbers(tried, 0.1), numbers(keys, 0.7), numbers(keys, 1.9));
         let heads = Qkv { q: &q, k: &k, v: heads.v.is_some().then_some(&v) };
@@ -106,7 +109,7 @@ fn on_cuda(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Optio
             return by_fused(heads, scale, of_map, how);
         }
     }
-    // That kernel's probabilities are of the map it pools.
+    // That kernel computes the output from the map that it pools.
     let one_map = of_map != MapKind::Cosine || heads.v.is_none();
     if one_map && self_check::passed(("pool_rows", device, kind, options), || compare(by_rows, &own)) {
         return by_rows(heads, scale, of_map, how);
@@ -114,20 +117,21 @@ fn on_cuda(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Optio
     None
 }
 
-/// Whether the sums of a fused attention's softmax are all that is asked for.
+/// Whether libtorch's fused attention computes everything that is wanted: the log-sum-exp of its softmax.
 fn fused_gives(Qkv { q, v, .. }: Qkv, of_map: MapKind, how: &FusedPooling, scale: f64) -> bool {
     let own_scale = (scale - (q.size()[3] as f64).powf(-0.5)).abs() < 1e-12;
     let sums = of_map == MapKind::Logits && how.lambda == 1.0 && how.tokens.is_none() && !how.strength;
     sums && own_scale && v.is_some()
 }
 
+/// By libtorch's fused attention.
 fn by_fused(Qkv { q, k, v }: Qkv, _: f64, _: MapKind, _: &FusedPooling) -> Option<Attended> {
     let (output, lse) = shim::attend_lse(q, k, v?)?;
     let pooled = lse.mean_dim(-1, false, Kind::Double) - (k.size()[2] as f64).ln();
     Some((PooledAttention { pooled, strength: None }, Some(output)))
 }
 
-/// By the kernel that has all keys in one tile.
+/// By the kernel that holds all keys in one tile.
 fn by_tile(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Option<Attended> {
     let ranges = how.ranges(q.device());
     let (sums, output) = programs::attend(
@@ -141,12 +145,12 @@ fn by_tile(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling
     Some((pooled_of(&sums, |parts| parts.sum_dim_intlist(-1, false, None) / rows), output))
 }
 
-/// By the kernel of one pass over the products of queries and keys.
+/// By the kernel that makes one pass over the products of queries and keys.
 fn by_rows(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Option<Attended> {
     let ranges = how.ranges(q.device());
     let lengths = (of_map == MapKind::Cosine).then(|| [inverse_length(q), inverse_length(k)]);
     let lengths = lengths.as_ref().map(|[rows, columns]| [rows, columns]);
-    // Cosines have the lengths for a scale.
+    // For cosines the kernel divides by the lengths.
     let scale = if of_map == MapKind::Cosine { 1.0 } else { scale };
     let how = PoolingArguments { map: of_map, scale, lambda: how.lambda, ranges: ranges.as_ref() };
     let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, v.map(Tensor::kind)).ok()?;
@@ -161,17 +165,18 @@ impl FusedPooling<'_> {
     }
 }
 
-/// `[B, 2]` int64 on the device: by sample, the first and the number of the tokens that count.
+/// int64 `[B, 2]` on the device: for each sample, the first of its pooled columns and their number.
 pub fn ranges(tokens: &[Range<usize>], device: Device) -> Tensor {
     let ranges: Vec<i64> = tokens.iter().flat_map(|own| [own.start as i64, own.len() as i64]).collect();
     upload(&Tensor::from_slice(&ranges).view([-1, 2]), device)
 }
 
-fn pooled_of(of_rows: &OfRows, mean: impl Fn(&Tensor) -> Tensor) -> PooledAttention {
+fn pooled_of(of_rows: &RowStatistics, mean: impl Fn(&Tensor) -> Tensor) -> PooledAttention {
     PooledAttention { pooled: mean(&of_rows.lse), strength: Some(mean(&of_rows.strength)) }
 }
 
-/// `QKᵀ` `[B, H, n, m]` in float32. Products of half precision are exact in it, so tensor cores may form them.
+/// `QKᵀ` `[B, H, n, m]` in float32. Tensor cores may compute it from half precision, since its products are exact in
+/// float32.
 fn products(q: &Tensor, k: &Tensor) -> Tensor {
     if q.kind() == Kind::Float {
         return q.matmul(&k.transpose(-1, -2));
@@ -181,7 +186,7 @@ fn products(q: &Tensor, k: &Tensor) -> Tensor {
     products.unflatten(0, [samples, heads])
 }
 
-/// The same by the operators that it is defined with.
+/// The reference: the same result by libtorch's operators.
 fn plain(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Attended {
     let scores = scores(q, k, scale);
     let probabilities = scores.softmax(-1, None);

@@ -1,3 +1,5 @@
+//! Pooling by the mean.
+
 use tch::{Kind, Tensor};
 
 /// The mean over all entries.

@@ -1,6 +1,6 @@
-//! A map `[…, n, m]` becomes a number, Eq. 4 and the ablations of Table 3, each with its gradient in closed form. Maps come
-//! in float32; numbers are float64, since candidates may differ by less than float32 tells apart. Where no more of a map is
-//! used than Eq. 4 of its rows, [`attend`] computes that without forming the map.
+//! Pooling of a map `[…, n, m]` to a number: Eq. 4 and the ablations of Table 3, each with its gradient in closed form. Maps
+//! are float32; pooled numbers are float64, since candidates may differ by less than the precision of float32. If only Eq. 4
+//! of a map is needed, [`attend`] computes it without materialising the map.
 
 mod fused;
 mod lse;
@@ -13,12 +13,12 @@ pub use fused::{FusedPooling, PooledAttention, Qkv, attend, ranges};
 
 use crate::config::Pooling;
 
-/// `f(A)`: maps `[…, n, m]` to numbers `[…]`, float64. `lambda` is used by LogSumExp alone.
+/// `f(A)`: maps `[…, n, m]` to numbers `[…]`, float64. Only LogSumExp uses `lambda`.
 pub fn pool(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     excess(map, pooling, lambda) + constant(pooling, lambda, tokens_of(map))
 }
 
-/// `f(A)` without the part that [`constant`] tells, which grows as `1/λ` and would leave no digits for the rest.
+/// `f(A)` without [`constant`], float64 `[…]`. The constant grows as `1/λ`; added to it, the rest would lose its digits.
 pub fn excess(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     match pooling {
         Pooling::Lse => lse::excess(map, lambda),
@@ -28,12 +28,12 @@ pub fn excess(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     }
 }
 
-/// What `f(A)` holds for every map of `m` tokens: `log(m)/λ` of LogSumExp, 0 of the others.
+/// The part of `f(A)` that is the same for all maps with `m` columns: `log(m)/λ` for LogSumExp, 0 for the others.
 pub fn constant(pooling: Pooling, lambda: f64, m: usize) -> f64 {
     if pooling == Pooling::Lse { lse::constant(lambda, m) } else { 0.0 }
 }
 
-/// `∂f/∂A_ij`, of the shape and the kind of the map.
+/// `∂f/∂A_ij`, in the shape and the type of the map.
 pub fn gradient(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     match pooling {
         Pooling::Lse => lse::gradient(map, lambda),
@@ -43,15 +43,15 @@ pub fn gradient(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     }
 }
 
-/// What each entry of a map adds to `f(A)`, of the shape of the map: `Σ_ij shares_ij = f(A)`.
+/// The contribution of each entry of a map to `f(A)`, in the shape of the map: `Σ_ij shares_ij = f(A)`.
 ///
-/// A maximum belongs to the entry that attains it, in equal parts where several do; the mean to all entries by their
-/// value; LogSumExp is split within each row by the softmax whose gradient it has.
+/// A maximum is attributed to the entry that attains it, in equal parts if several do; the mean to all entries in proportion
+/// to their value; LogSumExp within each row in proportion to the softmax that is its gradient.
 pub fn shares(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     shares_beside(map, pooling, lambda, constant(pooling, lambda, tokens_of(map)))
 }
 
-/// The same of the excess and a `constant`, as a score has it.
+/// [`shares`] of the excess plus a given `constant`, which may differ from [`constant()`].
 pub fn shares_beside(map: &Tensor, pooling: Pooling, lambda: f64, constant: f64) -> Tensor {
     match pooling {
         Pooling::Lse => lse::shares(map, lambda, constant),

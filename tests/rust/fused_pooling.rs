@@ -67,7 +67,7 @@ fn expected(map: &Tensor, tokens: Option<&[Range<usize>]>, lambda: f64) -> [Tens
 }
 
 #[test]
-fn a_digest_is_that_of_the_map() {
+fn pooled_attention_is_that_of_the_map() {
     let _no_grad = tch::no_grad_guard();
     tch::manual_seed(11);
     for shape in SHAPES {
@@ -88,11 +88,11 @@ fn a_digest_is_that_of_the_map() {
                 let [pooled, strength] = expected(&map, tokens, lambda);
                 let how = FusedPooling { lambda, tokens, ranges: None, strength: true };
                 for v in [Some(&v), None] {
-                    let (digest, output) =
+                    let (pooled_attention, output) =
                         attend(Qkv { q: &q, k: &k, v }, scale, of, &how).expect("it is made for the CPU");
                     let place = format!("{shape:?} {of:?} λ = {lambda} {tokens:?}");
-                    assert!(relative(&digest.pooled, &pooled) < 1e-6, "{place}");
-                    assert!(relative(digest.strength.as_ref().unwrap(), &strength) < 2e-6, "{place}");
+                    assert!(relative(&pooled_attention.pooled, &pooled) < 1e-6, "{place}");
+                    assert!(relative(pooled_attention.strength.as_ref().unwrap(), &strength) < 2e-6, "{place}");
                     assert_eq!(output.is_some(), v.is_some());
                     if let (Some(output), Some(v)) = (output, v) {
                         let probabilities = map_of_probabilities(&q, &k, scale);
@@ -144,8 +144,8 @@ fn large_scores_neither_overflow_nor_lose_their_order() {
     for of in [MapKind::Logits, MapKind::Probs] {
         let [pooled, _] = expected(&map(&q, &k, 1.0, of), None, 1.0);
         let how = FusedPooling { lambda: 1.0, tokens: None, ranges: None, strength: false };
-        let (digest, _) = attend(Qkv { q: &q, k: &k, v: None }, 1.0, of, &how).unwrap();
-        assert!(relative(&digest.pooled, &pooled) < 1e-6, "{of:?}");
+        let (pooled_attention, _) = attend(Qkv { q: &q, k: &k, v: None }, 1.0, of, &how).unwrap();
+        assert!(relative(&pooled_attention.pooled, &pooled) < 1e-6, "{of:?}");
     }
 }
 
@@ -157,8 +157,8 @@ fn what_is_not_a_number_stays_none() {
     let _ = q.get(0).get(0).get(3).fill_(f64::NAN);
     let how = FusedPooling { lambda: 1.0, tokens: None, ranges: None, strength: true };
     for of in [MapKind::Logits, MapKind::Probs] {
-        let (digest, output) = attend(Qkv { q: &q, k: &k, v: Some(&k) }, 1.0, of, &how).unwrap();
-        assert!(digest.pooled.double_value(&[0, 0]).is_nan());
+        let (pooled_attention, output) = attend(Qkv { q: &q, k: &k, v: Some(&k) }, 1.0, of, &how).unwrap();
+        assert!(pooled_attention.pooled.double_value(&[0, 0]).is_nan());
         assert!(output.unwrap().get(0).get(0).get(3).isnan().all().int64_value(&[]) == 1);
     }
 }
@@ -172,17 +172,17 @@ fn rows_may_share_their_keys_and_types_may_be_half() {
     let one = heads([1, 2, 50, 77, 16], 77);
     let k = one.expand([4, 2, 77, 16], false);
     let how = FusedPooling { lambda: 1.0, tokens: None, ranges: None, strength: false };
-    let (digest, output) = attend(Qkv { q: &q, k: &k, v: Some(&k) }, 0.25, MapKind::Probs, &how).unwrap();
+    let (pooled_attention, output) = attend(Qkv { q: &q, k: &k, v: Some(&k) }, 0.25, MapKind::Probs, &how).unwrap();
     let map = map(&q, &k, 0.25, MapKind::Probs);
-    assert!(relative(&digest.pooled, &excess(&map, Pooling::Lse, 1.0)) < 1e-6);
+    assert!(relative(&pooled_attention.pooled, &excess(&map, Pooling::Lse, 1.0)) < 1e-6);
     assert!(relative(&output.unwrap(), &map.matmul(&k)) < 2e-6);
 
     let [half_q, half_k] = [&q, &k].map(|x| x.to_kind(Kind::BFloat16));
-    let (digest, output) =
+    let (pooled_attention, output) =
         attend(Qkv { q: &half_q, k: &half_k, v: Some(&half_k) }, 0.25, MapKind::Logits, &how).unwrap();
     let map = map_of_probabilities(&half_q, &half_k, 0.25);
     let scores = (half_q.to_kind(Kind::Float) * 0.25).matmul(&half_k.to_kind(Kind::Float).transpose(-1, -2));
-    assert!(relative(&digest.pooled, &excess(&scores, Pooling::Lse, 1.0)) < 1e-6);
+    assert!(relative(&pooled_attention.pooled, &excess(&scores, Pooling::Lse, 1.0)) < 1e-6);
     let output = output.unwrap();
     assert_eq!(output.kind(), Kind::BFloat16);
     assert!(relative(&output, &map.matmul(&half_k.to_kind(Kind::Float))) < 1e-2, "one rounding to 8 bits");
