@@ -1,4 +1,4 @@
-//! Where kernels of this crate may stand in for libtorch's.
+//! When kernels of this crate may replace libtorch's.
 
 use std::cell::Cell;
 
@@ -10,8 +10,8 @@ thread_local! {
     static TO_REPEAT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` with the kernels that a gradient is computed with, so that a repetition of it with a graph gives the very
-/// same numbers.
+/// Runs `work` with the kernels that are used when gradients are computed, so that repeating it with a graph gives identical
+/// numbers.
 pub fn to_repeat<T>(work: impl FnOnce() -> T) -> T {
     struct Back(bool);
     impl Drop for Back {
@@ -23,17 +23,17 @@ pub fn to_repeat<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Whether nothing is to be differentiated or repeated with a graph, so that layouts and kernels may be chosen.
+/// Whether layouts and kernels may be chosen freely, because nothing is differentiated or repeated with a graph.
 pub fn free() -> bool {
     !TO_REPEAT.get() && !shim::records()
 }
 
-/// Whether kernels of this crate may run: where nothing is to be differentiated, and they are not switched off.
+/// Whether kernels of this crate may run: nothing is differentiated, and they are not switched off ([`fast_paths`]).
 pub fn allowed() -> bool {
     free() && fast_paths()
 }
 
-/// Whether what is computed from `x` may be computed as suits a GPU's tensor cores.
+/// Whether kernels for tensor cores may compute with `x`: it is in half precision on CUDA, and kernels are [`allowed`].
 pub fn on_cuda_in_half(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.kind(), Kind::Half | Kind::BFloat16) && allowed()
 }

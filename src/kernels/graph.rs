@@ -1,4 +1,4 @@
-//! CUDA graphs: what a device was given to do once, started again as one.
+//! CUDA graphs: a recorded sequence of kernels that is started as one.
 
 use std::ffi::{c_int, c_void};
 
@@ -15,13 +15,13 @@ unsafe extern "C" {
     fn discffusion_graph_delete(graph: *mut c_void);
 }
 
-/// Whether libtorch's library for CUDA is open and has graphs.
+/// Whether libtorch's CUDA library is loaded and supports graphs.
 pub fn has_graphs() -> bool {
     // SAFETY: takes and keeps nothing.
     unsafe { discffusion_has_graphs() }
 }
 
-/// What was recorded. It reads and writes the very tensors that were there when it was, which have to be kept.
+/// A recorded graph. It reads and writes the memory of the tensors it was recorded with, which must be kept alive.
 #[derive(Debug)]
 pub struct Graph(*mut c_void);
 
@@ -29,11 +29,12 @@ pub struct Graph(*mut c_void);
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Runs `work` twice on a CUDA device, once to have everything ready and once to record it; what it makes the second
-    /// time is computed when the graph is started. It must not wait for the device, nor read memory of the CPU.
+    /// Runs `work` twice on the CUDA device of index `index`: once to initialise libraries and allocators, once to record it.
+    /// The tensors of the second run are computed when the graph is replayed. `work` must not synchronise with the device,
+    /// nor read CPU memory.
     ///
     /// # Errors
-    /// What `work` or libtorch says; nothing is left of the record then.
+    /// An error of `work` or of libtorch; the recording is discarded then.
     pub fn record<T>(index: usize, mut work: impl FnMut() -> Result<T>) -> Result<(Graph, T)> {
         let index = c_int::try_from(index).map_err(|why| from_text(&why.to_string()))?;
         // SAFETY: takes a number; what it gives is deleted when `graph` is dropped.
@@ -42,13 +43,13 @@ impl Graph {
             return Err(from_text(&last_error()));
         }
         let graph = Graph(handle);
-        // Left before the graph is dropped, being younger.
+        // Declared after `graph`, so that it is dropped first.
         let inside = Inside(handle);
         drop(caught(&mut work)?);
         // SAFETY: the graph is alive.
         done(unsafe { discffusion_graph_begin(handle) })?;
         let made = caught(&mut work);
-        // SAFETY: it was begun, and is ended in any case: the device would go on to record.
+        // SAFETY: it was begun. It is ended in any case, otherwise the device would continue recording.
         let ended = done(unsafe { discffusion_graph_end(handle) });
         let made = made?;
         ended?;
@@ -56,7 +57,10 @@ impl Graph {
         Ok((graph, made))
     }
 
-    /// Starts it on the stream that this thread computes on.
+    /// Starts the graph on this thread's current stream.
+    ///
+    /// # Errors
+    /// An error of libtorch.
     pub fn replay(&self) -> Result<()> {
         // SAFETY: the graph is alive and was recorded.
         done(unsafe { discffusion_graph_replay(self.0) })
@@ -70,7 +74,7 @@ impl Drop for Graph {
     }
 }
 
-/// While this thread computes on a graph's stream.
+/// While it lives, this thread computes on the graph's stream.
 struct Inside(*mut c_void);
 
 impl Drop for Inside {

@@ -1,5 +1,5 @@
-//! Small work that comes again is recorded, so that a GPU gets its hundreds of kernels as one: one evaluation of the UNet
-//! gives an H200 about as much to do as it takes to start its kernels one by one.
+//! A cache of recorded CUDA graphs. Repeated small work is recorded, so that a GPU starts its hundreds of kernels as one:
+//! one evaluation of a UNet keeps an H200 busy for about as long as it takes to launch its kernels one by one.
 
 use tch::{Kind, Tensor};
 
@@ -8,13 +8,13 @@ use super::{GRAPHS, self_check, shim};
 use crate::runtime::{Lock, caught, warnings};
 use crate::{Error, Result};
 
-/// Most records, each of which keeps the memory that its work needs.
-const MOST_RECORDS: usize = 8;
-/// Most kinds of work that are remembered at all.
-const MOST_KNOWN: usize = 64;
-/// How often a record is compared with the work itself before it is trusted.
+/// The most recordings that are kept; each keeps the memory that its work needs.
+const MOST_RECORDINGS: usize = 8;
+/// The most kinds of work that are remembered, recorded or not.
+const MOST_ENTRIES: usize = 64;
+/// How often the results of a graph are compared with the work itself before the graph is trusted.
 const CHECKS: usize = 3;
-/// How far their numbers may be apart, relative to the largest: the kernels are the same.
+/// The largest difference of these results, relative to the largest number; both run the same kernels.
 const TOLERANCE: f64 = 1e-4;
 
 /// How work is recorded.
@@ -22,140 +22,152 @@ const TOLERANCE: f64 = 1e-4;
 pub enum Mode {
     /// As a graph of the CUDA device of this index.
     Cuda(usize),
-    /// Not at all: a record is the work done again, on its tensors. For tests where there is no device.
+    /// Without a graph: a replay runs the work on the recorded tensors. It is for tests on machines without a device.
     Eager,
 }
 
-/// What work makes.
+/// The results of work.
 pub struct Made {
+    /// The computed tensors.
     pub tensors: Vec<Tensor>,
-    /// Whether they depend on nothing but the tensors that it was given.
+    /// Whether they depend only on the input tensors, so that the work can be recorded.
     pub repeatable: bool,
 }
 
-/// Work that was recorded, or may come to be.
+/// Recorded work, and work that is recorded if it is repeated. Several threads may use it at the same time.
 #[derive(Debug)]
 pub struct GraphCache {
     mode: Mode,
-    known: Lock<Known>,
+    entries: Lock<Entries>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    entries: Vec<(Key, Entry)>,
-    /// Whether nothing more is to be recorded.
-    full: bool,
+struct Entries {
+    list: Vec<(Key, Entry)>,
+    /// Whether nothing more may be recorded.
+    closed: bool,
 }
 
+/// What identifies work.
 #[derive(Debug, Clone, PartialEq)]
 struct Key {
-    what: String,
+    name: String,
     inputs: Vec<(Vec<i64>, Kind)>,
-    /// Work of different streams would meet in the tensors of a record.
+    /// A graph belongs to one stream: work on other streams would overwrite its tensors.
     stream: usize,
 }
 
 #[derive(Debug)]
 enum Entry {
-    Seen,
-    /// In somebody's hands; others do the work themselves meanwhile.
-    Taken,
-    Ready(Record),
+    /// The work ran once and is recorded when it runs again.
+    RanOnce,
+    /// A thread is recording or replaying the work. Other threads run it without a graph meanwhile.
+    InUse,
+    /// The work is recorded.
+    Recorded(Recording),
+    /// The work cannot be recorded.
     Refused,
 }
 
 impl GraphCache {
-    /// Nothing is recorded yet.
+    /// An empty cache.
     pub fn new(mode: Mode) -> Self {
-        GraphCache { mode, known: Lock::default() }
+        GraphCache { mode, entries: Lock::default() }
     }
 
-    /// Others of the same mode.
+    /// An empty cache of the same mode.
     pub fn anew(&self) -> Self {
         GraphCache::new(self.mode)
     }
 
-    /// What `work` makes of `inputs`; work that was seen before is recorded, and what is recorded is not done again but
-    /// started. `what` and the shapes of the inputs say all that the work depends on beside their numbers.
-    pub fn run(&self, what: &str, inputs: &[Tensor], work: &dyn Fn(&[Tensor]) -> Result<Made>) -> Result<Vec<Tensor>> {
+    /// The tensors that `work` computes from `inputs`. Work that runs for the second time is recorded, and recorded work is
+    /// replayed. `name` and the shapes and types of the inputs must determine everything that the work depends on, except
+    /// the numbers in the inputs.
+    ///
+    /// # Errors
+    /// An error of `work`. A recording that fails is not an error: the work then runs without a graph, with a warning.
+    pub fn run(&self, name: &str, inputs: &[Tensor], work: &dyn Fn(&[Tensor]) -> Result<Made>) -> Result<Vec<Tensor>> {
         let shapes = inputs.iter().map(|x| (x.size(), x.kind())).collect();
-        let key = Key { what: what.to_owned(), inputs: shapes, stream: self.stream() };
+        let key = Key { name: name.to_owned(), inputs: shapes, stream: self.stream() };
         let (entry, made) = match self.take(&key) {
-            Some(Entry::Ready(record)) => record.follow(inputs, work),
-            Some(Entry::Seen) => self.record(inputs, work),
+            Some(Entry::Recorded(recording)) => recording.replay_checked(inputs, work),
+            Some(Entry::RanOnce) => self.record(inputs, work),
             _ => return Ok(work(inputs)?.tensors),
         };
         self.put(&key, entry);
         made
     }
 
-    /// Forgets what was recorded, which takes memory that is needed elsewhere, and records nothing more.
+    /// Drops all recordings, to free their memory, and records nothing more.
     pub fn clear(&self) {
-        let mut known = self.known.hold();
-        known.entries.retain(|(_, entry)| matches!(entry, Entry::Taken));
-        known.full = true;
+        let mut entries = self.entries.hold();
+        entries.list.retain(|(_, entry)| matches!(entry, Entry::InUse));
+        entries.closed = true;
     }
 
-    /// Number of records.
-    pub fn records(&self) -> usize {
-        self.known.hold().records()
+    /// Number of recordings.
+    pub fn recordings(&self) -> usize {
+        self.entries.hold().recordings()
     }
 
-    /// Does the work and records it.
+    /// Runs the work and records it.
     fn record(&self, inputs: &[Tensor], work: &dyn Fn(&[Tensor]) -> Result<Made>) -> (Entry, Result<Vec<Tensor>>) {
         let made = match caught(|| work(inputs)) {
             Ok(made) => made,
-            Err(error) => return (Entry::Seen, Err(error)),
+            Err(error) => return (Entry::RanOnce, Err(error)),
         };
         if !made.repeatable {
             return (Entry::Refused, Ok(made.tensors));
         }
-        let record = caught(|| {
-            // Other numbers than it is compared with: what a record does not read from its tensors is then found out.
+        let recording = caught(|| {
+            // It is recorded with other numbers than it is checked with, which reveals inputs that the graph does not read.
             let own: Vec<Tensor> = inputs.iter().map(other).collect();
             let again = || Ok(work(&own)?.tensors);
             let (graph, outputs) = match self.mode {
                 Mode::Cuda(index) => Graph::record(index, again).map(|(graph, made)| (Some(graph), made))?,
                 Mode::Eager => (None, again()?),
             };
-            let mut record = Record { inputs: own, outputs, graph, checks: CHECKS };
-            let found = record.replay(inputs, work)?;
-            record.compare(&found, &made.tensors)?;
-            Ok(record)
+            let mut recording = Recording { inputs: own, outputs, graph, checks: CHECKS };
+            let replayed = recording.replay(inputs, work)?;
+            recording.compare(&replayed, &made.tensors)?;
+            Ok(recording)
         });
-        let entry = match record {
-            Ok(record) => Entry::Ready(record),
-            Err(Error::Interrupted) => return (Entry::Seen, Err(Error::Interrupted)),
+        let entry = match recording {
+            Ok(recording) => Entry::Recorded(recording),
+            Err(Error::Interrupted) => return (Entry::RanOnce, Err(Error::Interrupted)),
             Err(error) => refused(&error),
         };
         (entry, Ok(made.tensors))
     }
 
+    /// Takes the entry of a key if it can be recorded or replayed now, and leaves [`Entry::InUse`] in its place. Work that
+    /// runs for the first time is entered.
     fn take(&self, key: &Key) -> Option<Entry> {
-        let mut known = self.known.hold();
-        let full = known.full || known.records() >= MOST_RECORDS;
-        let Some((_, entry)) = known.entries.iter_mut().find(|(other, _)| other == key) else {
-            if known.entries.len() >= MOST_KNOWN
-                && let Some(oldest) = known.entries.iter().position(|(_, entry)| matches!(entry, Entry::Seen))
+        let mut entries = self.entries.hold();
+        let full = entries.closed || entries.recordings() >= MOST_RECORDINGS;
+        let Some((_, entry)) = entries.list.iter_mut().find(|(other, _)| other == key) else {
+            if entries.list.len() >= MOST_ENTRIES
+                && let Some(oldest) = entries.list.iter().position(|(_, entry)| matches!(entry, Entry::RanOnce))
             {
-                known.entries.remove(oldest);
+                entries.list.remove(oldest);
             }
-            if known.entries.len() < MOST_KNOWN {
-                known.entries.push((key.clone(), Entry::Seen));
+            if entries.list.len() < MOST_ENTRIES {
+                entries.list.push((key.clone(), Entry::RanOnce));
             }
             return None;
         };
         let usable = match entry {
-            Entry::Ready(_) => true,
-            Entry::Seen => !full,
-            Entry::Taken | Entry::Refused => false,
+            Entry::Recorded(_) => true,
+            Entry::RanOnce => !full,
+            Entry::InUse | Entry::Refused => false,
         };
-        usable.then(|| std::mem::replace(entry, Entry::Taken))
+        usable.then(|| std::mem::replace(entry, Entry::InUse))
     }
 
+    /// Puts back what [`Self::take`] took.
     fn put(&self, key: &Key, entry: Entry) {
-        let mut known = self.known.hold();
-        let place = known.entries.iter_mut().find(|(other, _)| other == key);
+        let mut entries = self.entries.hold();
+        let place = entries.list.iter_mut().find(|(other, _)| other == key);
         if let Some((_, place)) = place {
             *place = entry;
         }
@@ -169,47 +181,52 @@ impl GraphCache {
     }
 }
 
-impl Known {
-    /// Those that are taken may be records.
-    fn records(&self) -> usize {
-        self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Ready(_) | Entry::Taken)).count()
+impl Entries {
+    /// Number of recordings; entries in use may hold one.
+    fn recordings(&self) -> usize {
+        self.list.iter().filter(|(_, entry)| matches!(entry, Entry::Recorded(_) | Entry::InUse)).count()
     }
 }
 
-/// Recorded work, and the tensors that it reads and writes.
+/// Recorded work, with the tensors that it reads and writes.
 #[derive(Debug)]
-struct Record {
+struct Recording {
     inputs: Vec<Tensor>,
-    // Before the graph, in whose memory they lie.
+    // Dropped before the graph, whose memory pool holds them.
     outputs: Vec<Tensor>,
     graph: Option<Graph>,
-    /// Comparisons that are left.
+    /// Number of checks that are left.
     checks: usize,
 }
 
-impl Record {
-    /// What the record makes, which is compared with what `work` makes until it is trusted.
-    fn follow(mut self, inputs: &[Tensor], work: &dyn Fn(&[Tensor]) -> Result<Made>) -> (Entry, Result<Vec<Tensor>>) {
-        let found = caught(|| self.replay(inputs, work));
-        if matches!(found, Err(Error::Interrupted)) {
-            return (Entry::Ready(self), found);
+impl Recording {
+    /// Replays the work. Until all checks are done, it runs the work too and compares the results.
+    fn replay_checked(
+        mut self,
+        inputs: &[Tensor],
+        work: &dyn Fn(&[Tensor]) -> Result<Made>,
+    ) -> (Entry, Result<Vec<Tensor>>) {
+        let replayed = caught(|| self.replay(inputs, work));
+        if matches!(replayed, Err(Error::Interrupted)) {
+            return (Entry::Recorded(self), replayed);
         }
         if self.checks == 0 {
-            return match found {
-                Ok(found) => (Entry::Ready(self), Ok(found)),
+            return match replayed {
+                Ok(replayed) => (Entry::Recorded(self), Ok(replayed)),
                 Err(error) => (refused(&error), Err(error)),
             };
         }
         let made = match caught(|| work(inputs)) {
             Ok(made) => made.tensors,
-            Err(error) => return (Entry::Ready(self), Err(error)),
+            Err(error) => return (Entry::Recorded(self), Err(error)),
         };
-        match found.and_then(|found| caught(|| self.compare(&found, &made))) {
-            Ok(()) => (Entry::Ready(self), Ok(made)),
+        match replayed.and_then(|replayed| caught(|| self.compare(&replayed, &made))) {
+            Ok(()) => (Entry::Recorded(self), Ok(made)),
             Err(error) => (refused(&error), Ok(made)),
         }
     }
 
+    /// Copies the inputs to the recorded tensors, runs the graph, and returns copies of its outputs.
     fn replay(&self, inputs: &[Tensor], work: &dyn Fn(&[Tensor]) -> Result<Made>) -> Result<Vec<Tensor>> {
         for (own, x) in self.inputs.iter().zip(inputs) {
             own.shallow_clone().copy_(x);
@@ -225,10 +242,11 @@ impl Record {
         Ok(self.outputs.iter().map(Tensor::copy).collect())
     }
 
-    fn compare(&mut self, found: &[Tensor], made: &[Tensor]) -> Result<()> {
-        let distances = found.iter().zip(made).map(|(found, made)| self_check::distance(found, made));
+    /// Compares replayed results with those of the work.
+    fn compare(&mut self, replayed: &[Tensor], made: &[Tensor]) -> Result<()> {
+        let distances = replayed.iter().zip(made).map(|(replayed, made)| self_check::distance(replayed, made));
         let distance = distances.fold(0.0, f64::max);
-        if found.len() != made.len() || distance > TOLERANCE {
+        if replayed.len() != made.len() || distance > TOLERANCE {
             return Err(Error::Internal(anyhow::anyhow!(
                 "its numbers are {distance:.1e} from those of the work, relative"
             )));
@@ -246,7 +264,7 @@ fn refused(error: &Error) -> Entry {
     Entry::Refused
 }
 
-/// A tensor like `x` with other numbers, which are as good to compute with: numbers of things stay below what they were.
+/// A tensor like `x` with other valid numbers; integers, which may be indices or counts, do not become larger.
 fn other(x: &Tensor) -> Tensor {
     if x.is_floating_point() { x * 0.5 + 0.25 } else { x.clamp_max(1) }
 }

@@ -1,5 +1,5 @@
-//! What this crate computes by means of its own, or by parts of libtorch that tch does not bind: C++ beside libtorch,
-//! CUDA programs, recorded CUDA graphs; and where such kernels may stand in for libtorch's operators.
+//! Kernels of this crate, and parts of libtorch that tch does not bind: C++ that links libtorch, CUDA programs, recorded CUDA
+//! graphs; and the rules for when such kernels may replace libtorch's operators.
 
 mod allowed;
 pub mod cuda;

@@ -1,4 +1,4 @@
-//! A kernel that stands in for libtorch's operators on a device has to agree with them there first.
+//! Self-checks: a kernel replaces libtorch's operators on a device only after it agreed with them there.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use crate::kernels::SWITCH;
 use crate::runtime::{Lock, caught, warnings};
 use crate::{Error, Result};
 
-/// What was tried: a kernel's name, a device, a type, and whatever else its code depends on.
+/// What is checked: a kernel's name, a device, a type, and everything else that its code depends on.
 pub type Case = (&'static str, Device, Kind, Vec<i64>);
 
-/// Whether the kernel may be used in this case. At the first call `compare` runs it and the plain operators on a little
-/// input, and gives pairs of what should be equal; where they are not, or it fails, the plain operators are used from
-/// then on, and a note says so once.
+/// Whether the kernel may be used in this case. The first call runs `compare`, which runs the kernel and libtorch's operators
+/// on a small input and returns pairs of tensors that should be equal. If they are not, or the kernel fails, the case is
+/// rejected for good, with one warning.
 pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>>) -> bool {
     static KNOWN: Lock<Option<HashMap<Case, bool>>> = Lock::new(None);
     let known = || KNOWN.hold();
@@ -21,7 +21,7 @@ pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>
         return passed;
     }
     let (name, device, kind, _) = case;
-    // Errors of a device are often reported by the next operator: reading the numbers is part of the trial.
+    // Errors of a device are often reported by the next operator, so the check includes reading the numbers.
     let outcome = caught(|| {
         let pairs = compare()?;
         let mut distances = pairs.iter().map(|(ours, plain)| (distance(ours, plain), tolerance(ours.kind())));
@@ -30,7 +30,7 @@ pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>
     let why = match outcome {
         Ok(None) => None,
         Ok(Some((distance, _))) => Some(format!("it differs from libtorch's operators by {distance:.1e}, relative")),
-        // Not the kernel's fault: to be tried again when there is room.
+        // The kernel is not the cause; the next call checks it again.
         Err(Error::OutOfMemory(_) | Error::Interrupted) => return false,
         Err(error) => Some(error.to_string()),
     };
@@ -44,7 +44,7 @@ pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>
     why.is_none()
 }
 
-/// The largest difference, relative to the largest number; infinite where something is not finite.
+/// The largest difference, relative to the largest number of `plain`; infinite if a number is not finite or shapes differ.
 pub fn distance(ours: &Tensor, plain: &Tensor) -> f64 {
     if ours.size() != plain.size() {
         return f64::INFINITY;
@@ -55,7 +55,7 @@ pub fn distance(ours: &Tensor, plain: &Tensor) -> f64 {
     if distance.is_finite() { distance } else { f64::INFINITY }
 }
 
-/// What rounding alone may come to: a few units in the last place of the type.
+/// The relative difference that rounding alone may cause: a few units in the last place of the type.
 fn tolerance(kind: Kind) -> f64 {
     match kind {
         Kind::Half => 4e-3,
@@ -64,7 +64,8 @@ fn tolerance(kind: Kind) -> f64 {
     }
 }
 
-/// Numbers to try with, of the size of activations and without order; nobody's random generator is touched.
+/// Test input with numbers of the magnitude of activations. It is computed without a random generator, so that no state of
+/// libtorch changes.
 pub fn numbers(shape: &[i64], kind: Kind, device: Device, salt: f64) -> Tensor {
     let at = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, device));
     let waves = (&at * 1.7371 + salt).sin() + (&at * 0.377 + salt).cos() * 0.7 + 0.1;

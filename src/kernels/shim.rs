@@ -1,4 +1,4 @@
-//! What tch does not bind, by the C++ beside this file.
+//! Parts of libtorch that tch does not bind, through the C++ sources beside this file.
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
@@ -52,20 +52,20 @@ unsafe extern "C" {
     fn discffusion_empty_cuda_cache();
 }
 
-/// Whether oneDNN's kernels can be used.
+/// Whether oneDNN's kernels are available.
 pub fn has_onednn() -> bool {
     // SAFETY: takes and keeps nothing.
     unsafe { discffusion_has_onednn() }
 }
 
-/// Whether this thread records what it computes, to be differentiated.
+/// Whether autograd records what this thread computes.
 pub fn records() -> bool {
     // SAFETY: takes and keeps nothing.
     unsafe { discffusion_records() }
 }
 
-/// A convolution's weight `[out, in, k, k]` (float32, CPU) in oneDNN's layout for inputs of the shape `input`; inputs of
-/// other shapes give the same numbers.
+/// A convolution's weight `[out, in, k, k]` (float32, CPU) in oneDNN's layout for inputs of the shape `input`. It can be
+/// used with inputs of other shapes and gives the same numbers.
 pub fn pack_conv2d(weight: &Tensor, stride: i64, padding: i64, input: &[i64]) -> Tensor {
     // SAFETY: the pointers are valid for the call.
     owned(unsafe { discffusion_pack_conv2d(weight.as_ptr(), stride, padding, input.as_ptr(), input.len()) })
@@ -77,8 +77,8 @@ pub fn conv2d(x: &Tensor, packed: &Tensor, bias: &Tensor, stride: i64, padding: 
     owned(unsafe { discffusion_conv2d(x.as_ptr(), packed.as_ptr(), bias.as_ptr(), stride, padding) })
 }
 
-/// A linear layer's weight `[out, in]` (float32, CPU) in oneDNN's layout for inputs of this many rows; other numbers of
-/// rows give the same results.
+/// A linear layer's weight `[out, in]` (float32, CPU) in oneDNN's layout for inputs of `rows` rows. It can be used with
+/// other numbers of rows and gives the same results.
 pub fn pack_linear(weight: &Tensor, rows: i64) -> Tensor {
     // SAFETY: the pointer is valid for the call.
     owned(unsafe { discffusion_pack_linear(weight.as_ptr(), rows) })
@@ -91,11 +91,15 @@ pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
     owned(unsafe { discffusion_linear(x.as_ptr(), packed.as_ptr(), bias) })
 }
 
-/// Attention on the CPU that pools its map: of `scale · QKᵀ` or its softmax over the keys, the mean over rows of
-/// `1/λ log(1/m Σ_j exp(λ A_ij))`, float64, and of `Σ_j |A_ij| softmax_j(λ A_i)`, float32, both `[B, H]`, and the output `[B, H, n, d]`
-/// unless `v` is `None`. `q` is `[B, H, n, d]`, `k` and `v` `[B, H, m, d]`; `tokens` are those that count of each sample.
+/// Attention on the CPU that pools its map `A`, which is `scale · QKᵀ` or, with `probabilities`, its softmax over the keys.
 ///
-/// `None` where there are more tokens than it is made for, or no BLAS is found.
+/// It returns the means over rows of `1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`, and of `Σ_j |A_ij| softmax_j(λ A_i)`,
+/// float32 `[B, H]`, and the output `[B, H, n, d]` unless `v` is `None`. `q` is `[B, H, n, d]`, `k` and `v` are
+/// `[B, H, m, d]`; `tokens` are the pooled columns of each sample. It returns `None` if there are more tokens than the kernel
+/// supports, or no BLAS is found.
+///
+/// # Panics
+/// If `tokens` has another length than the batch, or ranges that are empty or exceed the keys.
 pub fn attend_pooled(
     q: &Tensor,
     k: &Tensor,
@@ -126,8 +130,8 @@ pub fn attend_pooled(
     Some(made.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })))
 }
 
-/// Fused attention by libtorch's own choice of kernel, which also gives `log Σ_j exp(q·k_j/√d)` of every row: output
-/// `[B, H, n, d]` and `[B, H, n]` float32. `None` if that kernel does not.
+/// Fused attention by the kernel that libtorch chooses: the output `[B, H, n, d]`, and `log Σ_j exp(q·k_j/√d)` of every row,
+/// float32 `[B, H, n]`. `None` if that kernel does not return the latter.
 pub fn attend_lse(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<(Tensor, Tensor)> {
     let mut made = [std::ptr::null_mut(); 2];
     // SAFETY: the pointers are valid for the call, and there is room for the two tensors.
@@ -140,23 +144,23 @@ pub fn attend_lse(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<(Tensor, Tensor)
     Some((output, lse))
 }
 
-/// A copy of a tensor of the CPU on a CUDA device, made while the CPU goes on.
+/// An asynchronous copy of a CPU tensor to a CUDA device.
 ///
 /// # Errors
-/// `Internal` where memory of that kind is not to be had.
+/// `Internal` if pinned memory is not available.
 pub fn upload(tensor: &Tensor, index: usize) -> Result<Tensor> {
     let index = c_int::try_from(index).map_err(|why| from_text(&why.to_string()))?;
     // SAFETY: the pointer is valid for the call.
     checked(unsafe { discffusion_upload(tensor.as_ptr(), index) })
 }
 
-/// A tensor on its way from a CUDA device to the CPU.
+/// An asynchronous copy of a tensor from a CUDA device to the CPU.
 pub struct PendingCopy(*mut c_void);
 
-/// Begins to copy a tensor from its CUDA device, while the device goes on.
+/// Starts an asynchronous copy of a tensor from its CUDA device to the CPU.
 ///
 /// # Errors
-/// `Internal` where memory for that is not to be had.
+/// `Internal` if pinned memory is not available.
 pub fn send(tensor: &Tensor) -> Result<PendingCopy> {
     // SAFETY: the pointer is valid for the call.
     let copy = unsafe { discffusion_send(tensor.as_ptr()) };
@@ -164,7 +168,7 @@ pub fn send(tensor: &Tensor) -> Result<PendingCopy> {
 }
 
 impl PendingCopy {
-    /// Waits for the tensor.
+    /// Waits for the copy and returns it.
     pub fn receive(mut self) -> Tensor {
         self.take().expect("it is received once")
     }
@@ -178,12 +182,12 @@ impl PendingCopy {
 
 impl Drop for PendingCopy {
     fn drop(&mut self) {
-        // Its memory is written until it has come.
+        // The device writes to its memory until the copy is complete.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take()));
     }
 }
 
-/// The stream of a CUDA device that libtorch computes on in this thread, as the driver knows it.
+/// The driver's handle of the stream on which libtorch computes in this thread; `None` without CUDA.
 pub fn cuda_stream(index: usize) -> Option<*mut c_void> {
     let mut stream = std::ptr::null_mut();
     let index = c_int::try_from(index).ok()?;
@@ -194,14 +198,17 @@ pub fn cuda_stream(index: usize) -> Option<*mut c_void> {
 /// Memory of a CUDA device in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct CudaMemory {
+    /// Free memory of the device.
     pub free: usize,
+    /// All memory of the device.
     pub total: usize,
-    /// In tensors, now and at most so far.
+    /// Memory in tensors of this process.
     pub allocated: usize,
+    /// The largest `allocated` so far.
     pub peak: usize,
 }
 
-/// What libtorch's allocator says of a CUDA device; none where CUDA is not in use.
+/// The memory of a CUDA device as libtorch's allocator reports it; `None` if CUDA is not in use.
 pub fn cuda_memory(index: usize) -> Option<CudaMemory> {
     let mut bytes = [0; 4];
     let index = c_int::try_from(index).ok()?;
@@ -211,13 +218,14 @@ pub fn cuda_memory(index: usize) -> Option<CudaMemory> {
     known.then_some(CudaMemory { free, total, allocated, peak })
 }
 
-/// Gives memory that libtorch keeps for later tensors back to the CUDA devices.
+/// Returns memory that libtorch caches for later tensors to the CUDA devices.
 pub fn empty_cuda_cache() {
     // SAFETY: takes and keeps nothing.
     unsafe { discffusion_empty_cuda_cache() }
 }
 
-/// A tensor that C++ made; where it could not, the panic that tch's own methods end in, which the door catches.
+/// A tensor that C++ returned. If it returned an error, this panics as tch's methods do; [`crate::runtime::guarded`] catches
+/// that.
 fn owned(made: *mut C_tensor) -> Tensor {
     take(made).unwrap_or_else(|why| panic!("{why}"))
 }
@@ -234,7 +242,7 @@ fn take(made: *mut C_tensor) -> std::result::Result<Tensor, String> {
     Ok(unsafe { Tensor::from_ptr(made) })
 }
 
-/// After a call that made nothing: fine if it had no error to tell.
+/// Called after C++ returned nothing: panics if that was because of an error.
 fn none_or_panic() {
     let why = last_error();
     assert!(why.is_empty(), "{why}");

@@ -35,19 +35,19 @@ fn work_is_recorded_when_it_comes_again() {
     let (graphs, times) = (GraphCache::new(Mode::Eager), Cell::new(0));
     let work = doubled(&times);
     assert_eq!(run(&graphs, 1.0, &work).unwrap(), 7.0);
-    assert_eq!((times.get(), graphs.records()), (1, 0));
+    assert_eq!((times.get(), graphs.recordings()), (1, 0));
     // Once itself, once to be recorded, once by the record, which is compared.
     assert_eq!(run(&graphs, 2.0, &work).unwrap(), 9.0);
-    assert_eq!((times.get(), graphs.records()), (4, 1));
+    assert_eq!((times.get(), graphs.recordings()), (4, 1));
     for a in [3.0, 4.0, 5.0, 6.0] {
         assert_eq!(run(&graphs, a, &work).unwrap(), 2.0 * a + 5.0);
     }
     // Two more comparisons, then it is trusted.
     assert_eq!(times.get(), 4 + 2 + 4);
     let shapes = graphs.run("texts", &[numbers(&[1.0]), numbers(&[5.0])], &work).unwrap();
-    assert_eq!((shapes[0].size(), graphs.records()), (vec![1], 1));
+    assert_eq!((shapes[0].size(), graphs.recordings()), (vec![1], 1));
     let images = graphs.run("images", &[numbers(&[1.0, 1.0]), numbers(&[5.0, 6.0])], &work).unwrap();
-    assert_eq!((images[0].double_value(&[1]), graphs.records()), (8.0, 1));
+    assert_eq!((images[0].double_value(&[1]), graphs.recordings()), (8.0, 1));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_record_that_gives_other_numbers_is_not_used() {
     for a in [1.0, 2.0, 3.0, 4.0] {
         assert_eq!(run(&graphs, a, &work).unwrap(), 2.0 * a);
     }
-    assert_eq!((times.get(), graphs.records()), (1 + 3 + 2, 0));
+    assert_eq!((times.get(), graphs.recordings()), (1 + 3 + 2, 0));
     assert!(on_progress("recorded graph").iter().any(|note| note.contains("DISCFFUSION_GRAPHS=1")));
 }
 
@@ -89,7 +89,7 @@ fn a_record_is_watched_for_a_while() {
     for a in [1.0, 2.0, 3.0] {
         assert_eq!(run(&graphs, a, &work).unwrap(), 2.0 * a);
     }
-    assert_eq!(graphs.records(), 0);
+    assert_eq!(graphs.recordings(), 0);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn work_that_reads_something_else_is_not_recorded() {
     for a in [1.0, 2.0, 3.0] {
         assert_eq!(run(&graphs, a, &work).unwrap(), a + 1.0);
     }
-    assert_eq!((times.get(), graphs.records()), (3, 0));
+    assert_eq!((times.get(), graphs.recordings()), (3, 0));
 }
 
 #[test]
@@ -121,12 +121,12 @@ fn errors_are_those_of_the_work() {
     assert!(matches!(run(&graphs, 1.0, &work), Err(Error::Interrupted)));
     // That was no fault of the work, which is tried again.
     assert!(run(&graphs, 1.0, &work).is_ok());
-    assert_eq!((times.get(), graphs.records()), (5, 1));
+    assert_eq!((times.get(), graphs.recordings()), (5, 1));
     assert!(matches!(run(&graphs, 1.0, &work), Err(Error::Interrupted)));
-    assert_eq!(graphs.records(), 1);
+    assert_eq!(graphs.recordings(), 1);
     // The record's own trouble is not the caller's while there are comparisons.
     assert_eq!(run(&graphs, 3.0, &work).unwrap(), 3.0);
-    assert_eq!(graphs.records(), 0);
+    assert_eq!(graphs.recordings(), 0);
     // A panic is what libtorch's errors are inside.
     let graphs = GraphCache::new(Mode::Eager);
     let panics =
@@ -153,13 +153,13 @@ fn there_are_so_many_records_and_none_after_memory_ran_out() {
     }
     (90..=100).for_each(of_length);
     (90..=100).for_each(of_length);
-    assert_eq!(graphs.records(), 8);
+    assert_eq!(graphs.recordings(), 8);
     graphs.clear();
-    assert_eq!(graphs.records(), 0);
+    assert_eq!(graphs.recordings(), 0);
     for _ in 0..3 {
         of_length(5);
     }
-    assert_eq!(graphs.records(), 0);
+    assert_eq!(graphs.recordings(), 0);
 }
 
 #[test]
@@ -180,9 +180,9 @@ fn image(salt: usize) -> Image {
     Rgb { width: 64, height: 64, data }.into()
 }
 
-/// All ways of scoring give the same with and without records, whatever images, texts and noise follow each other.
+/// All ways of scoring give the same with and without recordings, whatever images, texts and noise follow each other.
 #[test]
-fn scores_are_the_same_with_records() {
+fn scores_are_the_same_with_recordings() {
     let _no_grad = tch::no_grad_guard();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/discffusion/pocket/model");
     let plain = Model::load(&folder, None, Device::Cpu, Kind::Float).unwrap();
@@ -215,8 +215,8 @@ fn scores_are_the_same_with_records() {
                 [&plain, &recorded].map(|model| model.score_pairs(&whole, config, |_| Ok(())).unwrap());
             assert_close(&found, &expected, config);
         }
-        let records = recorded.graphs().unwrap().records();
-        assert!(records >= 3, "images, texts and evaluations are recorded, not {records} things, for {config:?}");
+        let recordings = recorded.graphs().unwrap().recordings();
+        assert!(recordings >= 3, "images, texts and evaluations are recorded, not {recordings} things, for {config:?}");
     }
 }
 

@@ -69,7 +69,7 @@ impl Driver {
     }
 
     /// The device of this index, in its primary context, which is libtorch's.
-    pub fn device(&'static self, index: usize) -> Result<OnDevice, String> {
+    pub fn device(&'static self, index: usize) -> Result<DeviceContext, String> {
         let index = c_int::try_from(index).map_err(|why| why.to_string())?;
         let mut device = 0;
         // SAFETY: there is room for one number.
@@ -82,19 +82,19 @@ impl Driver {
         let mut context = ptr::null_mut();
         // SAFETY: there is room for one pointer; the context is never released, as libtorch keeps it too.
         check("cuDevicePrimaryCtxRetain", unsafe { (self.retain)(&mut context, device) })?;
-        Ok(OnDevice { driver: self, context, capability: (capability[0], capability[1]) })
+        Ok(DeviceContext { driver: self, context, capability: (capability[0], capability[1]) })
     }
 }
 
 /// A device in its primary context.
-pub struct OnDevice {
+pub struct DeviceContext {
     driver: &'static Driver,
     context: Context,
     /// Compute capability: major, minor.
     pub capability: (i32, i32),
 }
 
-impl OnDevice {
+impl DeviceContext {
     /// Puts a binary of NVRTC on the device.
     pub fn load(self, binary: &[u8]) -> Result<Module, String> {
         let mut handle = ptr::null_mut();
@@ -119,7 +119,7 @@ impl OnDevice {
 
 /// A program on a device, for good.
 pub struct Module {
-    device: OnDevice,
+    device: DeviceContext,
     handle: Handle,
 }
 

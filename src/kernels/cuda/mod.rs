@@ -24,7 +24,7 @@ pub struct Grid {
 }
 
 /// An argument of a kernel, as its source declares it.
-pub enum Pass<'a> {
+pub enum KernelArgument<'a> {
     Tensor(&'a Tensor),
     /// A pointer that may be null.
     Optional(Option<&'a Tensor>),
@@ -48,20 +48,22 @@ pub fn launch(
     kind: Kind,
     device: Device,
     grid: Grid,
-    arguments: &[Pass],
+    arguments: &[KernelArgument],
 ) -> Result<(), String> {
     let Device::Cuda(index) = device else {
         return Err("there are kernels for CUDA devices alone".into());
     };
     let stream = shim::cuda_stream(index).ok_or("libtorch names no CUDA stream")?;
     let arguments = arguments.iter().map(|argument| match argument {
-        Pass::Tensor(tensor) | Pass::Optional(Some(tensor)) => Argument::Pointer(tensor.data_ptr() as u64),
-        Pass::Optional(None) => Argument::Pointer(0),
-        Pass::Long(value) => Argument::Long(*value),
-        Pass::Int(value) => Argument::Int(*value),
+        KernelArgument::Tensor(tensor) | KernelArgument::Optional(Some(tensor)) => {
+            Argument::Pointer(tensor.data_ptr() as u64)
+        }
+        KernelArgument::Optional(None) => Argument::Pointer(0),
+        KernelArgument::Long(value) => Argument::Long(*value),
+        KernelArgument::Int(value) => Argument::Int(*value),
         // Of the same size, and the callers keep below 2³².
-        Pass::Count(value) => Argument::Int(*value as u32 as i32),
-        Pass::Float(value) => Argument::Float(*value),
+        KernelArgument::Count(value) => Argument::Int(*value as u32 as i32),
+        KernelArgument::Float(value) => Argument::Float(*value),
     });
     loaded((program, kind, index))?.launch(function, grid, stream, arguments.collect())
 }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Grid, Pass, launch};
+use super::{Grid, KernelArgument, launch};
 use crate::config::MapKind;
 
 /// A source file with what is defined for it.
@@ -86,17 +86,17 @@ pub struct PoolingArguments<'a> {
 }
 
 /// What becomes of rows, `[B, H, …]` of rows or of sums over some of them.
-pub struct OfRows {
+pub struct RowStatistics {
     /// Eq. 4 without its constant `log(m)/λ`, float64.
     pub lse: Tensor,
     /// The strength of Eq. 7, float32.
     pub strength: Tensor,
 }
 
-impl OfRows {
-    fn empty(shape: &[i64], device: Device) -> OfRows {
+impl RowStatistics {
+    fn empty(shape: &[i64], device: Device) -> RowStatistics {
         let [lse, strength] = [Kind::Double, Kind::Float].map(|kind| Tensor::empty(shape, (kind, device)));
-        OfRows { lse, strength }
+        RowStatistics { lse, strength }
     }
 }
 
@@ -108,14 +108,14 @@ pub fn pool(
     how: &PoolingArguments,
     lengths: Option<[&Tensor; 2]>,
     probabilities: Option<Kind>,
-) -> Result<(OfRows, Option<Tensor>), String> {
+) -> Result<(RowStatistics, Option<Tensor>), String> {
     let size = products.size();
     let (rows, tokens) = (size[..3].iter().product::<i64>(), size[3]);
     if tokens > MOST_TOKENS {
         return Err(format!("there are more than {MOST_TOKENS} tokens"));
     }
     let products = products.contiguous();
-    let OfRows { lse, strength } = OfRows::empty(&size[..3], products.device());
+    let RowStatistics { lse, strength } = RowStatistics::empty(&size[..3], products.device());
     let kind = probabilities.unwrap_or(Kind::Float);
     let made = probabilities.map(|kind| Tensor::empty(&size, (kind, products.device())));
     let lengths = lengths.map(|lengths| lengths.map(Tensor::contiguous));
@@ -126,24 +126,24 @@ pub fn pool(
     let warps = 4;
     let blocks = (u32::try_from((rows + warps - 1) / warps).map_err(|why| why.to_string())?, 1);
     let arguments = [
-        Pass::Tensor(&products),
-        Pass::Optional(made.as_ref()),
-        Pass::Tensor(&lse),
-        Pass::Tensor(&strength),
-        Pass::Optional(how.ranges),
-        Pass::Optional(of_rows),
-        Pass::Optional(of_columns),
-        Pass::Long(rows),
-        Pass::Long(size[1] * size[2]),
-        Pass::Long(size[2]),
-        Pass::Int(tokens as i32),
-        Pass::Float(how.scale as f32),
-        Pass::Float(how.lambda as f32),
-        Pass::Int(i32::from(how.map == MapKind::Probs)),
+        KernelArgument::Tensor(&products),
+        KernelArgument::Optional(made.as_ref()),
+        KernelArgument::Tensor(&lse),
+        KernelArgument::Tensor(&strength),
+        KernelArgument::Optional(how.ranges),
+        KernelArgument::Optional(of_rows),
+        KernelArgument::Optional(of_columns),
+        KernelArgument::Long(rows),
+        KernelArgument::Long(size[1] * size[2]),
+        KernelArgument::Long(size[2]),
+        KernelArgument::Int(tokens as i32),
+        KernelArgument::Float(how.scale as f32),
+        KernelArgument::Float(how.lambda as f32),
+        KernelArgument::Int(i32::from(how.map == MapKind::Probs)),
     ];
     let program = Program::Pool { values: (tokens as u32).div_ceil(32) };
     launch(program, "pool_rows", kind, products.device(), Grid { blocks, threads: 32 * warps as u32 }, &arguments)?;
-    Ok((OfRows { lse, strength }, made))
+    Ok((RowStatistics { lse, strength }, made))
 }
 
 /// Whether [`attend`] is made for these, `[B, H, …, d]` of one type.
@@ -169,7 +169,7 @@ pub fn attend(
     k: &Tensor,
     v: Option<&Tensor>,
     how: &PoolingArguments,
-) -> Result<(OfRows, Option<Tensor>), String> {
+) -> Result<(RowStatistics, Option<Tensor>), String> {
     let (samples, heads, rows, depth) = q.size4().map_err(|why| why.to_string())?;
     let tokens = k.size()[2];
     let both = u32::try_from(samples * heads).ok().filter(|&both| both <= 65_535);
@@ -177,25 +177,29 @@ pub fn attend(
     // Many rows make the reading of keys and values worth it, but all multiprocessors should have some.
     let rows_of_block = [256, 128].into_iter().find(|of| (rows + of - 1) / of * i64::from(both) >= 1024).unwrap_or(64);
     let parts = (rows + rows_of_block - 1) / rows_of_block;
-    let OfRows { lse, strength } = OfRows::empty(&[samples, heads, parts], q.device());
+    let RowStatistics { lse, strength } = RowStatistics::empty(&[samples, heads, parts], q.device());
     let output = v.map(|_| Tensor::empty([samples, rows, heads, depth], (q.kind(), q.device())));
     let mut arguments = vec![
-        Pass::Tensor(q),
-        Pass::Tensor(k),
-        Pass::Optional(v),
-        Pass::Optional(output.as_ref()),
-        Pass::Tensor(&lse),
-        Pass::Tensor(&strength),
-        Pass::Optional(how.ranges),
+        KernelArgument::Tensor(q),
+        KernelArgument::Tensor(k),
+        KernelArgument::Optional(v),
+        KernelArgument::Optional(output.as_ref()),
+        KernelArgument::Tensor(&lse),
+        KernelArgument::Tensor(&strength),
+        KernelArgument::Optional(how.ranges),
     ];
     let strides = [q, k, v.unwrap_or(k)].map(|x| x.stride());
-    arguments.extend(strides.iter().flat_map(|strides| &strides[..3]).map(|&stride| Pass::Long(stride)));
-    arguments.extend([heads, rows, tokens, depth, rows_of_block].map(|number| Pass::Int(number as i32)));
-    arguments.extend([Pass::Float(how.scale as f32), Pass::Float(how.lambda as f32), Pass::Int(number_of(how.map))]);
+    arguments.extend(strides.iter().flat_map(|strides| &strides[..3]).map(|&stride| KernelArgument::Long(stride)));
+    arguments.extend([heads, rows, tokens, depth, rows_of_block].map(|number| KernelArgument::Int(number as i32)));
+    arguments.extend([
+        KernelArgument::Float(how.scale as f32),
+        KernelArgument::Float(how.lambda as f32),
+        KernelArgument::Int(number_of(how.map)),
+    ]);
     let grid = Grid { blocks: (parts as u32, both), threads: 128 };
     let program = Program::Attend { depth: (depth as u32).next_multiple_of(16) };
     launch(program, "attend", q.kind(), q.device(), grid, &arguments)?;
-    Ok((OfRows { lse, strength }, output.map(|output| output.transpose(1, 2))))
+    Ok((RowStatistics { lse, strength }, output.map(|output| output.transpose(1, 2))))
 }
 
 /// GEGLU of `[…, 2d]`, `[…, d]`.
@@ -207,7 +211,12 @@ pub fn geglu(wide: &Tensor) -> Result<Tensor, String> {
     size.push(width);
     let narrow = Tensor::empty(&size, (wide.kind(), wide.device()));
     let packs = in_packs(width, [&wide]);
-    let arguments = [Pass::Tensor(&wide), Pass::Tensor(&narrow), Pass::Count(rows), Pass::Count(width)];
+    let arguments = [
+        KernelArgument::Tensor(&wide),
+        KernelArgument::Tensor(&narrow),
+        KernelArgument::Count(rows),
+        KernelArgument::Count(width),
+    ];
     let grid = enough(rows * width / packs.width(wide.kind()))?;
     launch(Program::Geglu, packs.name("geglu", "geglu_packs"), wide.kind(), wide.device(), grid, &arguments)?;
     Ok(narrow)
@@ -223,12 +232,12 @@ pub fn add(a: Option<&Tensor>, b: &Tensor, bias: &Tensor) -> Result<Tensor, Stri
     let y = b.empty_like();
     let packs = in_packs(channels, [Some(&b), a.as_ref(), Some(bias)].into_iter().flatten());
     let arguments = [
-        Pass::Optional(a.as_ref()),
-        Pass::Tensor(&b),
-        Pass::Tensor(bias),
-        Pass::Tensor(&y),
-        Pass::Count(pixels),
-        Pass::Count(channels),
+        KernelArgument::Optional(a.as_ref()),
+        KernelArgument::Tensor(&b),
+        KernelArgument::Tensor(bias),
+        KernelArgument::Tensor(&y),
+        KernelArgument::Count(pixels),
+        KernelArgument::Count(channels),
     ];
     let grid = enough(pixels * channels / packs.width(b.kind()))?;
     launch(Program::Add, packs.name("add", "add_packs"), b.kind(), b.device(), grid, &arguments)?;
@@ -244,8 +253,8 @@ pub fn upsample(x: &Tensor) -> Result<Tensor, String> {
     }
     let packs = channels / Packs::Many.width(x.kind());
     let y = Tensor::empty([samples, 2 * height, 2 * width, channels], (x.kind(), x.device()));
-    let mut arguments = vec![Pass::Tensor(&x), Pass::Tensor(&y)];
-    arguments.extend([samples, height, width, packs].map(Pass::Count));
+    let mut arguments = vec![KernelArgument::Tensor(&x), KernelArgument::Tensor(&y)];
+    arguments.extend([samples, height, width, packs].map(KernelArgument::Count));
     launch(Program::Upsample, "upsample", x.kind(), x.device(), enough(samples * height * width * packs)?, &arguments)?;
     Ok(y.permute([0, 3, 1, 2]))
 }
@@ -276,15 +285,15 @@ pub fn layer_norm(
     let (sum, y) = (b.as_ref().map(|_| a.empty_like()), a.empty_like());
     let warps = 4;
     let arguments = [
-        Pass::Tensor(&a),
-        Pass::Optional(b.as_ref()),
-        Pass::Optional(sum.as_ref()),
-        Pass::Tensor(weight),
-        Pass::Tensor(bias),
-        Pass::Tensor(&y),
-        Pass::Count(rows),
-        Pass::Count(width),
-        Pass::Float(eps as f32),
+        KernelArgument::Tensor(&a),
+        KernelArgument::Optional(b.as_ref()),
+        KernelArgument::Optional(sum.as_ref()),
+        KernelArgument::Tensor(weight),
+        KernelArgument::Tensor(bias),
+        KernelArgument::Tensor(&y),
+        KernelArgument::Count(rows),
+        KernelArgument::Count(width),
+        KernelArgument::Float(eps as f32),
     ];
     let blocks = (u32::try_from((rows + warps - 1) / warps).map_err(|why| why.to_string())?, 1);
     let grid = Grid { blocks, threads: 32 * warps as u32 };
@@ -356,23 +365,31 @@ pub fn group_norm(x: &Tensor, added: Option<&Tensor>, how: &Groups, silu: bool) 
     let y = x.empty_like();
     let threads = threads(channels / packs.width(kind), MOST_CHANNELS / packs.width(kind));
     let grid = Grid { blocks: (parts as u32, samples as u32), threads };
-    let sizes = || [Pass::Long(pixels), Pass::Int(channels as i32), Pass::Int(how.groups as i32)];
+    let sizes =
+        || [KernelArgument::Long(pixels), KernelArgument::Int(channels as i32), KernelArgument::Int(how.groups as i32)];
     let [a, b, c] = sizes();
-    let sums = [Pass::Tensor(&x), Pass::Optional(added.as_ref()), Pass::Tensor(&partial), a, b, c];
-    launch(Program::GroupNorm, packs.name("group_sums", "group_sums_packs"), kind, device, grid, &sums)?;
-    let [a, b, c] = sizes();
-    let apply = [
-        Pass::Tensor(&x),
-        Pass::Optional(added.as_ref()),
-        Pass::Tensor(&partial),
-        Pass::Tensor(how.weight),
-        Pass::Tensor(how.bias),
-        Pass::Tensor(&y),
+    let sums = [
+        KernelArgument::Tensor(&x),
+        KernelArgument::Optional(added.as_ref()),
+        KernelArgument::Tensor(&partial),
         a,
         b,
         c,
-        Pass::Float(how.eps as f32),
-        Pass::Int(i32::from(silu)),
+    ];
+    launch(Program::GroupNorm, packs.name("group_sums", "group_sums_packs"), kind, device, grid, &sums)?;
+    let [a, b, c] = sizes();
+    let apply = [
+        KernelArgument::Tensor(&x),
+        KernelArgument::Optional(added.as_ref()),
+        KernelArgument::Tensor(&partial),
+        KernelArgument::Tensor(how.weight),
+        KernelArgument::Tensor(how.bias),
+        KernelArgument::Tensor(&y),
+        a,
+        b,
+        c,
+        KernelArgument::Float(how.eps as f32),
+        KernelArgument::Int(i32::from(silu)),
     ];
     launch(Program::GroupNorm, packs.name("group_apply", "group_apply_packs"), kind, device, grid, &apply)?;
     Ok(y.permute([0, 3, 1, 2]))
