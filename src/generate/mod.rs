@@ -107,7 +107,7 @@ impl Model {
         x: &Tensor,
         time: Time,
         texts: &BatchTexts,
-        inputs: &plan::Inputs,
+        inputs: &plan::BatchIndices,
         plan: &GeneratePlan,
     ) -> Result<Tensor> {
         let noised = x.to_kind(self.kind());

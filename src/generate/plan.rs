@@ -75,7 +75,7 @@ pub struct GeneratePlan<'a> {
 }
 
 /// How some images make a batch.
-pub struct Inputs {
+pub struct BatchIndices {
     /// Indices of the distinct texts, in request of first use.
     pub texts: Vec<i64>,
     pub latent_of: Vec<usize>,
@@ -162,7 +162,7 @@ impl<'a> GeneratePlan<'a> {
     }
 
     /// The rows of some images.
-    pub fn inputs(&self, images: Range<usize>) -> Inputs {
+    pub fn inputs(&self, images: Range<usize>) -> BatchIndices {
         let (mut texts, mut latent_of, mut text_of) = (vec![], vec![], vec![]);
         for (latent, image) in images.enumerate() {
             let (prompt, negative) = self.texts_of[image / self.images_per_prompt];
@@ -177,7 +177,7 @@ impl<'a> GeneratePlan<'a> {
                 text_of.push(known);
             }
         }
-        Inputs { texts, latent_of, text_of }
+        BatchIndices { texts, latent_of, text_of }
     }
 
     /// The initial noise of some images, `[I, C, h, w]` float32.

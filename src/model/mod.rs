@@ -3,8 +3,8 @@
 
 mod adapted;
 mod batches;
-mod contradiction;
 mod encoding;
+mod prediction_check;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ pub use encoding::Texts;
 
 use self::adapted::Adapted;
 use self::batches::Sizes;
-use self::contradiction::Comparison;
+use self::prediction_check::PredictionCheck;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ScoreConfig, Times};
 use crate::deltas::{Architecture, AttentionLayer, Deltas, Fingerprint, Patch};
@@ -52,7 +52,7 @@ struct Base {
     device: Device,
     kind: Kind,
     /// Of a prediction with what the configuration says.
-    compared: Comparison,
+    prediction_check: PredictionCheck,
 }
 
 impl Model {
@@ -78,7 +78,7 @@ impl Model {
             checkpoint,
             device,
             kind,
-            compared: Comparison::default(),
+            prediction_check: PredictionCheck::default(),
         };
         let graphs = match device {
             Device::Cuda(index) if records_graphs() && graph::has_graphs() => {
@@ -377,12 +377,12 @@ impl Model {
     /// Compares the first predictions that a model makes of much noise with what its configuration says that it predicts;
     /// all are `[B, C, h, w]`.
     pub fn compare_to_target(&self, noised: &Tensor, target: &Tensor, prediction: &Tensor, times: &[Time]) {
-        self.base.compared.compare(self, noised, target, prediction, times);
+        self.base.prediction_check.compare(self, noised, target, prediction, times);
     }
 
     /// Whether that was done.
     pub fn is_compared(&self) -> bool {
-        self.base.compared.is_done()
+        self.base.prediction_check.is_done()
     }
 
     /// What the network is configured to predict.

@@ -118,7 +118,7 @@ impl SchedulerConfig {
     /// `pipeline` is the offset that the pipeline takes whatever the file says, if it overrides that and clipping.
     pub fn read(config: &Json, named: Option<String>, pipeline: Option<i64>) -> Result<Self> {
         let class = config.optional::<String>("_class_name")?.or(named);
-        let Law { start, end, layout } = law(config, class.as_deref())?;
+        let BetaDefaults { start, end, layout } = beta_defaults(config, class.as_deref())?;
         let consistency = class.as_deref() == Some("LCMScheduler");
         config.not_null(&["set_alpha_to_one"])?;
         let betas = match config.optional::<Vec<f64>>("trained_betas")? {
@@ -177,14 +177,14 @@ impl SchedulerConfig {
 }
 
 /// What a class of schedulers takes variances for where its file does not say.
-struct Law {
+struct BetaDefaults {
     start: f64,
     end: f64,
     layout: &'static str,
 }
 
 /// Refuses files of schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from betas.
-fn law(config: &Json, class: Option<&str>) -> Result<Law> {
+fn beta_defaults(config: &Json, class: Option<&str>) -> Result<BetaDefaults> {
     // By diffusers' own defaults, 0.42.
     let defaults = match class {
         Some(
@@ -264,7 +264,7 @@ fn law(config: &Json, class: Option<&str>) -> Result<Law> {
     for field in ["sigma_data", "shift", "snr_shift_scale", "base_shift", "max_shift"] {
         config.only(field, &[])?;
     }
-    Ok(Law { start, end, layout })
+    Ok(BetaDefaults { start, end, layout })
 }
 
 /// What diffusers' Stable Diffusion pipeline takes `steps_offset` for, whatever the file says.

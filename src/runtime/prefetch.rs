@@ -19,11 +19,11 @@ pub fn prefetch<I: Send, P: Send, T>(
     if items.len() < 2 {
         return items.map(|item| work(prepare(item)?)).collect();
     }
-    let over = Over(Arc::default());
-    let stop = over.0.clone();
+    let stop_on_drop = StopOnDrop(Arc::default());
+    let stop = stop_on_drop.0.clone();
     thread::scope(|scope| {
         // Before the thread is waited for, on whatever way out: what is prepared then is for nobody.
-        let _over = over;
+        let _stop_on_drop = stop_on_drop;
         // One that is ready and one that waits to be taken.
         let (ready, next) = sync_channel(1);
         let prepare = &prepare;
@@ -47,9 +47,9 @@ pub fn prefetch<I: Send, P: Send, T>(
 }
 
 /// Sets its flag when it is dropped.
-struct Over(Arc<AtomicBool>);
+struct StopOnDrop(Arc<AtomicBool>);
 
-impl Drop for Over {
+impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use crate::denoiser::{Pass, Recorder};
 use crate::nn::{Conv2d, upsample};
 
 /// What flows from block to block.
-pub struct Hidden<'a> {
+pub struct HiddenStates<'a> {
     /// `[I, c, h, w]` until the first text comes in, `[B, c, h, w]` from there on.
     pub x: &'a mut Tensor,
     /// What the way up takes back from the way down, the last on top.
@@ -95,7 +95,7 @@ impl DownBlock {
     }
 
     /// Whether anything is left to do.
-    pub fn forward(&self, hidden: &mut Hidden, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
+    pub fn forward(&self, hidden: &mut HiddenStates, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         for (resnet, transformer) in self.layers.each() {
             *hidden.x = resnet.forward(hidden.x, time(pass), pass.batch)?;
             if let Some(transformer) = transformer {
@@ -151,7 +151,7 @@ impl MidBlock {
     }
 
     /// Whether anything is left to do.
-    pub fn forward(&self, hidden: &mut Hidden, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
+    pub fn forward(&self, hidden: &mut HiddenStates, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         let x = self.resnet0.forward(hidden.x, time(pass), pass.batch)?;
         let Some(x) = self.transformer.forward(&x, pass, recorder)? else {
             return Ok(false);
@@ -205,7 +205,7 @@ impl UpBlock {
     }
 
     /// Whether anything is left to do.
-    pub fn forward(&self, hidden: &mut Hidden, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
+    pub fn forward(&self, hidden: &mut HiddenStates, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         for (resnet, transformer) in self.layers.each() {
             let skip = hidden.skips.pop().expect("the way down left one hidden state for every block on the way up");
             // What was kept before the first text came in is by latent still.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::UNetConfig;
-use super::blocks::{DownBlock, Hidden, MidBlock, UpBlock};
+use super::blocks::{DownBlock, HiddenStates, MidBlock, UpBlock};
 use super::time::{AddedEmbedding, TimeEmbedding};
 use super::transformer::TransformerBlock;
 use crate::Result;
@@ -106,7 +106,7 @@ impl Denoiser for UNet {
 
     fn segment(&self, index: usize, state: &mut State, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         let mut skips = state.0.split_off(1);
-        let hidden = &mut Hidden { x: &mut state.0[0], skips: &mut skips };
+        let hidden = &mut HiddenStates { x: &mut state.0[0], skips: &mut skips };
         let levels = self.down.len();
         let more = match index {
             _ if index < levels => self.down[index].forward(hidden, pass, recorder)?,

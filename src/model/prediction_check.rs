@@ -14,9 +14,9 @@ const MOST_SIGNAL: f64 = 0.35;
 
 /// Whether the comparison was made.
 #[derive(Default)]
-pub struct Comparison(AtomicBool);
+pub struct PredictionCheck(AtomicBool);
 
-impl Comparison {
+impl PredictionCheck {
     /// Whether it was made.
     pub fn is_done(&self) -> bool {
         self.0.load(Ordering::Relaxed)
