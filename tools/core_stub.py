@@ -5,6 +5,7 @@ Usage: python tools/core_stub.py [--check]
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,11 +41,28 @@ def _score(kind: Any, rows: Sequence[Mapping[str, Any]]) -> str:
     properties = "".join(
         f"    @property\n    def {row['name']}(self) -> {_type(row, held=True)}: ...\n" for row in rows
     )
-    documentation = "".join(f"    {line}".rstrip() + "\n" for line in kind.__doc__.splitlines())
+    methods = "".join(_method(kind, definition) for definition in _METHODS.split("\n\n"))
     return (
-        f'@final\nclass ScoreConfig:\n    """{documentation.lstrip()}    """\n\n{_CLASS}'
-        f"    def __new__(\n        cls,\n        *,\n{arguments}    ) -> ScoreConfig: ...\n{properties}{_METHODS}"
+        f"@final\nclass ScoreConfig:\n{_docstring(kind, 4)}\n{_CLASS}"
+        f"    def __new__(\n        cls,\n        *,\n{arguments}    ) -> ScoreConfig: ...\n{properties}{methods}"
     )
+
+
+def _method(kind: Any, definition: str) -> str:
+    """A method with the core's documentation, if it has a name of its own."""
+    name = definition.partition("def ")[2].partition("(")[0]
+    if name.startswith("__"):
+        return definition.rstrip() + "\n"
+    return definition.rstrip().removesuffix(" ...") + "\n" + _docstring(getattr(kind, name), 8)
+
+
+def _docstring(of: Any, indent: int) -> str:
+    lines = (inspect.getdoc(of) or "").rstrip().splitlines()
+    margin = " " * indent
+    if len(lines) == 1:
+        return f'{margin}"""{lines[0]}"""\n'
+    rest = "".join(f"{margin}{line}".rstrip() + "\n" for line in lines[1:])
+    return f'{margin}"""{lines[0]}\n{rest}{margin}"""\n'
 
 
 def _type(row: Mapping[str, Any], *, held: bool) -> str:
@@ -71,25 +89,38 @@ _CLASS = """\
 _METHODS = """\
     @staticmethod
     def preset(name: str) -> ScoreConfig: ...
+
     @classmethod
-    def make(
-        cls, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any
-    ) -> ScoreConfig: ...
+    def make(cls, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any) -> ScoreConfig: ...
+
     def replace(self, **fields: Any) -> ScoreConfig: ...
-    def __replace__(self, **fields: Any) -> ScoreConfig: ...
+
     def to_dict(self) -> dict[str, Any]: ...
+
     def changes(self) -> dict[str, Any]: ...
+
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ScoreConfig: ...
+
     def to_json(self) -> str: ...
+
     @staticmethod
     def from_json(text: str) -> ScoreConfig: ...
+
+    def __replace__(self, **fields: Any) -> ScoreConfig: ...
+
     def __eq__(self, other: object, /) -> bool: ...
+
     def __hash__(self) -> int: ...
+
     def __reduce__(self) -> tuple[Any, ...]: ...
+
     def __copy__(self) -> ScoreConfig: ...
+
     def __deepcopy__(self, _memo: Any) -> ScoreConfig: ...
+
     def __setattr__(self, name: str, value: Any, /) -> None: ...
+
     def __delattr__(self, name: str, /) -> None: ...
 """
 

@@ -262,20 +262,37 @@ class ScoreConfig:
     @property
     def seed(self) -> int: ...
     @staticmethod
-    def preset(name: str) -> ScoreConfig: ...
+    def preset(name: str) -> ScoreConfig:
+        """A named configuration.
+
+        ``"default"``; ``"attention"``, the best attention score that was measured on the pocket model; ``"paper"``, the
+        method as published; ``"release"``, the authors' released code.
+        """
     @classmethod
-    def make(
-        cls, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any
-    ) -> ScoreConfig: ...
-    def replace(self, **fields: Any) -> ScoreConfig: ...
-    def __replace__(self, **fields: Any) -> ScoreConfig: ...
-    def to_dict(self) -> dict[str, Any]: ...
-    def changes(self) -> dict[str, Any]: ...
+    def make(cls, config: ScoreConfig | str | Mapping[str, Any] | None = None, **fields: Any) -> ScoreConfig:
+        """A configuration from what users give: one, a preset's name, a mapping or None; then changed by `fields`."""
+    def replace(self, **fields: Any) -> ScoreConfig:
+        """A copy with some fields changed.
+
+        One of steps, timesteps and noise_levels takes the others' place. Where it is steps, they are spread over the
+        noise_range of this configuration, or over the default one if this configuration named its noise levels.
+        """
+    def to_dict(self) -> dict[str, Any]:
+        """All fields by name, as plain data (lists, not tuples); without those that are left out where they are None."""
+    def changes(self) -> dict[str, Any]:
+        """The fields that differ from the default configuration."""
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> ScoreConfig: ...
-    def to_json(self) -> str: ...
+    def from_dict(cls, fields: Mapping[str, Any]) -> ScoreConfig:
+        """The configuration with these fields; the others have their defaults.
+
+        One that :meth:`to_dict` wrote before there was `noise_range` means what it meant: the whole schedule.
+        """
+    def to_json(self) -> str:
+        """All fields of :meth:`to_dict`, in order, as a JSON object."""
     @staticmethod
-    def from_json(text: str) -> ScoreConfig: ...
+    def from_json(text: str) -> ScoreConfig:
+        """The configuration that :meth:`to_json` wrote."""
+    def __replace__(self, **fields: Any) -> ScoreConfig: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, ...]: ...

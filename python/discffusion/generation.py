@@ -100,7 +100,7 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
             value = value.item()
         if value is not None and (
             isinstance(value, bool)
-            or not isinstance(value, int | float | str | list | tuple)
+            or not isinstance(value, int | float | str | list | tuple | np.ndarray)
             or (isinstance(value, float) and not np.isfinite(value))
         ):
             raise ConfigError(f"{name} is {value!r}; expected a finite number")

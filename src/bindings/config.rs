@@ -122,7 +122,7 @@ impl ScoreConfig {
         self.replace(py, fields)
     }
 
-    /// All fields by name, as plain data (lists, not tuples); without those that are left out where they are None.
+    /// All fields by name, as plain data (lists, not tuples). Those added later are left out while None.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
         for (name, value) in self.items() {

@@ -54,9 +54,9 @@ impl Deltas {
             let file = TensorFile { tensors, metadata, checked: true };
             let (architecture, fingerprint) = (model.architecture(), || model.fingerprint());
             if !file.tensors.is_empty() && file.tensors.iter().all(ours) {
-                return deltas::Deltas::from_tensors(file, &architecture, &fingerprint, strict);
+                return deltas::Deltas::from_tensors(file, architecture, &fingerprint, strict);
             }
-            deltas::Deltas::from_file(file, &architecture, &fingerprint, strict)
+            deltas::Deltas::from_file(file, architecture, &fingerprint, strict)
         })
         .map(Self::new)
     }

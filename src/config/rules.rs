@@ -24,12 +24,15 @@ pub struct Allowed {
 /// A value; or what is wrong with it, or nothing where it is of no form that was expected.
 pub type Outcome<T> = std::result::Result<T, Option<String>>;
 
+/// Reads a value.
+type Read<T> = Box<dyn Fn(&Value) -> Outcome<T>>;
+
 /// How the value of one option is read, written and described.
 pub struct Rule<T> {
     pub allowed: Allowed,
     /// What an error says was expected.
     expected: String,
-    read: Box<dyn Fn(&Value) -> Outcome<T>>,
+    read: Read<T>,
     write: Box<dyn Fn(&T) -> Value>,
     /// Whether null is not written, as before there was this option: what was saved then keeps its digest.
     pub omits_null: bool,

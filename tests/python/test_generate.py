@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import signal
@@ -17,8 +18,10 @@ from tests.fixtures.make_checkpoint import write_checkpoint
 from tests.python.processes import ROOT
 from tests.python.run_python import run_python
 from tests.python.test_cli import run
+from typer.testing import CliRunner
 
-from discffusion import Scorer
+from discffusion import Scorer, _native, generation
+from discffusion.cli import build_app
 from discffusion.errors import CheckpointError, ConfigError, DiscffusionError
 
 FAST: dict[str, Any] = {"steps": 2, "guidance_scale": 2.0}
@@ -31,6 +34,32 @@ def pixels(image: PIL.Image.Image) -> np.ndarray:
 def same(a: PIL.Image.Image, b: PIL.Image.Image) -> bool:
     """But for the last bit of a few pixels."""
     return bool(np.abs(pixels(a) - pixels(b)).max() <= 1)
+
+
+def test_options_are_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for truncate, which is the configuration's; None is the default of what is one picture or a list."""
+    rows = {row["name"]: row["default"] for row in _native.core().generate_options()}
+    parameters = inspect.signature(Scorer.generate).parameters
+    own = {"self", "prompt", "negative_prompt", "seed", "latents", "noise", "progress"}
+    assert set(parameters) - own == set(rows) - {"truncate"}
+    defaults = {name: parameters[name].default for name in rows if name in parameters}
+    assert {**defaults, "num_images": 1, "truncate": "warn"} == rows
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = CliRunner().invoke(build_app(), ["generate", "--help"]).stdout
+    assert all("--" + name.replace("_", "-") in shown for name in rows)
+
+
+def test_sizes_that_a_model_is_conditioned_on(scorer: Scorer) -> None:
+    given = {"original_size": (64, 32), "crops_coords_top_left": np.array([0, 8]), "target_size": [64, 64]}
+    checked = generation.check(scorer._model, {**given, "num_images": 1})
+    assert {name: checked[name] for name in given} == {
+        name: list(map(int, size)) for name, size in given.items()
+    }
+    with pytest.raises(ConfigError, match=r"target_size is \[64\]; expected height and width"):
+        scorer.generate("a dog", target_size=[64], **FAST)
+    shown = run("generate", "a circle", "-o", "x.png", "--original-size", "5")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr.startswith("discffusion: --original-size is [5]; expected height and width")
 
 
 def test_one_picture_or_a_list(scorer: Scorer) -> None:
@@ -197,7 +226,8 @@ def test_an_exception_in_the_progress_callback(scorer: Scorer) -> None:
 
 MEMORY = """
 from tests.python.refusing import refused
-from discffusion import Scorer
+from discffusion import Scorer, _native, generation
+from discffusion.cli import build_app
 from discffusion.errors import OutOfMemoryError
 
 scorer = Scorer(device="cpu")
