@@ -1,8 +1,8 @@
 //! One error type for the whole core. The Python layer maps each variant to the exception of the same name.
 
-/// What went wrong, by the kind of thing the user can do about it.
+/// An error, classified by what the user can do about it.
 ///
-/// Every message names what was given, what was expected, and what to do.
+/// Every message names what was given, what was expected, and a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An option, a text or an argument is out of its range (`ConfigError`).
@@ -20,22 +20,22 @@ pub enum Error {
     /// A dataset cannot be read (`DatasetError`).
     #[error("{0}")]
     Dataset(String),
-    /// Training came upon a loss or a gradient that is no number (`TrainingError`).
+    /// A score, a loss or a gradient in training is not finite (`TrainingError`).
     #[error("{0}")]
     Training(String),
-    /// The network gave numbers that are not finite (`NumericalError`).
+    /// The network computed numbers that are not finite (`NumericalError`).
     #[error("{0}")]
     Numerical(String),
     /// Memory ran out on the device (`OutOfMemoryError`).
     #[error("{0}")]
     OutOfMemory(String),
-    /// The device or data type asked for is not to be had (`DeviceError`).
+    /// The requested device or data type is not available (`DeviceError`).
     #[error("{0}")]
     Device(String),
     /// The user interrupted the call (`KeyboardInterrupt`).
     #[error("interrupted")]
     Interrupted,
-    /// A fault of this library (`DiscffusionError`).
+    /// A bug of this library (`DiscffusionError`).
     #[error("internal error: {0:#}; this is a bug in discffusion, please report it")]
     Internal(anyhow::Error),
 }
@@ -44,7 +44,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The name of the Python exception that stands for this variant.
+    /// The name of the Python exception for this variant.
     pub fn kind(&self) -> &'static str {
         match self {
             Error::Config(_) => "ConfigError",

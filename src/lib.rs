@@ -1,9 +1,9 @@
 //! Image-text matching with a text-to-image diffusion model, after «Discffusion: Discriminative Diffusion Models As
 //! Few-Shot Vision And Language Learners».
 //!
-//! The folders are rooms in one order; a room uses only rooms before it.
+//! The modules are in one order; a module uses only modules before it.
 //!
-//! | room | what it does | equation |
+//! | module | purpose | equation |
 //! |---|---|---|
 //! | [`error`], [`config`] | errors; options | |
 //! | [`runtime`], [`kernels`], [`device`] | interruption, threads; kernels beside libtorch's; devices and data types | |
@@ -12,9 +12,9 @@
 //! | [`encode`] | image → latent `z = s·E(x)`, text → conditioning `τ(y)` | |
 //! | [`noise`] | `z` → `z_t`, the schedule, the shared seeded noise, samplers | Eq. 3 |
 //! | [`pooling`] | attention map → number | Eq. 4 |
-//! | [`deltas`] | `W' = W + p`, in files of ours and of others | Eq. 5 |
-//! | [`denoiser`] | `z_t`, `τ(y)` → attention maps and prediction, whatever the network | |
-//! | [`families`] | which parts a model has: Stable Diffusion 1 and 2 | |
+//! | [`deltas`] | `W' = W + p`, in the native file format and as LoRA | Eq. 5 |
+//! | [`denoiser`] | `z_t`, `τ(y)` → attention maps and prediction, independent of the network | |
+//! | [`families`] | the parts of a model: Stable Diffusion 1, 2 and XL | |
 //! | [`model`] | a loaded model | |
 //! | [`score`] | per head, layer and time → score | Eq. 7, Algorithm 2 |
 //! | [`train`] | labelled items → deltas | Eq. 6, Algorithm 1 |

@@ -1,4 +1,4 @@
-//! Configuration files: read once, every field asked for by name, errors that say file and field.
+//! Configuration files. They are read once; fields are requested by name, and errors name file and field.
 
 use std::path::{Path, PathBuf};
 
@@ -31,22 +31,31 @@ pub fn read(path: &Path) -> Result<Json> {
 }
 
 impl Json {
-    /// All of it.
+    /// All fields.
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields
     }
 
-    /// The field's value; absent and null are both `default`.
+    /// The field's value, or `default` if it is absent or null.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the value has another type.
     pub fn or<T: DeserializeOwned>(&self, field: &str, default: T) -> Result<T> {
         Ok(self.optional(field)?.unwrap_or(default))
     }
 
-    /// The field's value, which must be there.
+    /// The field's value, which must be present.
+    ///
+    /// # Errors
+    /// `Checkpoint` if it is absent, null or of another type.
     pub fn required<T: DeserializeOwned>(&self, field: &str) -> Result<T> {
         self.optional(field)?.ok_or_else(|| self.error(field, "is missing"))
     }
 
-    /// The field's value; absent and null are `None`.
+    /// The field's value; `None` if it is absent or null.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the value has another type.
     pub fn optional<T: DeserializeOwned>(&self, field: &str) -> Result<Option<T>> {
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -57,6 +66,9 @@ impl Json {
     }
 
     /// Refuses a configuration whose `field` is anything but absent, null or one of `allowed`.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the value.
     pub fn only(&self, field: &str, allowed: &[Value]) -> Result<()> {
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(()),
@@ -65,7 +77,10 @@ impl Json {
         }
     }
 
-    /// Refuses fields that are null: absent, they mean their default, but diffusers takes null for "no".
+    /// Refuses fields that are null: an absent field means its default, but diffusers takes null for "no".
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the field.
     pub fn not_null(&self, fields: &[&str]) -> Result<()> {
         match fields.iter().find(|field| matches!(self.fields.get(**field), Some(Value::Null))) {
             None => Ok(()),
@@ -78,7 +93,10 @@ impl Json {
         warnings::push(format!("{}: {what}", self.path.display()));
     }
 
-    /// A positive whole number, or a positive default.
+    /// A whole number from 1 to 2^20, or a default.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the value is out of range or of another type, or absent without a default.
     pub fn positive(&self, field: &str, default: Option<i64>) -> Result<i64> {
         let value = match default {
             Some(default) => self.or(field, default)?,

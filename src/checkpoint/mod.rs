@@ -1,8 +1,8 @@
-//! Stage 1: a diffusers folder becomes configurations and named weights, whatever the networks are.
+//! Stage 1: reads the configurations and named weights of a diffusers folder, independent of the networks in it.
 //!
 //! The layout is the published one: `model_index.json` and a folder for each part, with its configuration and, for the
-//! networks, safetensors. Which parts a model has is said by its family ([`crate::families`]). Nothing is downloaded here
-//! and no pickle is read.
+//! networks, safetensors. The family of a model ([`crate::families`]) determines which parts it has. Nothing is downloaded
+//! here, and no pickle is read.
 
 mod identity;
 mod json;
@@ -28,12 +28,12 @@ pub use weights::{Scope, Weights};
 use crate::runtime::Lock;
 use crate::{Error, Result};
 
-/// What a tokenizer is read from, see `encode/tokenizer`.
+/// The files of a tokenizer, see `encode/tokenizer`.
 const TOKENIZER: [&str; 5] =
     ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt"];
 
-/// A model folder. Configurations and weights are opened part by part; each file is opened once, so that what is read late
-/// belongs to the rest.
+/// A model folder. Configurations and weights are opened part by part. Each file is opened once, so that weights that are
+/// read late belong to the same version of the file.
 pub struct Checkpoint {
     dir: PathBuf,
     variant: Option<String>,
@@ -42,7 +42,7 @@ pub struct Checkpoint {
     opened: Lock<Opened>,
 }
 
-/// What has been asked for so far, by folder.
+/// The parts that have been opened so far, by folder.
 #[derive(Default)]
 struct Opened {
     /// Checksums of configurations and tokenizers.
@@ -83,17 +83,17 @@ impl Checkpoint {
         &self.index
     }
 
-    /// The class that the index says a part is of.
+    /// The class of a part, by the index.
     pub fn class_of(&self, part: &str) -> Option<String> {
         self.index.optional::<(Option<String>, Option<String>)>(part).ok().flatten().and_then(|(_, class)| class)
     }
 
-    /// The same, whose weights are read all at once where they are asked for, or each when it is first needed.
+    /// The same checkpoint, whose weights on the CPU are each read at first use (`lazy`), or all when a part is opened.
     pub fn lazy(self, lazy: bool) -> Self {
         Checkpoint { lazy, ..self }
     }
 
-    /// Whether weights are read when they are first needed.
+    /// Whether weights are read at first use.
     pub fn is_lazy(&self) -> bool {
         self.lazy
     }
@@ -108,14 +108,14 @@ impl Checkpoint {
         Ok(read)
     }
 
-    /// The scheduler's configuration, and the class that it says it is of, or that the index says.
+    /// The scheduler's configuration, and its class by the index.
     ///
     /// # Errors
     /// `Checkpoint`, naming the file, if it is missing or malformed.
     pub fn scheduler(&self) -> Result<(Json, Option<String>)> {
         let read = json::read(&self.dir.join("scheduler").join("scheduler_config.json"))?;
         let class = self.class_of("scheduler");
-        // The class decides what absent fields mean, and may stand in the index alone.
+        // The class determines the defaults of absent fields, and may be given only by the index.
         let both = Map::from_iter([("class".to_owned(), json!([identity::of_settings(read.fields()), class]))]);
         self.opened.hold().settings.insert("scheduler".to_owned(), identity::of_settings(&both));
         Ok((read, class))
@@ -128,7 +128,7 @@ impl Checkpoint {
         folder
     }
 
-    /// The weights of a network, on a device and in a type.
+    /// The weights of a network, on a device and in a data type.
     ///
     /// # Errors
     /// As of [`Part::open`].
@@ -155,7 +155,7 @@ impl Checkpoint {
         self.opened.hold().parts.keys().cloned().collect()
     }
 
-    /// By folder of the parts that were opened, a checksum of everything in it that scores and images depend on.
+    /// For each folder of an opened part, a checksum of everything in it that scores and images depend on.
     ///
     /// # Errors
     /// As of [`Part::checksum`].

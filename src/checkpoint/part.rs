@@ -1,4 +1,4 @@
-//! The files of one network: which they are, and where in them each weight lies.
+//! The files of one network, and the location of each weight in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use super::json;
 use super::source::Source;
 use crate::{Error, Result};
 
-/// Before the header of a safetensors file stands its length.
+/// Bytes of the header's length, which a safetensors file begins with.
 const LENGTH: u64 = 8;
 
-/// No header is longer, by the format.
+/// The longest header that the format allows, bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// The open files of one network.
@@ -26,7 +26,7 @@ pub struct Part {
     pub(super) checksum: OnceLock<String>,
 }
 
-/// Where a weight lies, and as what.
+/// The location, type and shape of a weight.
 pub(super) struct Entry {
     pub file: usize,
     pub start: u64,
@@ -73,7 +73,10 @@ impl Part {
         Ok(())
     }
 
-    /// Single numbers of the weight `name`, by their places, as float32; none of a weight that is not of floats.
+    /// The numbers of the weight `name` at these positions, as float32; none if the weight is not of floating-point type.
+    ///
+    /// # Errors
+    /// `Checkpoint` if they cannot be read, or the file was written to since it was opened.
     pub fn numbers(&self, name: &str, places: &[u64]) -> Result<Vec<f32>> {
         let Some((entry, kind)) = self.entries.get(name).and_then(|entry| Some((entry, kind_of(entry.dtype)?))) else {
             return Ok(vec![]);
@@ -94,7 +97,7 @@ impl Entry {
     }
 }
 
-/// Where the data of a file begin, and what its header says.
+/// The offset of a file's data, and its header.
 fn header(source: &Source) -> Result<(u64, Metadata)> {
     let incomplete = |why: &dyn std::fmt::Display| {
         source.error(&format_args!("is not a complete safetensors file ({why}); download or copy it again"))
@@ -116,7 +119,7 @@ fn header(source: &Source) -> Result<(u64, Metadata)> {
     Ok((LENGTH + length, header))
 }
 
-/// libtorch's type of a stored tensor, if it is one of the floats that weights come in.
+/// libtorch's type for a stored type, if that is one of the floating-point types of weights.
 pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F32 => Some(Kind::Float),

@@ -1,7 +1,7 @@
-//! A file of weights that stays open and is read piece by piece, into memory of one's own.
+//! A file of weights that stays open and is read piece by piece into the process's own memory.
 //!
-//! It is not mapped: a mapped file that is shortened ends the process, one that is rewritten changes numbers that are in
-//! use, and some file systems cannot map. A piece that is read late is of the file that was opened, or an error.
+//! It is not memory-mapped: a mapped file that is truncated ends the process, one that is rewritten changes numbers in use,
+//! and some file systems cannot map. A piece that is read late comes from the file as it was opened, or is an error.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -10,23 +10,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Error, Result};
 
-/// An open file, and what it was like when it was opened.
+/// An open file, and its properties when it was opened.
 pub struct Source {
     path: PathBuf,
     file: File,
     stamp: Stamp,
 }
 
-/// What a file system says of a file. Nobody can set the time of the last change of its properties.
+/// The properties of a file by which changes are detected. Programs cannot set `changed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    /// Seconds and nanoseconds, of contents and of properties.
+    /// Time of the last write to the contents, seconds and nanoseconds.
     written: (i64, i64),
+    /// Time of the last change of contents or properties, seconds and nanoseconds.
     changed: (i64, i64),
-    /// Changes of these are no changes of the contents: another name, permissions, owners.
+    /// Number of names, permissions, owner and group: they may change without the contents.
     properties: [u64; 4],
 }
 
@@ -42,7 +43,7 @@ impl Source {
         &self.path
     }
 
-    /// In bytes, when it was opened.
+    /// The size in bytes when it was opened.
     pub fn size(&self) -> u64 {
         self.stamp.size
     }
@@ -53,7 +54,7 @@ impl Source {
     /// `Checkpoint` if they cannot be read, or the file is not as it was when it was opened.
     pub fn read(&self, start: u64, buffer: &mut [u8]) -> Result<()> {
         let read = self.file.read_exact_at(buffer, start);
-        // Afterwards, so that what was written meanwhile is noticed too.
+        // Checked after reading, so that concurrent writes are noticed too.
         self.check()?;
         read.map_err(|why| self.error(&format_args!("cannot be read ({why})")))
     }
@@ -71,9 +72,10 @@ impl Source {
         Error::Checkpoint(format!("{}: {what}", self.path.display()))
     }
 
-    /// A name for the contents by the file's own properties; none if they may yet be written to unnoticed.
+    /// A name for the contents from the file's properties; `None` if the file is so new that another write might not change
+    /// them.
     pub fn name(&self) -> Option<String> {
-        // Coarse clocks of file systems give two writes within this time one stamp.
+        // File systems with coarse clocks give two writes within this time the same stamp.
         const COARSE: Duration = Duration::from_secs(3);
         let Stamp { device, inode, size, written, changed, .. } = self.stamp;
         let seconds = u64::try_from(written.0.max(changed.0)).ok()?;
@@ -98,7 +100,7 @@ impl Stamp {
 
     fn same_contents(&self, other: &Stamp) -> bool {
         let file = |stamp: &Stamp| (stamp.device, stamp.inode, stamp.size, stamp.written);
-        // Who writes and then sets the time of writing back changes the other time, and no property that explains it.
+        // A program that writes and then resets the time of writing changes `changed` without any of the properties.
         file(self) == file(other) && (self.changed == other.changed || self.properties != other.properties)
     }
 }

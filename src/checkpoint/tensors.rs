@@ -1,4 +1,4 @@
-//! Small safetensors files that this crate writes itself: read whole, checked by a checksum, written atomically.
+//! Small safetensors files of this crate. They are read as a whole, verified by a checksum, and written atomically.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -19,20 +19,28 @@ const CHECKSUM: &str = "discffusion.crc32";
 /// Named float32 tensors on the CPU and string metadata.
 #[derive(Default)]
 pub struct TensorFile {
+    /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
+    /// The metadata, without the checksum.
     pub metadata: HashMap<String, String>,
-    /// Whether the file had a checksum, and it was right.
+    /// Whether the file has a checksum; a wrong one is an error.
     pub checked: bool,
 }
 
 impl TensorFile {
-    /// Reads a file; numbers of other types become float32. The error says what is wrong with it.
+    /// Reads a file; numbers of other types are converted to float32.
+    ///
+    /// # Errors
+    /// A sentence without subject, such as "is damaged", if the file cannot be read or is not a valid file.
     pub fn read(path: &Path) -> Result<Self, String> {
         let bytes = fs::read(path).map_err(|why| format!("cannot be read ({why})"))?;
         Self::parse(&bytes)
     }
 
-    /// Reads a file's contents.
+    /// Reads the contents of a file.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let broken = |why| format!("is not a complete safetensors file ({why})");
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
@@ -56,7 +64,10 @@ impl TensorFile {
         Ok(file)
     }
 
-    /// Writes the file so that a crash leaves the old one or the new one: to a neighbour first, which is then renamed.
+    /// Writes the file atomically, see [`write_atomically`].
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let data = self.encoded();
         let mut metadata = self.metadata.clone();
@@ -74,7 +85,7 @@ impl TensorFile {
         self.tensors.values().map(bytes).collect()
     }
 
-    /// Over names, shapes, numbers and metadata.
+    /// A checksum of names, shapes, numbers and metadata.
     fn checksum(&self, data: &[Vec<u8>]) -> String {
         let mut hasher = crc32fast::Hasher::new();
         for (key, value) in self.metadata.iter().collect::<BTreeMap<_, _>>() {
@@ -88,7 +99,7 @@ impl TensorFile {
     }
 }
 
-/// Types that LoRA files store their scales in.
+/// The types in which LoRA files store their scales.
 fn number_kind(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F64 => Some(Kind::Double),
@@ -98,8 +109,12 @@ fn number_kind(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Replaces the file at `path` by `bytes`, all or nothing, also when the machine stops meanwhile, as far as the file
-/// system can promise that. Several threads and processes may write to one path: the last one's bytes stay.
+/// Replaces the file at `path` by `bytes`, all or nothing: writes a temporary file beside it, which is then renamed. A crash
+/// of the machine leaves the old or the new file, as far as the file system guarantees that. If several threads or processes
+/// write to one path, the bytes of the last one stay.
+///
+/// # Errors
+/// If the temporary file cannot be written or renamed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?.to_string_lossy();
@@ -115,13 +130,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match &written {
         // The bytes are in place. Network and user-space file systems may refuse to sync, or even to open, a folder.
         Ok(()) => drop(File::open(folder).and_then(|folder| folder.sync_all())),
-        // The first error is the one to tell; the neighbour may not even exist.
+        // The first error is returned; the temporary file may not exist.
         Err(_) => drop(fs::remove_file(&temporary)),
     }
     written
 }
 
-/// The outcome of a sync, but for a file system that has none: what was written there is as safe as it can be.
+/// The outcome of a sync; file systems that do not support syncing are accepted.
 fn synced(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(why) if matches!(why.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => Ok(()),

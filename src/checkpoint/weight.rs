@@ -1,4 +1,4 @@
-//! One weight of a network, read from its file when it is needed.
+//! One weight of a network, read from its file at first use.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,17 +9,17 @@ use crate::Result;
 use crate::kernels::fast_paths;
 use crate::runtime::{check_interrupt, fail, from_tch};
 
-/// A weight that may be held in another layout than the file's. As long as nobody asks for the plain one, it takes no
-/// memory of its own on the CPU, unless all is read at once.
+/// A weight that a layer may hold in another layout than the file's. On the CPU, a lazy weight takes no memory until its
+/// plain layout is used.
 pub struct Weight {
     location: Location,
     device: Device,
     kind: Kind,
-    /// In the type and on the device of the network.
+    /// The weight in the file's layout, in the type and on the device of the network.
     plain: OnceLock<Tensor>,
 }
 
-/// Where in a file a weight lies, and as what.
+/// The location of a weight in its file, its shape and its stored type.
 pub struct Location {
     pub file: Arc<Source>,
     pub start: u64,
@@ -28,7 +28,7 @@ pub struct Location {
 }
 
 impl Location {
-    /// The weight as the file has it, on the CPU.
+    /// The weight as it is stored, on the CPU.
     fn read(&self) -> Result<Tensor> {
         let tensor = Tensor::f_empty(&self.shape, (self.kind, Device::Cpu)).map_err(|why| from_tch(&why))?;
         let bytes = tensor.numel() * self.kind.elt_size_in_bytes();
@@ -42,12 +42,12 @@ impl Location {
 }
 
 impl Weight {
-    /// What a device computes with is read at once; so is everything if not `lazy`.
+    /// The weight at a location. It is read now if it belongs on another device than the CPU or is not `lazy`.
     pub fn new(location: Location, device: Device, kind: Kind, lazy: bool) -> Result<Self> {
         let plain = OnceLock::new();
         if device != Device::Cpu || !lazy {
             check_interrupt()?;
-            // In the file's type: the device casts faster.
+            // It is moved in the file's type, since the device casts faster.
             let moved = location.read()?.f_to_device(device).and_then(|tensor| tensor.f_to_kind(kind));
             let moved = moved.map_err(|why| from_tch(&why))?;
             let _ = plain.set(if device == Device::Cpu { moved } else { channels_last(moved) });
@@ -55,13 +55,18 @@ impl Weight {
         Ok(Weight { location, device, kind, plain })
     }
 
-    /// In the layout of the file and the type that the network computes in. A file that cannot be read any more ends
-    /// the call that asked, as an error of libtorch's does.
+    /// The weight in the layout of the file and the type of the network.
+    ///
+    /// # Panics
+    /// If the file cannot be read any more: with an error that [`crate::runtime::guarded`] returns.
     pub fn plain(&self) -> &Tensor {
         self.plain.get_or_init(|| self.read())
     }
 
-    /// The same, where there is somebody to take the error.
+    /// The weight in the layout of the file and the type of the network.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the file cannot be read any more.
     pub fn into_plain(self) -> Result<Tensor> {
         match self.plain.into_inner() {
             Some(plain) => Ok(plain),
@@ -74,15 +79,17 @@ impl Weight {
         self.kind
     }
 
+    /// Number of elements.
     pub fn numel(&self) -> usize {
         self.location.shape.iter().product::<i64>() as usize
     }
 
+    /// The device that the network computes on.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Another layout of it, made by `pack` of the plain one, which is not kept for it.
+    /// Another layout, which `pack` makes from the plain one. The plain one is not kept in memory for that.
     pub fn packed(&self, pack: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
         match self.plain.get() {
             Some(plain) => pack(plain),
@@ -95,8 +102,8 @@ impl Weight {
     }
 }
 
-/// A convolution's weight in half precision with the channels side by side, as tensor cores want them. What a convolution
-/// makes then has them so too, and layers between convolutions keep it.
+/// A convolution's weight in half precision in channels-last layout, which tensor cores need. The convolution's output then
+/// has that layout too, and layers between convolutions keep it.
 fn channels_last(weight: Tensor) -> Tensor {
     let half = matches!(weight.kind(), Kind::Half | Kind::BFloat16);
     if weight.dim() != 4 || !half || !fast_paths() {

@@ -1,5 +1,5 @@
-//! Named weights of a network. A weight is asked for by path and shape: what is missing, wrongly shaped or left over is
-//! an error that names the key.
+//! Named weights of a network. A weight is requested by path and shape; a missing, wrongly shaped or unused weight is an
+//! error that names the key.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -22,27 +22,33 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Of the files that [`Part::open`] finds.
+    /// The weights in the files that [`Part::open`] finds.
+    ///
+    /// # Errors
+    /// As of [`Part::open`].
     pub fn open(part: &Path, stem: &str, variant: Option<&str>, device: Device, kind: Kind) -> Result<Self> {
         Ok(Weights::new(Arc::new(Part::open(part, stem, variant)?), device, kind, true))
     }
 
-    /// Of open files. If `lazy`, a large weight on the CPU is read when it is first needed.
+    /// The weights in open files. If `lazy`, weights on the CPU are read at first use.
     pub fn new(part: Arc<Part>, device: Device, kind: Kind, lazy: bool) -> Self {
         Weights { part, used: RefCell::default(), device, kind, lazy }
     }
 
-    /// The root of the key names.
+    /// The root of the tree of key names.
     pub fn root(&self) -> Scope<'_> {
         Scope { weights: self, prefix: String::new() }
     }
 
-    /// Number of parameters handed out so far.
+    /// Number of parameters in the weights that were requested so far.
     pub fn parameters_used(&self) -> usize {
         self.used.borrow().iter().map(|name| self.part.entries[name].numel() as usize).sum()
     }
 
-    /// Refuses left-over keys: every key must have been asked for, or match `known`, which says what is left aside.
+    /// Refuses unused keys: every key must have been requested or match `known`, which says which keys may be ignored.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the first unused keys.
     pub fn finish(&self, known: impl Fn(&str) -> bool) -> Result<()> {
         let used = self.used.borrow();
         let left: Vec<&str> =
@@ -82,12 +88,18 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The weight `name` below this place, of exactly this shape, on the device and in the data type of the part.
+    /// The weight `name` below this place, of exactly this shape, on the device and in the data type of the network.
+    ///
+    /// # Errors
+    /// `Checkpoint` if it is missing, has another shape or type, or cannot be read.
     pub fn get(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         self.weight(name, shape)?.into_plain()
     }
 
-    /// The same, for a layer that keeps it in a layout of its own.
+    /// [`Self::get`] for a layer that keeps the weight in a layout of its own.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
     pub fn weight(&self, name: &str, shape: &[i64]) -> Result<Weight> {
         self.weights.load(&self.key(name), shape)
     }
@@ -97,7 +109,7 @@ impl Scope<'_> {
         self.weights.part.entries.contains_key(&self.key(name))
     }
 
-    /// The whole name of `name` below this place.
+    /// The full key of `name` below this place.
     pub fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }

@@ -1,5 +1,5 @@
-//! Which data type a machine does a diffusion model's work fastest in. Processors that announce bfloat16 may still be
-//! slower with it than with float32, so it is measured and not looked up.
+//! The data type in which a machine runs a diffusion model fastest. It is measured: processors that support bfloat16 may
+//! still be slower with it than with float32.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -8,17 +8,18 @@ use tch::{Device, Kind, Tensor};
 
 use crate::runtime::caught;
 
-/// Of float32's time, what bfloat16 may take at most to be worth its rounding.
+/// bfloat16 is chosen if it takes at most this fraction of float32's time; otherwise its rounding is not worth it.
 const WORTH: f64 = 0.8;
 
-/// float16 on CUDA; on the CPU bfloat16 if it takes at most four fifths of float32's time, else float32. Measured once
-/// in a process, in a fraction of a second.
+/// float16 on CUDA; on the CPU bfloat16 if it takes at most four fifths of float32's time, otherwise float32. It is measured
+/// once per process, in a fraction of a second.
 pub fn fastest(device: Device) -> Kind {
     static FOUND: OnceLock<Kind> = OnceLock::new();
     if device.is_cuda() { Kind::Half } else { *FOUND.get_or_init(|| faster(time)) }
 }
 
-/// Which of the two types: `time` tells how long the same work takes in a type, and nothing where it cannot be done.
+/// The faster of float32 and bfloat16: `time` returns how long the same work takes in a type, or `None` if the type is not
+/// supported.
 pub fn faster(time: impl Fn(Kind) -> Option<Duration>) -> Kind {
     match (time(Kind::Float), time(Kind::BFloat16)) {
         (Some(single), Some(half)) if half.as_secs_f64() <= WORTH * single.as_secs_f64() => Kind::BFloat16,
@@ -26,8 +27,8 @@ pub fn faster(time: impl Fn(Kind) -> Option<Duration>) -> Kind {
     }
 }
 
-/// The least of three times of a convolution and a product with a weight matrix, of sizes that Stable Diffusion has: most
-/// of a UNet's work is of these two kinds.
+/// The minimum of three times of a convolution and a matrix product, of sizes that occur in Stable Diffusion: most of a
+/// UNet's work is of these two kinds.
 fn time(kind: Kind) -> Option<Duration> {
     let ones = |size: &[i64]| Tensor::ones(size, (kind, Device::Cpu));
     let (image, kernel) = (ones(&[1, 640, 16, 16]), ones(&[640, 640, 3, 3]));

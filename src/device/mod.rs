@@ -1,4 +1,4 @@
-//! Devices and data types by the names that users give them, and how numbers come to and from a device.
+//! Names of devices and data types, and transfers of tensors between devices.
 
 mod fastest;
 mod transfer;
@@ -13,7 +13,10 @@ use crate::{Error, Result};
 /// The libtorch release that tch is made for; the two move in lockstep.
 pub const TORCH_VERSION: &str = "2.11";
 
-/// Reads `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first CUDA device where there is one.
+/// Reads `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first CUDA device if there is one.
+///
+/// # Errors
+/// `Device` if the name is unknown or the device does not exist.
 pub fn parse_device(name: &str) -> Result<Device> {
     let cuda = |index: usize| {
         let count = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
@@ -41,8 +44,11 @@ pub fn parse_device(name: &str) -> Result<Device> {
 
 /// Reads `auto`, `fastest`, `float32`, `float16` or `bfloat16`.
 ///
-/// `auto` is float16 on CUDA and float32 on the CPU, so that scores do not depend on the processor; `fastest` is what
-/// [`fastest`] finds.
+/// `auto` is float16 on CUDA and float32 on the CPU, so that scores do not depend on the processor; `fastest` is the result
+/// of [`fastest`].
+///
+/// # Errors
+/// `Device` if the name is unknown, or the device only emulates the type.
 pub fn parse_dtype(name: &str, device: Device) -> Result<Kind> {
     match name {
         "auto" if device.is_cuda() => Ok(Kind::Half),

@@ -2,8 +2,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::kernels::{fast_paths, shim};
 
-/// A tensor of the CPU on a device. For CUDA it goes through memory that the device reads while the CPU goes on, as far
-/// as there is some.
+/// A copy of a CPU tensor on a device. To a CUDA device it is copied asynchronously through pinned memory, if available.
 pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(index) if fast_paths() => shim::upload(tensor, index).unwrap_or_else(|_| tensor.to_device(device)),
@@ -11,20 +10,22 @@ pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
     }
 }
 
-/// Numbers that are asked for now and read later, so that a device can be given more to do in between.
+/// A tensor that is requested now and read later, so that more work can be queued on its device in between.
 pub enum PendingTensor {
+    /// A tensor that is copied when it is read.
     Ready(Tensor),
+    /// An asynchronous copy that was started.
     Sent(shim::PendingCopy),
 }
 
 impl PendingTensor {
-    /// The numbers of a tensor, as far as they are computed when it is their turn.
+    /// Starts to copy a tensor to the CPU, after the work that computes it.
     pub fn new(tensor: &Tensor) -> Self {
         let sent = if tensor.device().is_cuda() && fast_paths() { shim::send(&tensor.detach()).ok() } else { None };
         sent.map_or_else(|| PendingTensor::Ready(tensor.detach()), PendingTensor::Sent)
     }
 
-    /// Waits for them: float64, row-major.
+    /// Waits for the numbers and returns them: float64, row-major.
     pub fn read(self) -> Vec<f64> {
         match self {
             PendingTensor::Ready(tensor) => to_vec64(&tensor),

@@ -10,8 +10,8 @@ unsafe extern "C" {
     fn discffusion_last_error() -> *const c_char;
 }
 
-/// Ends the call with `error` where nothing that can fail is between: as tch's own methods do, by a panic that the door
-/// catches.
+/// Ends the call with `error` from a function that cannot return one: by a panic, as tch's methods do, which
+/// [`guarded`](super::guarded) catches.
 pub fn fail(error: Error) -> ! {
     panic::resume_unwind(Box::new(error))
 }
@@ -35,7 +35,7 @@ pub fn from_tch(error: &tch::TchError) -> Error {
 pub(crate) fn from_text(text: &str) -> Error {
     let first = what_happened(text);
     let starved = ["out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc"];
-    // oneDNN does not say why; but a kernel that it had described and then cannot make is one that it has no room for.
+    // oneDNN gives no reason, but if it could describe a kernel and then cannot create it, memory is the cause.
     let (made, described) = ("could not create a primitive", "could not create a primitive descriptor");
     if starved.iter().any(|sign| text.contains(sign)) || text.contains(made) && !text.contains(described) {
         return Error::OutOfMemory(format!("{first}; use a smaller batch_size or resolution"));
@@ -43,8 +43,8 @@ pub(crate) fn from_text(text: &str) -> Error {
     Error::Internal(anyhow::anyhow!("{first}"))
 }
 
-/// The sentence that says what happened. libtorch puts the place in its source before it and advice and a C++ stack trace
-/// behind it; where tch panics, all of it comes as Rust prints a string in an error, with line ends as `\n`.
+/// The sentence that says what happened. libtorch adds a source location before it, and advice and a C++ stack trace after
+/// it. If tch panicked, all of that is in Rust's debug notation, with line ends as `\n`.
 fn what_happened(text: &str) -> String {
     let printed = text.find("Torch(\"").map(|at| &text[at + "Torch(\"".len()..]);
     let line = match printed {
@@ -57,7 +57,7 @@ fn what_happened(text: &str) -> String {
     if let Some((_, behind)) = line.strip_prefix("[enforce fail at ").and_then(|rest| rest.split_once("] ")) {
         line = behind.split_once(". ").map_or(behind, |(_, said)| said);
     }
-    // Of CUDA's account of who has which memory, what was asked for.
+    // The first two sentences of CUDA's memory statistics, which say how much was requested.
     let ends: Vec<usize> = line.match_indices(". ").map(|(at, _)| at).collect();
     let end = match line.contains("out of memory") {
         true => ends.get(1).or(ends.first()),
@@ -67,10 +67,10 @@ fn what_happened(text: &str) -> String {
     said.trim_end_matches('.').to_owned()
 }
 
-/// Most characters of what libtorch says that an error repeats.
+/// The most characters of libtorch's message that an error repeats.
 const LONGEST: usize = 300;
 
-/// What the last call in this thread that failed had to say.
+/// The message of the last failed call in this thread.
 pub(crate) fn last_error() -> String {
     // SAFETY: the text lives in this thread until the next error.
     unsafe { CStr::from_ptr(discffusion_last_error()) }.to_string_lossy().into_owned()

@@ -17,10 +17,13 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How often [`check_interrupt`] really asks; well under the second that a user waits after Ctrl-C.
+/// How often [`check_interrupt`] polls; well under the second that a user waits after Ctrl-C.
 pub(super) const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// Ends the call with [`Error::Interrupted`] if the user asked for it. Called between layers, so it is cheap.
+/// Polls for a request of the user to interrupt the call. It is called between layers, so it is cheap.
+///
+/// # Errors
+/// [`Error::Interrupted`] if the user asked for it.
 pub fn check_interrupt() -> Result<()> {
     debug_assert!(lock::none_held(), "a lock is held where Python code may run");
     let due = LAST_POLL.get().is_none_or(|last| last.elapsed() >= POLL_EVERY);
@@ -28,16 +31,19 @@ pub fn check_interrupt() -> Result<()> {
         return Ok(());
     }
     LAST_POLL.set(Some(Instant::now()));
-    // Taken out while it runs: it may run Python code that enters the core again.
+    // It is taken out while it runs, since it may run Python code that enters the core again.
     let Some(mut poll) = POLL.take() else { return Ok(()) };
     let stop = outside(&mut poll);
     POLL.set(Some(poll));
     if stop { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// The one door to the core: runs `work` in a thread state of its own, without a gradient graph (see [`Visit`]), asks
-/// `poll` now and then, in the caller's state, whether to stop, and turns panics (libtorch's exceptions among them) into
-/// errors without a word on stderr.
+/// The entry point of the core: runs `work` in a thread state of its own, without a gradient graph (see [`Visit`]). It calls
+/// `poll` from time to time, in the caller's state, to ask whether to stop, and turns panics, including libtorch's
+/// exceptions, into errors without printing them.
+///
+/// # Errors
+/// The error of `work`, or of a panic in it.
 pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> Result<T>) -> Result<T> {
     silence_guarded_panics();
     let outer = POLL.replace(Some(Box::new(poll)));
@@ -46,7 +52,7 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     let _signal_stack = signals::SignalStack::new();
     teams::guard();
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-        // Restored on a panic too: the thread may be the user's.
+        // It is restored on a panic too, since the thread may be the user's.
         let _visit = Visit::new()?;
         work()
     }));
@@ -56,24 +62,27 @@ pub fn guarded<T>(poll: impl FnMut() -> bool + 'static, work: impl FnOnce() -> R
     outcome.unwrap_or_else(|payload| Err(from_panic(payload)))
 }
 
-/// Runs `work` inside the door, with libtorch's exceptions as errors, so that the core can go on after one.
+/// Runs `work` within [`guarded`] and turns libtorch's exceptions into errors, so that the core can handle them.
+///
+/// # Errors
+/// The error of `work`, or of a panic in it.
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(from_panic(payload)))
 }
 
-/// `∂root/∂leaf` of each leaf, in its shape; the graph is gone afterwards.
+/// `∂root/∂leaf` of each leaf, in its shape; frees the graph.
 ///
 /// # Errors
 /// `Internal` if `root` has no graph or `leaves` are none of it.
 pub fn gradients(root: &Tensor, leaves: &[&Tensor]) -> Result<Vec<Tensor>> {
-    // libtorch's engine takes a graph for granted here and would follow a null pointer.
+    // Without a graph, libtorch's engine would dereference a null pointer.
     if !root.requires_grad() {
         return Err(from_text("a gradient was asked for of a number that was computed without a graph"));
     }
     Tensor::f_run_backward(&[root], leaves, false, false).map_err(|why| from_tch(&why))
 }
 
-/// The default hook prints a message and a backtrace hint; inside the door the caller gets an exception instead.
+/// The default hook prints a message and a backtrace hint; within [`guarded`] the caller gets an error instead.
 fn silence_guarded_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -6,21 +6,21 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A mutex for moments in which no Python code can run.
+/// A mutex that is never held while Python code can run.
 ///
-/// [`check_interrupt`](super::check_interrupt) may run the handler of a signal. What the handler asks of the core it
-/// asks on the same thread, which would wait for ever for a lock that it holds itself; so none may be held there, and
-/// debug builds assert it. A panic leaves the value as it is then.
+/// [`check_interrupt`](super::check_interrupt) may run a signal handler on the same thread. If the handler calls the core, it
+/// would wait forever for a lock that its own thread holds. So no lock may be held there, and debug builds assert it. After a
+/// panic, the value is left as it is then.
 #[derive(Debug, Default)]
 pub struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {
-    /// Not held by anybody.
+    /// An unlocked value.
     pub const fn new(value: T) -> Self {
         Lock(Mutex::new(value))
     }
 
-    /// The value, as soon as no other thread has it.
+    /// Waits until no other thread holds the lock, and returns the value.
     pub fn hold(&self) -> Held<'_, T> {
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         HELD.set(HELD.get() + 1);
@@ -28,7 +28,7 @@ impl<T> Lock<T> {
     }
 }
 
-/// The value of a [`Lock`], this thread's until it is dropped.
+/// The value of a [`Lock`], which this thread holds until it is dropped.
 pub struct Held<'a, T>(MutexGuard<'a, T>);
 
 impl<T> Deref for Held<'_, T> {

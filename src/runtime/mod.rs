@@ -1,7 +1,7 @@
-//! How the core runs beside its caller: the guard at its border, interruption, warnings, threads.
+//! The boundary between the core and its caller: entry, interruption, warnings, threads.
 //!
-//! tch's plain methods panic when libtorch throws. Inside the core they are used freely, since every input is
-//! checked at a stage's border; [`guarded`] stands at the door and turns what still escapes into a typed error.
+//! tch's plain methods panic when libtorch throws. The core uses them freely, since every stage checks its inputs;
+//! [`guarded`] turns remaining panics into typed errors at the entry of the core.
 
 mod errors;
 mod guard;

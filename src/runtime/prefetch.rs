@@ -7,10 +7,14 @@ use super::guard::POLL_EVERY;
 use super::{check_interrupt, guarded};
 use crate::Result;
 
-/// `work` on what `prepare` makes of every item, in order; the next item is prepared in another thread meanwhile.
+/// Runs `prepare` and then `work` on every item, in order, and returns the results. The next item is prepared in another
+/// thread meanwhile.
 ///
-/// Without a next item there is no thread. `prepare` holds no tensors. Whether the user wants to stop is asked by the
-/// calling thread, while it waits too; `prepare` hears of it by [`check_interrupt`].
+/// For a single item no thread is started. `prepare` must not hold tensors. The calling thread polls for interruption, also
+/// while it waits; `prepare` learns of it through [`check_interrupt`].
+///
+/// # Errors
+/// The first error of `prepare` or `work`; `Interrupted`.
 pub fn prefetch<I: Send, P: Send, T>(
     items: impl ExactSizeIterator<Item = I> + Send,
     prepare: impl Fn(I) -> Result<P> + Sync,
@@ -22,18 +26,18 @@ pub fn prefetch<I: Send, P: Send, T>(
     let stop_on_drop = StopOnDrop(Arc::default());
     let stop = stop_on_drop.0.clone();
     thread::scope(|scope| {
-        // Before the thread is waited for, on whatever way out: what is prepared then is for nobody.
+        // On any way out it is dropped before the thread is joined, so that the thread stops preparing.
         let _stop_on_drop = stop_on_drop;
-        // One that is ready and one that waits to be taken.
+        // One item is ready while the thread waits to deliver the next.
         let (ready, next) = sync_channel(1);
         let prepare = &prepare;
         scope.spawn(move || {
             for item in items {
-                // Through a door of its own: a panic is an error here too.
+                // The thread enters the core on its own, so that a panic is an error here too.
                 let stop = stop.clone();
                 let prepared = guarded(move || stop.load(Ordering::Relaxed), || prepare(item));
                 if ready.send(prepared).is_err() {
-                    // Nobody waits any more.
+                    // The receiver is gone.
                     return;
                 }
             }
@@ -55,7 +59,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What comes next, or None if nothing does any more.
+/// The next prepared item, or `None` after the last one.
 fn wait<P>(next: &Receiver<P>) -> Result<Option<P>> {
     loop {
         match next.recv_timeout(POLL_EVERY) {

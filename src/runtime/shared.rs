@@ -4,11 +4,11 @@
 pub struct Shared<T>(T);
 
 // SAFETY: libtorch allows any number of threads to read one tensor (reference counts are atomic, version counters
-// are only written by in-place operations). `Shared` gives out `&T` alone, and who made it has promised the rest.
+// are only written by in-place operations). `Shared` gives out `&T` only; the rest is the promise of `new`'s caller.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T> Shared<T> {
-    /// Wraps a value that nobody writes to from here on.
+    /// Wraps a value that is not written to from here on.
     ///
     /// # Safety
     /// Tensors are all that keeps `T` from being `Sync`, and none of them is written to in place from here on, neither

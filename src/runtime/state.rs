@@ -1,4 +1,4 @@
-//! What libtorch and the processor keep for every thread: see `state.cpp`.
+//! The per-thread state of libtorch and of the processor, see `state.cpp`.
 
 use std::ffi::c_void;
 
@@ -12,14 +12,16 @@ unsafe extern "C" {
     fn discffusion_outside_end(outside: *mut c_void);
 }
 
-/// While it lives, this thread computes in the state of a thread that nobody has touched, without a graph: whatever the
-/// caller has set (autocast, inference mode, a mode of Python's, a stream, how denormal numbers are treated) changes no
-/// number, and nothing that is made now and kept is marked by it. Dropped where it was made, it puts that back.
+/// While it lives, this thread computes in the default state of a new thread, without a graph. Settings of the caller
+/// (autocast, inference mode, Python dispatch modes, the current stream, treatment of denormal numbers) change no number and
+/// do not mark tensors that are kept. Dropping it restores the caller's state; it must be dropped on the same thread.
 pub struct Visit(*mut c_void);
 
 impl Visit {
+    /// Saves the caller's state and sets the default one.
+    ///
     /// # Errors
-    /// `OutOfMemory` where there is no room for the caller's state.
+    /// `OutOfMemory` if the caller's state cannot be saved.
     pub fn new() -> Result<Self> {
         // SAFETY: takes nothing; what it gives is given back in `drop`, by the same thread, since it is not `Send`.
         let visit = unsafe { discffusion_visit_begin() };
@@ -34,7 +36,7 @@ impl Drop for Visit {
     }
 }
 
-/// Calls a function of the caller's, such as a progress callback, in the caller's state rather than the visit's.
+/// Calls a function of the caller, such as a progress callback, in the caller's state instead of the [`Visit`]'s.
 pub fn outside<T>(call: impl FnOnce() -> T) -> T {
     struct Outside(*mut c_void);
     impl Drop for Outside {

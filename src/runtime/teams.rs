@@ -1,4 +1,4 @@
-//! The threads of libtorch's OpenMP: see `teams.cpp`.
+//! The threads of libtorch's OpenMP, see `teams.cpp`.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -10,15 +10,15 @@ unsafe extern "C" {
     fn discffusion_end_team() -> bool;
 }
 
-/// Has every thread of a team of libtorch's take a stack for signals before it works, but the one that begins the team.
-/// False where that cannot be done: elsewhere than on Linux and x86-64, which alone oneDNN has such kernels for that need
-/// it, and without OpenMP.
+/// Gives every thread of an OpenMP team of libtorch, except the one that starts the team, an alternate signal stack before
+/// it works. Returns false if that is not possible: without OpenMP, and on systems other than Linux on x86-64, for which
+/// oneDNN has no kernels that need it.
 pub fn guard() -> bool {
     extern "C" fn give_stack(_: *mut c_void) {
         thread_local! {
             static OWN: SignalStack = SignalStack::new();
         }
-        // A thread that is ending has given its own back and works no more.
+        // A thread that is ending has returned its stack and runs no more work.
         let _ = OWN.try_with(|_| ());
     }
     // SAFETY: the function may be called from any thread at any time, and does not unwind.
@@ -29,14 +29,14 @@ thread_local! {
     static ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Ends the team of the thread that is about to fork, so that neither side waits for threads that only one of them has.
-/// The next work makes new ones.
+/// Ends the OpenMP team of the thread that is about to fork, so that neither process waits for threads that only the other
+/// has. The next work starts new threads.
 pub fn before_fork() {
     // SAFETY: takes and keeps nothing.
     ENDED.set(unsafe { discffusion_end_team() });
 }
 
-/// Computes with one thread from here on if the team could not be ended, as within a team's own work.
+/// In the child process: computes with one thread from here on if the team could not be ended, as during a team's own work.
 pub fn after_fork_in_child() {
     if !ENDED.get() {
         tch::set_num_threads(1);

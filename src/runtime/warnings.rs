@@ -1,4 +1,4 @@
-//! Warnings of the core to its user, kept until the binding takes them.
+//! Warnings for the user. They are kept until the binding takes them.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use super::Lock;
 
 static WAITING: Lock<Vec<String>> = Lock::new(vec![]);
 
-/// Adds a warning, once for every text.
+/// Adds a warning, unless the same text was added before in this process.
 pub fn push(warning: String) {
     static SEEN: Lock<Vec<String>> = Lock::new(vec![]);
     let mut seen = SEEN.hold();
@@ -25,21 +25,22 @@ thread_local! {
     static TRUNCATED: Cell<Option<Truncation>> = const { Cell::new(None) };
 }
 
-/// Texts that were cut.
+/// Texts that were truncated.
 #[derive(Debug, Clone, Copy)]
 pub struct Truncation {
+    /// Number of truncated texts.
     pub count: usize,
     /// The number of tokens that the model takes.
     pub limit: usize,
 }
 
-/// Tells the caller of this thread's work that texts were cut.
+/// Records that work of this thread truncated `count` texts.
 pub fn truncated(count: usize, limit: usize) {
     let before = TRUNCATED.get().map_or(0, |truncation| truncation.count);
     TRUNCATED.set(Some(Truncation { count: before + count, limit }));
 }
 
-/// Takes what this thread's work has said of texts that were cut.
+/// Takes the record of texts that work of this thread truncated.
 pub fn take_truncated() -> Option<Truncation> {
     TRUNCATED.take()
 }
