@@ -1,8 +1,8 @@
-//! Deltas in files: our own format, and LoRA in the layouts of others.
+//! Files of deltas: the native format, and LoRA in other libraries' layouts.
 //!
-//! Our own is one safetensors file. Tensors are `<module path>.delta` `[out, in]`, or `.down` `[r, in]` and `.up`
-//! `[out, r]`, float32. Metadata: `discffusion.format` (`1`), `discffusion.fingerprint` and
-//! `discffusion.head_weights` (JSON), a checksum, and whatever the writer adds.
+//! The native format is one safetensors file. Tensors are `<module path>.delta` `[out, in]`, or `.down` `[r, in]` and `.up`
+//! `[out, r]`, float32. The metadata has `discffusion.format` (`1`), `discffusion.fingerprint` and
+//! `discffusion.head_weights` (JSON), a checksum, and further entries of the writer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::checkpoint::{TensorFile, write_atomically};
 use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
-/// Tells the fingerprint of the model that deltas are read for.
+/// Computes the fingerprint of the model that deltas are read for.
 type Model<'a> = &'a dyn Fn() -> Result<Fingerprint>;
 
 const FORMAT: &str = "discffusion.format";
@@ -23,8 +23,8 @@ const HEAD_WEIGHTS: &str = "discffusion.head_weights";
 const VERSION: &str = "1";
 
 impl Deltas {
-    /// Reads a file for a model of this architecture and fingerprint, which is asked for where the file has one: our own
-    /// format or LoRA.
+    /// Reads a file in the native format or a LoRA file, for a model of this architecture. `model` computes the model's
+    /// fingerprint, if the file has one to compare it with.
     ///
     /// `strict` also refuses deltas that were made for other weights of the same architecture.
     ///
@@ -39,7 +39,10 @@ impl Deltas {
         Self::from_file(file, architecture, model, strict).map_err(|error| named(&error))
     }
 
-    /// The same from a file's contents.
+    /// [`Self::read`] from the contents of a file.
+    ///
+    /// # Errors
+    /// `Deltas`, without the name of a file; `Checkpoint` if `model` fails.
     pub fn from_file(file: TensorFile, architecture: &Architecture, model: Model, strict: bool) -> Result<Self> {
         let Some(version) = file.metadata.get(FORMAT) else {
             return from_lora(file, architecture);
@@ -55,7 +58,11 @@ impl Deltas {
         Self::from_tensors(file, architecture, model, strict)
     }
 
-    /// Tensors of our own names; without a fingerprint in the metadata, nothing is known of the model they are for.
+    /// Deltas from tensors with the names of the native format. Without a fingerprint in the metadata, the weights that they
+    /// were made for are not checked.
+    ///
+    /// # Errors
+    /// As [`Self::from_file`].
     pub fn from_tensors(file: TensorFile, architecture: &Architecture, model: Model, strict: bool) -> Result<Self> {
         let broken = |what: &str, why| Error::Deltas(format!("has a malformed {what} in its metadata ({why})"));
         let fingerprint: Option<Fingerprint> = (file.metadata.get(FINGERPRINT))
@@ -64,7 +71,7 @@ impl Deltas {
         let head_weights = (file.metadata.get(HEAD_WEIGHTS))
             .map(|text| serde_json::from_str(text).map_err(|why| broken("table of head weights", why)))
             .transpose()?;
-        // Before the keys: it says better what does not fit.
+        // Checked before the keys, since its messages explain a mismatch better.
         if let Some(made_for) = &fingerprint {
             check_fits(made_for, architecture, model, strict)?;
         }
@@ -89,17 +96,23 @@ impl Deltas {
         TensorFile { tensors: self.tensors(), metadata, checked: true }
     }
 
-    /// Writes our own format, atomically; `metadata` is laid over the deltas' own.
+    /// Writes the native format, atomically. `metadata` is added to the deltas' own and replaces entries of the same key.
+    ///
+    /// # Errors
+    /// `Deltas` if the file cannot be written.
     pub fn write(&self, path: &Path, metadata: &HashMap<String, String>) -> Result<()> {
         let mut file = self.to_file();
         file.metadata.extend(metadata.clone());
         file.write(path).map_err(|why| cannot_write(path, why))
     }
 
-    /// Writes LoRA: one file (diffusers), or a folder of weights and configuration (peft). Deltas are brought down to
-    /// `rank`; if it is `None`, low-rank ones stay as they are and dense ones are factored exactly.
+    /// Writes LoRA: one file (diffusers), or a folder with weights and configuration (peft). Deltas are approximated with
+    /// rank `rank`; if it is `None`, low-rank ones are written as they are and dense ones are factored exactly.
     ///
-    /// Gives `‖lost‖ / ‖p‖`, over all entries.
+    /// Returns the relative error `‖p − p'‖ / ‖p‖` over all entries.
+    ///
+    /// # Errors
+    /// `Deltas` if a file cannot be written; `Interrupted`.
     pub fn export(&self, path: &Path, format: lora::Format, rank: Option<i64>) -> Result<f64> {
         let (mut lost, mut all) = (0.0, 0.0);
         let mut pairs = BTreeMap::new();
@@ -227,7 +240,7 @@ fn from_lora(file: TensorFile, architecture: &Architecture) -> Result<Deltas> {
         architecture: architecture.clone(),
         entries,
         head_weights: None,
-        // What LoRA files say of themselves is their scale, and that is in the numbers now.
+        // The metadata of LoRA files holds their scale, which is multiplied into the numbers.
         metadata: HashMap::new(),
         fingerprint: None,
     })

@@ -1,3 +1,5 @@
+//! The identity of the model that deltas were made for.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -6,36 +8,37 @@ use super::{Architecture, AttentionKind, Projection, Target};
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Sampled};
 
-/// Numbers taken of each layer's `W_k`, by which files of the first release know a model.
+/// Numbers of each layer's `W_k` that files of the first release identify a model by.
 const PER_LAYER: u64 = 8;
 
-/// By what deltas recognise the model they were made for: its attention layers, all weights, and the settings that change
-/// what they are trained for.
+/// The identity of the model that deltas were made for: its attention layers, its weights, and the settings that its training
+/// depends on.
 ///
-/// One model is published in float32 and float16, and deltas fit both: files with weights of the same types are compared
-/// by checksums of everything, others by a sample, up to rounding.
+/// A model may be published in float32 and float16, and deltas fit both. So files with weights of the same types are compared
+/// by checksums, others by a sample, up to rounding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
+    /// [`Architecture::describe`].
     pub architecture: String,
     /// The first numbers of every cross-attention's `W_k`.
     pub sample: Vec<f32>,
-    /// What files of the first release lack.
+    /// The identity of the whole model; files of the first release lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
 }
 
-/// A whole model.
+/// The identity of a whole model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Base {
-    /// By name: what is predicted, the noise schedule, the scale of latents.
+    /// Settings by name: the type of prediction, the noise schedule, the scale of latents.
     pub settings: BTreeMap<String, String>,
-    /// By folder.
+    /// The weights of each network, by folder.
     pub parts: BTreeMap<String, Sampled>,
 }
 
 impl Fingerprint {
-    /// Of a model's files. `denoiser` is the folder of the network that deltas are for, and `settings` say, by name, what else
-    /// they depend on.
+    /// The identity of a checkpoint. `denoiser` is the folder of the network that deltas change, and `settings` are further
+    /// settings that deltas depend on, by name.
     ///
     /// # Errors
     /// `Checkpoint` if a file was written to since it was opened.
@@ -61,7 +64,7 @@ impl Fingerprint {
         Ok(Fingerprint { architecture: architecture.describe(), sample, base: Some(Base { settings, parts }) })
     }
 
-    /// What tells the model from `other`, by name; none if it is the same but for rounding to half precision.
+    /// The name of the first difference from `other`; `None` if both are the same model up to rounding to half precision.
     pub fn difference(&self, other: &Fingerprint) -> Option<String> {
         if self.architecture != other.architecture {
             return Some("architecture".into());
@@ -79,7 +82,7 @@ fn same(a: &Sampled, b: &Sampled) -> bool {
     a.checksum == b.checksum || a.types != b.types && rounded(&a.numbers, &b.numbers)
 }
 
-/// Whether two samples may be of the same numbers, each rounded to the type that it is stored in.
+/// Whether two samples may be the same numbers, each rounded to the type that it is stored in.
 fn rounded(a: &[f32], b: &[f32]) -> bool {
     let close = |(&a, &b): (&f32, &f32)| {
         let (a, b) = (f64::from(a), f64::from(b));
@@ -88,8 +91,9 @@ fn rounded(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(close)
 }
 
-/// By how much a number can be away from what it was rounded from: half the space between numbers of the coarsest type of
-/// half precision that has it, and a bit for one that was rounded to float16 before; none if both types lack it.
+/// The largest error of a number that was rounded to half precision: half the spacing of the coarsest half-precision type
+/// that can represent it, plus that of float16 for a number that was rounded to float16 before. It is 0 if neither type can
+/// represent the number.
 fn error_of(x: f64) -> f64 {
     let (exponent, size) = (if x == 0.0 { -1000 } else { x.abs().log2().floor() as i32 }, x.abs());
     let space = |bits: i32, least: i32| 2f64.powi(exponent.max(least) - bits);

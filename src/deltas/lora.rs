@@ -1,4 +1,4 @@
-//! LoRA files of others: in the layouts of the paper's authors and old diffusers, diffusers today, peft and kohya.
+//! LoRA files, in the layouts of the paper's authors and old diffusers, of current diffusers, of peft and of kohya.
 
 mod keys;
 
@@ -12,15 +12,15 @@ pub use keys::{Half, parse};
 use crate::runtime::check_interrupt;
 use crate::{Error, Result};
 
-/// Where diffusers keeps rank and alpha in a file's metadata, as JSON.
+/// The metadata key under which diffusers stores rank and alpha, as JSON.
 const DIFFUSERS_CONFIG: &str = "lora_adapter_metadata";
-/// Where [`read`] looks for the text of peft's `adapter_config.json`, a file of its own beside the weights.
+/// The metadata key under which [`read`] expects the text of peft's `adapter_config.json`, a file beside the weights.
 pub const PEFT_CONFIG: &str = "adapter_config";
 
 /// Module path → `A` (`down`) `[r, in]` and `B` (`up`) `[out, r]`, float32, with `p = B A`.
 pub type Pairs = BTreeMap<String, (Tensor, Tensor)>;
 
-/// Whose layout a file is written in.
+/// The library for which a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One file for `pipeline.load_lora_weights`.
@@ -31,8 +31,8 @@ pub enum Format {
 
 /// The pairs of a LoRA file; `up` is multiplied by `alpha / r`.
 ///
-/// Alpha is a tensor of its own, or in the metadata: diffusers' `lora_adapter_metadata`, or for peft's keys the text of
-/// its `adapter_config.json` under [`PEFT_CONFIG`]. Where neither says otherwise, it is `r`.
+/// Alpha is a tensor of its own, or in the metadata: diffusers' `lora_adapter_metadata`, or for peft's keys the text of its
+/// `adapter_config.json` under [`PEFT_CONFIG`]. The default is `r`.
 ///
 /// # Errors
 /// `Deltas`, naming the keys, unless every key is understood and every pair complete.
@@ -99,7 +99,8 @@ pub fn read(tensors: Vec<(String, Tensor)>, metadata: &HashMap<String, String>) 
     Ok(pairs)
 }
 
-/// A half as a float32 matrix; halves of 1×1 convolutions, as in SD 1.x files of some trainers, lose their two ones.
+/// A half as a float32 matrix. Halves of 1×1 convolutions, which SD 1.x files of some trainers have, lose their two trailing
+/// axes.
 fn matrix(key: &str, tensor: &Tensor) -> Result<Tensor> {
     match tensor.size()[..] {
         [rows, columns] | [rows, columns, 1, 1] if tensor.is_floating_point() => {
@@ -147,8 +148,8 @@ fn scale(named: &str, config: &Value, path: &str, rank: i64) -> Result<f64> {
     Ok(alpha / if square_root { (rank as f64).sqrt() } else { rank as f64 })
 }
 
-/// Whether a pattern of peft's means this module: its whole path behind `^`, or the end of it; `None` if it is more of
-/// a regular expression than that.
+/// Whether a pattern of peft matches a module: a pattern that begins with `^` its whole path, any other the end of it.
+/// `None` if the pattern uses more of the syntax of regular expressions.
 fn fits(pattern: &str, path: &str) -> Option<bool> {
     let plain = pattern.replace("\\.", ".");
     let (plain, whole) = match plain.strip_prefix('^') {
@@ -178,7 +179,7 @@ pub fn write(pairs: &Pairs, format: Format) -> (Vec<(String, Tensor)>, HashMap<S
     (tensors.collect(), metadata)
 }
 
-/// What peft keeps in `adapter_config.json`.
+/// The contents of peft's `adapter_config.json`.
 pub fn peft_config(pairs: &Pairs) -> Value {
     let mut config = shape(pairs);
     config.extend([
@@ -195,7 +196,7 @@ pub fn peft_config(pairs: &Pairs) -> Value {
     json!(config)
 }
 
-/// The fields of peft's LoraConfig that say where the pairs are and how large: the commonest rank, and what differs.
+/// The fields of peft's LoraConfig with the modules and ranks of the pairs: the most common rank, and the exceptions.
 fn shape(pairs: &Pairs) -> BTreeMap<&'static str, Value> {
     let ranks: BTreeMap<&str, i64> = pairs.iter().map(|(path, (down, _))| (path.as_str(), down.size()[0])).collect();
     let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
@@ -212,8 +213,8 @@ fn shape(pairs: &Pairs) -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// The best pair of rank `r` for a delta `p` `[out, in]`, the exact one if `r` is `None` or not below all ranks: `down`
-/// `[r, in]`, `up` `[out, r]`, and `‖p − B A‖ / ‖p‖`.
+/// The best approximation of rank `r` of a delta `p` `[out, in]`: `down` `[r, in]`, `up` `[out, r]`, and the relative error
+/// `‖p − B A‖ / ‖p‖`. It is exact if `rank` is `None` or at least the full rank.
 ///
 /// # Errors
 /// `Interrupted`, if the user asked for it.
@@ -223,7 +224,7 @@ pub fn factor(dense: &Tensor, rank: Option<i64>) -> Result<(Tensor, Tensor, f64)
     let full = outputs.min(inputs);
     let one = |size: i64| Tensor::eye(size, (Kind::Float, Device::Cpu));
     let Some(rank) = rank.map(|rank| rank.max(1)).filter(|&rank| rank < full) else {
-        // All ranks: the delta itself, which no arithmetic can spoil.
+        // Full rank: the delta itself, without rounding.
         let (down, up) = if outputs <= inputs { (dense, one(outputs)) } else { (one(inputs), dense) };
         return Ok((down, up, 0.0));
     };
@@ -238,7 +239,7 @@ pub fn factor(dense: &Tensor, rank: Option<i64>) -> Result<(Tensor, Tensor, f64)
     // σ times the vectors of the other side.
     let other = if wide { p.tr().matmul(&own) } else { p.matmul(&own) };
     let root = other.norm_scalaropt_dim(2.0, [0i64].as_slice(), true).sqrt();
-    // Shared between the halves, so that neither overflows in half precision.
+    // The singular values are divided between the halves, so that neither overflows in half precision.
     let (own, other) = (own * &root, other / root.clamp_min(f64::MIN_POSITIVE));
     let (up, down) = if wide { (own, other) } else { (other, own) };
     let (up, down) = (up.contiguous().to_kind(Kind::Float), down.tr().contiguous().to_kind(Kind::Float));

@@ -21,8 +21,13 @@ use crate::runtime::check_interrupt;
 pub enum Delta {
     /// `p` `[out, in]`.
     Dense(Tensor),
-    /// `p = B A` with `A` (`down`) `[r, in]` and `B` (`up`) `[out, r]`.
-    LowRank { down: Tensor, up: Tensor },
+    /// `p = B A`.
+    LowRank {
+        /// `A` `[r, in]`.
+        down: Tensor,
+        /// `B` `[out, r]`.
+        up: Tensor,
+    },
 }
 
 impl Delta {
@@ -50,7 +55,7 @@ impl Delta {
         }
     }
 
-    /// The same with every tensor passed through `f`.
+    /// The same delta with every tensor passed through `f`.
     pub fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Delta {
         match self {
             Delta::Dense(delta) => Delta::Dense(f(delta)),
@@ -60,8 +65,8 @@ impl Delta {
 
     /// How a network with the weight `base` `[out, in]` applies this delta.
     ///
-    /// `merge` adds dense deltas and, without a graph, low-rank ones to the weight; otherwise they are a product of
-    /// their own. Whatever graph the delta has goes on.
+    /// With `merge`, dense deltas are added to the weight, and so are low-rank ones without a graph. Otherwise the delta is
+    /// applied by a product of its own. A graph of the delta is kept.
     pub fn change(&self, base: &Tensor, merge: bool) -> Change {
         let (kind, device) = (base.kind(), base.device());
         let here = |tensor: &Tensor| tensor.to_device(device).to_kind(kind);
@@ -78,13 +83,15 @@ impl Delta {
 
 /// Deltas of one model.
 pub struct Deltas {
+    /// The attention layers of the model.
     pub architecture: Architecture,
+    /// The delta of each changed weight.
     pub entries: BTreeMap<Target, Delta>,
-    /// AttentionLayer name → weight of each head, mean 1; learned in training (appendix J).
+    /// For a layer's name, the weight of each head, `[H]` with mean 1; learned in training (appendix J).
     pub head_weights: Option<BTreeMap<String, Vec<f64>>>,
-    /// What a file says beside the numbers: base model, options, data. Keys are free but for the `discffusion.` ones.
+    /// Metadata of a file: base model, options, data. Keys that begin with `discffusion.` are reserved.
     pub metadata: HashMap<String, String>,
-    /// Of the model they were made for, if known.
+    /// The identity of the model that the deltas were made for, if known.
     pub fingerprint: Option<Fingerprint>,
 }
 
@@ -106,12 +113,12 @@ impl Deltas {
         self.map(|tensor| tensor.detach().copy())
     }
 
-    /// Other handles of the same tensors.
+    /// Deltas of other handles of the same tensors.
     pub fn handles(&self) -> Deltas {
         self.map(Tensor::shallow_clone)
     }
 
-    /// The same on a device.
+    /// The same deltas on a device.
     pub fn to_device(&self, device: Device) -> Deltas {
         self.map(|tensor| tensor.to_device(device))
     }
@@ -127,7 +134,7 @@ impl Deltas {
         }
     }
 
-    /// The patch of a network whose weights `base` gives.
+    /// The patch of a network; `base` returns its weights, and `merge` is that of [`Delta::change`].
     ///
     /// # Errors
     /// `Interrupted`, if the user asked for it.

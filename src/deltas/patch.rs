@@ -8,10 +8,15 @@ use super::target::{AttentionKind, Projection, Target};
 pub enum Change {
     /// `y = x W'ᵀ` with this `W' = W + p` `[out, in]`.
     Replace(Tensor),
-    /// `y = x Wᵀ + x pᵀ` with this `p` `[out, in]`: where `W + p` would lose the small `p` to rounding.
+    /// `y = x Wᵀ + x pᵀ` with this `p` `[out, in]`, for types in which `W + p` would lose a small `p` to rounding.
     Add(Tensor),
-    /// `y = x Wᵀ + (x Aᵀ) Bᵀ` with `A` `[r, in]` and `B` `[out, r]`.
-    AddLowRank { down: Tensor, up: Tensor },
+    /// `y = x Wᵀ + (x Aᵀ) Bᵀ`.
+    AddLowRank {
+        /// `A` `[r, in]`.
+        down: Tensor,
+        /// `B` `[out, r]`.
+        up: Tensor,
+    },
 }
 
 impl Change {
@@ -41,7 +46,7 @@ impl Patch {
         self.layers[target.layer][target.attention as usize][target.projection as usize] = Some(change);
     }
 
-    /// The first layer at which something is trained.
+    /// The index of the first layer with a trained delta.
     pub fn first_trained(&self) -> Option<usize> {
         let trained = |change: &Option<Change>| change.as_ref().is_some_and(Change::requires_grad);
         self.layers.iter().position(|attentions| attentions.iter().flatten().any(trained))

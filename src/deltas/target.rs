@@ -1,47 +1,57 @@
+//! The weights that deltas can be added to, and the attention layers of a denoiser.
+
 use std::collections::BTreeMap;
 
-/// One cross-attention layer of a denoiser, or the part of a joint attention that is one: image tokens attend to text.
+/// One cross-attention layer of a denoiser, or the part of a joint attention in which image tokens attend to text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttentionLayer {
-    /// As users write it: `down.0.1`, `mid.0`, `up.3.2`.
+    /// The name that users write: `down.0.1`, `mid.0`, `up.3.2`.
     pub name: String,
-    /// The part of the network that it belongs to, which `layers` may name: `down`, `mid`, `up`.
+    /// The part of the network that it belongs to: `down`, `mid`, `up`. The option `layers` may name it.
     pub group: String,
-    /// Index of its block within the group; `layers="last_blocks"` takes the last block of every group.
+    /// Index of its block within the group; `layers="last_blocks"` selects the last block of every group.
     pub block: usize,
+    /// `H`, number of heads.
     pub heads: i64,
     /// Width of the image tokens, all heads together.
     pub channels: i64,
 }
 
-/// Which attention of a transformer block.
+/// One of the two attentions of a transformer block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttentionKind {
-    /// Of image tokens to each other.
+    /// Self-attention: image tokens attend to each other.
     Itself,
-    /// Of image tokens to the text.
+    /// Cross-attention: image tokens attend to the text.
     Cross,
 }
 
-/// Which projection of an attention.
+/// One of the four projections of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Projection {
+    /// `W_q`, of image tokens to queries.
     Query,
+    /// `W_k`, of image tokens or text vectors to keys.
     Key,
+    /// `W_v`, of image tokens or text vectors to values.
     Value,
+    /// `W_out`, of all heads' outputs to image tokens.
     Out,
 }
 
 /// One weight matrix that a delta can be added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
-    /// Index of the layer in forward order.
+    /// Index of the cross-attention layer in forward order; its self-attention is that of the same transformer block.
     pub layer: usize,
+    /// The attention of the block.
     pub attention: AttentionKind,
+    /// The projection of the attention.
     pub projection: Projection,
 }
 
 impl AttentionKind {
+    /// Both attentions, in forward order.
     pub const ALL: [AttentionKind; 2] = [AttentionKind::Itself, AttentionKind::Cross];
 
     /// The name that users see.
@@ -54,6 +64,7 @@ impl AttentionKind {
 }
 
 impl Projection {
+    /// All projections, in the order in which [`Changes`](super::Changes) lists them.
     pub const ALL: [Projection; 4] = [Projection::Query, Projection::Key, Projection::Value, Projection::Out];
 
     /// The name that users see.
@@ -67,21 +78,21 @@ impl Projection {
     }
 }
 
-/// Where the weight of a target lies in a checkpoint, and its shape.
+/// The module path and the shape of a target's weight in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetWeight {
-    /// The module, as `down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`.
+    /// The module path, as `down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`.
     pub path: String,
     /// `[out, in]`
     pub shape: [i64; 2],
 }
 
-/// What deltas have to fit: the attention layers of a denoiser.
+/// The attention layers of a denoiser, which deltas must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Architecture {
-    /// In forward order.
+    /// The cross-attention layers, in forward order.
     pub layers: Vec<AttentionLayer>,
-    /// In forward order.
+    /// The weights that deltas can be added to, in forward order.
     pub targets: BTreeMap<Target, TargetWeight>,
     /// `D`, width of the text vectors.
     pub text_width: i64,
@@ -98,12 +109,12 @@ impl Architecture {
         self.weight(target).shape
     }
 
-    /// The target of a module path.
+    /// The target of a module path, if it is one.
     pub fn find(&self, path: &str) -> Option<Target> {
         self.targets.iter().find(|(_, weight)| weight.path == path).map(|(&target, _)| target)
     }
 
-    /// One line that two architectures share exactly if deltas of one fit the other.
+    /// A description on one line. Two architectures have the same one exactly if deltas of one fit the other.
     pub fn describe(&self) -> String {
         let layers: Vec<String> =
             self.layers.iter().map(|layer| format!("{}={}", layer.name, layer.channels)).collect();

@@ -1,4 +1,4 @@
-//! Stage 2: an image becomes a latent `z = s·E(x)` (and back), a text becomes a conditioning `τ(y)`.
+//! Stage 2: images become latents `z = s·E(x)` (and latents images), texts become a conditioning `τ(y)`.
 
 pub mod image;
 pub mod text;

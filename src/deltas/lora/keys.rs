@@ -1,13 +1,16 @@
-//! What a key of a LoRA file means, in every published layout.
+//! The keys of LoRA files, in every published layout.
 
-/// What peft puts before the names of the model it wraps.
+/// The prefix that peft adds to the names of the model it wraps.
 pub(super) const PEFT_PREFIX: &str = "base_model.model.";
 
-/// One half of a low-rank pair, or the number its product is scaled by (times `1/r`).
+/// One half of a low-rank pair, or its scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
+    /// `A` `[r, in]`.
     Down,
+    /// `B` `[out, r]`.
     Up,
+    /// `α`, a number; the product is scaled by `α/r`.
     Alpha,
 }
 
@@ -43,7 +46,7 @@ pub fn parse(key: &str) -> Option<(String, Half)> {
     Some((format!("{}.{}.{projection}", block.join("."), rest[0]), half))
 }
 
-/// A key of kohya's, which has `_` for `.` in the module's name.
+/// A key of kohya, which has `_` instead of `.` in the module's name, with dots.
 fn dotted(key: &str) -> Option<String> {
     let (module, half) = key.split_once('.')?;
     let mut module = module.replace('_', ".");

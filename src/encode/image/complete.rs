@@ -1,11 +1,11 @@
-//! Tells a truncated file from a whole one where the decoder does not.
+//! Detection of truncated files, for formats whose decoder does not detect them.
 
 use image::ImageFormat;
 
-/// Whether all of a file of an image of so many pixels seems to be there.
+/// Whether a file of an image with so many pixels seems to be complete.
 ///
-/// JPEG: the decoder fills up what is missing with grey. WebP: it stops at the end of the first picture. The
-/// other decoders notice.
+/// The JPEG decoder fills missing parts with grey, and the WebP decoder stops at the end of the first frame. The other
+/// decoders report truncated files.
 pub(super) fn is_complete(format: ImageFormat, bytes: &[u8], pixels: u64) -> bool {
     match format {
         ImageFormat::Jpeg => has_bits_for(bytes, pixels) && has_end_marker(bytes),
@@ -14,8 +14,8 @@ pub(super) fn is_complete(format: ImageFormat, bytes: &[u8], pixels: u64) -> boo
     }
 }
 
-/// Whether a JPEG file may hold so many pixels: the mean of each block of 8 × 8 takes a bit at least. Otherwise some
-/// hundred bytes that promise the largest image would keep the decoder busy for seconds.
+/// Whether a JPEG file is large enough for so many pixels: the mean of each block of 8 × 8 takes at least one bit. Otherwise
+/// a file of a few hundred bytes that declares the largest size would keep the decoder busy for seconds.
 fn has_bits_for(bytes: &[u8], pixels: u64) -> bool {
     8 * bytes.len() as u64 >= pixels / 64
 }

@@ -1,4 +1,4 @@
-//! Bytes of an image file to pixels.
+//! Decoding of image files to pixels.
 
 use std::io::Cursor;
 
@@ -14,7 +14,7 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// The formats that decoders are built in for.
 const KNOWN: [ImageFormat; 6] =
     [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Tiff, ImageFormat::WebP];
-/// The longest side, in pixels. Only a made-up image is longer, and resampling needs memory in proportion.
+/// The longest side, in pixels. Only artificial images are longer, and resampling needs memory in proportion to it.
 const MAX_LENGTH: u32 = 1 << 20;
 /// The memory that a decoder may take, in bytes: [`MAX_PIXELS`] at 16 bit with alpha.
 const MAX_BYTES: u64 = MAX_PIXELS * 8;
@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = MAX_PIXELS * 8;
 /// be a thousand times as large as the file.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// Decodes the first picture of a BMP, GIF, JPEG, PNG, TIFF or WebP file (told apart by content) to 8-bit sRGB.
+/// Decodes the first image of a BMP, GIF, JPEG, PNG, TIFF or WebP file (recognised by content) to 8-bit sRGB.
 ///
 /// The EXIF orientation is applied. Grey, palette and CMYK images are converted to RGB, transparent ones are
 /// composited over white, 16-bit samples `v` become `round(v / 257)`, floating-point samples are taken to lie in
@@ -35,11 +35,11 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb> {
     read(bytes).map_err(|(Failure::Unknown(error) | Failure::Bad(error))| error)
 }
 
-/// The pixels of a file as [`decode`] gives them, or why there is no decoder here for its format, or for the kind of it
-/// that the file is. Another one may know it.
+/// [`decode`] for callers with other decoders. If this crate does not support the file's format, or its variant of the
+/// format, the inner result is the reason.
 ///
 /// # Errors
-/// As [`decode`], for files that are known.
+/// As [`decode`], for files of supported formats.
 pub fn decode_known(bytes: &[u8]) -> Result<std::result::Result<Rgb, String>> {
     match read(bytes) {
         Ok(rgb) => Ok(Ok(rgb)),
@@ -48,10 +48,11 @@ pub fn decode_known(bytes: &[u8]) -> Result<std::result::Result<Rgb, String>> {
     }
 }
 
-/// Why there are no pixels.
+/// Why a file could not be decoded.
 enum Failure {
-    /// There is no decoder for it here.
+    /// Its format is not supported.
     Unknown(Error),
+    /// It is damaged or too large.
     Bad(Error),
 }
 
@@ -95,7 +96,7 @@ fn read(bytes: &[u8]) -> std::result::Result<Rgb, Failure> {
         ))));
     }
 
-    // Damaged metadata are no reason to refuse the picture.
+    // Damaged metadata are no reason to refuse the image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(fail)?;
     image.apply_orientation(orientation);

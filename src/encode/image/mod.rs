@@ -1,4 +1,4 @@
-//! Images: bytes become pixels, pixels become the size that the autoencoder expects.
+//! Images: decoding of files, and scaling to the size that the autoencoder expects.
 
 mod complete;
 mod decode;
@@ -42,23 +42,24 @@ impl Rgb {
     }
 }
 
-/// An image as a caller has it. Pixels take ten times the memory of a photograph's file, so files are decoded one at a
-/// time, when it is their turn.
+/// An image of a caller. Pixels take ten times the memory of a photograph's file, so a file is decoded only when it is
+/// needed.
 #[derive(Clone, Debug)]
 pub enum Image {
-    /// The contents of a file, and who decodes it if that cannot be done here.
+    /// The contents of a file, and a decoder for formats that this crate does not support.
     Encoded(Vec<u8>, Option<Otherwise>),
+    /// Pixels.
     Pixels(Rgb),
 }
 
-/// Decodes the contents of a file for which there is no decoder here; the text says why.
+/// A decoder for the contents of a file that this crate cannot decode; the text says why it cannot.
 pub type Otherwise = fn(&[u8], &str) -> Result<Rgb>;
 
 impl Image {
-    /// Its pixels.
+    /// The pixels of the image.
     ///
     /// # Errors
-    /// [`Error::Image`] if the file cannot be decoded, or pixels and size do not go together.
+    /// [`Error::Image`] if the file cannot be decoded, or the number of bytes does not fit the size.
     pub fn rgb(&self) -> Result<Cow<'_, Rgb>> {
         match self {
             Image::Encoded(bytes, None) => decode(bytes).map(Cow::Owned),

@@ -8,27 +8,27 @@ use crate::{Error, Result};
 /// The longest side, in pixels, that an image may be scaled to.
 pub const MAX_SIDE: usize = 16_384;
 
-/// The size that an image gets, and the way there.
+/// The size that images are scaled to, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preprocess {
     /// Rows of the result, in pixels.
     pub height: usize,
     /// Columns of the result, in pixels.
     pub width: usize,
-    /// Scale to this size first (Table 1 of the paper: a coarser image, shown at the model's own resolution).
+    /// An intermediate size, in pixels (Table 1 of the paper: a coarser image, scaled up to the model's resolution).
     ///
-    /// Squashed, the image becomes `via × via`. Cropped, it gets the ratio of the result, its shorter side `via`:
-    /// what is cut off is cut off here, and the step to the result only scales.
+    /// With `squash` the image is first scaled to `via × via`. With `crop` it is first cropped to the ratio of the result and
+    /// scaled so that its shorter side is `via`; the second step only scales.
     pub via: Option<usize>,
-    /// What to do about another ratio of the sides.
+    /// How images of another aspect ratio are treated.
     pub resize: Resize,
 }
 
 /// Scales `image` to `how.height × how.width` with Pillow's antialiased bicubic filter, by way of `how.via` if given.
 ///
 /// # Errors
-/// [`Error::Config`] if a size is zero or above [`MAX_SIDE`], that of the step in between included; [`Error::Image`] if the image has no pixels or its data
-/// do not fit its size.
+/// [`Error::Config`] if a size, including that of the intermediate step, is zero or above [`MAX_SIDE`]; [`Error::Image`] if
+/// the image has no pixels or its data do not fit its size.
 pub fn preprocess(image: &Rgb, how: &Preprocess) -> Result<Rgb> {
     image.check()?;
     for (name, size) in [("height", how.height), ("width", how.width), ("via", how.via.unwrap_or(1))] {
@@ -52,8 +52,8 @@ pub fn preprocess(image: &Rgb, how: &Preprocess) -> Result<Rgb> {
     Ok(fit(&fit(image, via, how.resize), size, how.resize))
 }
 
-/// What [`preprocess`] keeps in view of an image of `(width, height)` pixels: left, top, right and bottom edge, in
-/// pixels of the image.
+/// The part of an image of `(width, height)` pixels that [`preprocess`] keeps: left, top, right and bottom edge, in pixels of
+/// the image.
 pub fn view(image: (usize, usize), how: &Preprocess) -> [f64; 4] {
     let size = (how.width, how.height);
     let whole = [0.0, 0.0, image.0 as f64, image.1 as f64];
@@ -63,7 +63,7 @@ pub fn view(image: (usize, usize), how: &Preprocess) -> [f64; 4] {
     }
 }
 
-/// The part of `view` that is left when an image of `image` pixels that shows it is made to fit `size`.
+/// The part of `view` that is left when an image of `image` pixels, which shows `view`, is scaled to `size`.
 fn within(view: [f64; 4], image: (usize, usize), size: (usize, usize), resize: Resize) -> [f64; 4] {
     if image == size || resize == Resize::Squash {
         return view;
@@ -78,7 +78,7 @@ fn within(view: [f64; 4], image: (usize, usize), size: (usize, usize), resize: R
     [left, top, right, bottom]
 }
 
-/// The size (width, height) of the step in between.
+/// The size (width, height) of the intermediate step.
 fn via_size(via: usize, (width, height): (usize, usize), resize: Resize) -> (usize, usize) {
     let long = |other: usize, short: usize| (via * other + short / 2) / short;
     match resize {

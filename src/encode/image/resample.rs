@@ -1,4 +1,4 @@
-//! Bicubic resampling with antialiasing, to the last bit as Pillow's `Image.resize(size, Image.BICUBIC)`.
+//! Bicubic resampling with antialiasing, bit-identical to Pillow's `Image.resize(size, Image.BICUBIC)`.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::Rgb;
 const FRACTION: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (FRACTION - 1);
 
-/// What makes one output sample: the first input sample that counts and the weights from there on, times `2^FRACTION`.
+/// The inputs of one output sample: the first input sample and the weights from there on, times `2^FRACTION`.
 struct Window {
     start: usize,
     weights: Vec<i32>,

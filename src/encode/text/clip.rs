@@ -16,19 +16,22 @@ pub struct ClipTextEncoder {
     positions: Embedding,
     layers: Vec<Layer>,
     final_norm: LayerNorm,
-    /// `text_projection`, to the pooled vector.
+    /// `text_projection`, which makes the pooled vector.
     projection: Option<Linear>,
     max_tokens: i64,
     eos_token_id: i64,
     parameters: usize,
 }
 
-/// The `eos_token_id` of old configurations, which is not the tokenizer's: there the largest id ends a text, as in
+/// The `eos_token_id` of old configurations, which differs from the tokenizer's. Then the largest id of a text ends it, as in
 /// transformers.
 const LEGACY_EOS: i64 = 2;
 
 impl ClipTextEncoder {
     /// Reads a CLIPTextModel, or with `projected` a CLIPTextModelWithProjection.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the key, if a weight is missing, has another shape or is not used.
     pub fn new(weights: &Weights, config: &ClipTextConfig, projected: bool) -> Result<Self> {
         let root = weights.root();
         let projection = match projected {
@@ -59,12 +62,18 @@ impl ClipTextEncoder {
     }
 
     /// The last hidden state after the final norm, `[T, m, D]`.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     pub fn last_hidden_state(&self, ids: &Tensor) -> Result<Tensor> {
         let (x, added) = self.through(self.embed(ids), 0..self.layers.len())?;
         Ok(self.final_norm.forward_of_sum(&x, &added).1)
     }
 
-    /// The hidden state before the last layer, `[T, m, D]`, and the pooled vector `[T, p]`, where there is a projection to it.
+    /// The hidden state before the last layer, `[T, m, D]`, and the pooled vector `[T, p]` if there is a projection to it.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     pub fn penultimate(&self, ids: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let last = self.layers.len() - 1;
         let (x, added) = self.through(self.embed(ids), 0..last)?;
@@ -85,7 +94,7 @@ impl ClipTextEncoder {
         let positions = Tensor::arange(self.max_tokens, (Kind::Int64, ids.device()));
         let tokens = self.tokens.forward(ids);
         let positions = self.positions.forward(&positions).expand_as(&tokens);
-        // Two parts of a sum, which the next norm adds in its own pass.
+        // The two terms of a sum. The next norm adds them in its own pass over memory.
         (tokens, positions)
     }
 
@@ -135,7 +144,7 @@ impl Layer {
         })
     }
 
-    /// Of `x + added`; the two parts of a sum again.
+    /// The layer's output for `x + added`, again as the two terms of a sum.
     fn forward(&self, x: &Tensor, added: &Tensor) -> (Tensor, Tensor) {
         let (batch, tokens, width) = x.size3().expect("text vectors are [B, m, D]");
         let split = |x: Tensor| x.view([batch, tokens, self.heads, width / self.heads]).transpose(1, 2);

@@ -1,4 +1,4 @@
-//! Texts become what a denoiser is conditioned on.
+//! Text encoders: texts become the conditioning of a denoiser.
 
 mod clip;
 mod config;
@@ -13,49 +13,49 @@ pub use tokens::{Columns, Segment, Tokens};
 use super::tokenizer::Truncate;
 use crate::Result;
 
-/// What a denoiser is conditioned on, of `T` texts.
+/// The conditioning of a denoiser by `T` texts.
 #[derive(Debug)]
 pub struct Conditioning {
-    /// `τ(y)` `[T, m, D]`: a vector for each of `m` columns of a cross-attention map.
+    /// `τ(y)` `[T, m, D]`: a vector for each of the `m` columns of a cross-attention map.
     pub context: Tensor,
-    /// `[T, p]`: a vector for the whole text, of models that take one.
+    /// `[T, p]`: a vector for the whole text, if the model takes one.
     pub pooled: Option<Tensor>,
 }
 
 impl Conditioning {
-    /// `T`.
+    /// `T`, the number of texts.
     pub fn texts(&self) -> usize {
         self.context.size()[0] as usize
     }
 
-    /// What `f` makes of each tensor, in an order that is always the same.
+    /// The same conditioning with every tensor passed through `f`, in a fixed order.
     pub fn map(&self, mut f: impl FnMut(&Tensor) -> Tensor) -> Self {
         Conditioning { context: f(&self.context), pooled: self.pooled.as_ref().map(f) }
     }
 
-    /// Other handles of the same tensors.
+    /// A conditioning of other handles of the same tensors.
     pub fn shallow_clone(&self) -> Self {
         self.map(Tensor::shallow_clone)
     }
 
-    /// The texts of these indices, int64 on the device.
+    /// The texts of these indices, int64 `[n]` on the device.
     pub fn select(&self, index: &Tensor) -> Self {
         self.map(|x| x.index_select(0, index))
     }
 
-    /// The texts of several, one after the other.
+    /// The concatenation of several conditionings.
     pub fn cat(parts: &[Conditioning]) -> Self {
         let contexts: Vec<&Tensor> = parts.iter().map(|part| &part.context).collect();
         let pooled: Option<Vec<&Tensor>> = parts.iter().map(|part| part.pooled.as_ref()).collect();
         Conditioning { context: Tensor::cat(&contexts, 0), pooled: pooled.map(|pooled| Tensor::cat(&pooled, 0)) }
     }
 
-    /// The same number of texts with zeros for vectors.
+    /// A conditioning of the same shape that is zero.
     pub fn zeros_like(&self) -> Self {
         self.map(Tensor::zeros_like)
     }
 
-    /// Its tensors.
+    /// All tensors, in a fixed order.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         std::iter::once(&self.context).chain(&self.pooled)
     }
@@ -75,10 +75,13 @@ pub trait Conditioner: Send {
     /// `Config` if it has more than the model takes and `truncate` is [`Truncate::Error`].
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens>;
 
-    /// Texts as token ids, int64 `[T, m]` by encoder, on the encoders' device.
+    /// Encodes token ids, for each encoder int64 `[T, m]` on its device.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     fn encode(&self, ids: &[Tensor]) -> Result<Conditioning>;
 
-    /// Whether zeros stand for no text; otherwise the empty text does.
+    /// Whether the unconditional text is a conditioning of zeros; otherwise it is the empty text.
     fn unconditional_is_zero(&self) -> bool {
         false
     }

@@ -4,10 +4,10 @@ use tch::Tensor;
 
 use crate::encode::tokenizer::Encoding;
 
-/// A text as the text encoders of a model take it, and where its tokens are in the context that they make.
+/// The tokens of a text for each text encoder of a model, and their columns in the context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// By text encoder.
+    /// The encoding for each text encoder.
     pub encodings: Vec<Encoding>,
     /// The parts of the context, in the order of its columns.
     pub segments: Vec<Segment>,
@@ -23,25 +23,28 @@ pub struct Segment {
 }
 
 impl Tokens {
-    /// Of encoders whose vectors lie side by side in the same columns. Where tokenizers find different numbers of tokens, the
-    /// columns stand for those of the longest.
+    /// The tokens for encoders whose vectors are concatenated in the same columns. If the tokenizers find different numbers of
+    /// tokens, the columns are labelled by the longest encoding.
+    ///
+    /// # Panics
+    /// If there are no encodings.
     pub fn side_by_side(encodings: Vec<Encoding>) -> Self {
         let longest = |i: &usize| (encodings[*i].content.len(), std::cmp::Reverse(*i));
         let encoding = (0..encodings.len()).max_by_key(longest).expect("a model has a text encoder");
         Tokens { segments: vec![Segment { start: 0, encoding }], encodings }
     }
 
-    /// Number of texts' tokens that the longest encoding needs, BOS and EOS included.
+    /// Number of tokens that the whole text needs in the longest encoding, including BOS and EOS.
     pub fn needed(&self) -> usize {
         self.encodings.iter().map(|encoding| encoding.needed).max().unwrap_or(0)
     }
 
-    /// Whether the text was cut for some encoder.
+    /// Whether the text was truncated for some encoder.
     pub fn truncated(&self) -> bool {
         self.encodings.iter().any(|encoding| encoding.truncated)
     }
 
-    /// Whether the text has no tokens of its own.
+    /// Whether the text has no content tokens.
     pub fn is_empty(&self) -> bool {
         self.encodings.iter().all(|encoding| encoding.content.is_empty())
     }
@@ -51,7 +54,7 @@ impl Tokens {
         self.segments.iter().map(|segment| (&self.encodings[segment.encoding], segment.start))
     }
 
-    /// The columns of the text's own tokens.
+    /// The columns of the content tokens.
     pub fn own_columns(&self) -> Columns {
         let own = self.by_segment().map(|(encoding, start)| {
             let Range { start: from, end: to } = encoding.content;
@@ -66,7 +69,7 @@ impl Tokens {
 pub struct Columns(Vec<Range<usize>>);
 
 impl Columns {
-    /// Ranges of columns, in order and apart from each other; empty ones are left out.
+    /// The columns of some ranges, which must be in order and disjoint; empty ones are ignored.
     pub fn new(ranges: Vec<Range<usize>>) -> Self {
         Columns(ranges.into_iter().filter(|range| !range.is_empty()).collect())
     }
@@ -76,11 +79,12 @@ impl Columns {
         self.0.iter().map(ExactSizeIterator::len).sum()
     }
 
+    /// Whether there are no columns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All columns as one range, where they lie side by side.
+    /// All columns as one range, if they are contiguous.
     pub fn as_range(&self) -> Option<Range<usize>> {
         match &self.0[..] {
             [] => Some(0..0),
@@ -89,7 +93,7 @@ impl Columns {
         }
     }
 
-    /// These columns of maps `[…, m]`, `[…, len]`.
+    /// These columns of maps `[…, m]`: `[…, len]`.
     pub fn of(&self, map: &Tensor) -> Tensor {
         let parts: Vec<Tensor> =
             self.0.iter().map(|range| map.narrow(-1, range.start as i64, range.len() as i64)).collect();
@@ -100,7 +104,7 @@ impl Columns {
         }
     }
 
-    /// Values of these columns `[…, len]` among zeros, `[…, m]`.
+    /// Maps `[…, m]` with the values `[…, len]` in these columns and zeros in the others.
     pub fn among_zeros(&self, values: &Tensor, m: usize) -> Tensor {
         let mut size = values.size();
         *size.last_mut().expect("there are columns") = m as i64;

@@ -14,9 +14,9 @@ const END: &str = "<|endoftext|>";
 /// The names under which special tokens are stored, in the order in which they are added.
 const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// What a tokenizer folder says.
+/// The contents of a tokenizer folder.
 pub(super) struct Files {
-    /// Where the vocabulary is from, for messages.
+    /// The file of the vocabulary, for messages.
     pub source: String,
     pub vocab: Vocab,
     pub merges: Merges,

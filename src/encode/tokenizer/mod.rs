@@ -1,9 +1,9 @@
-//! Texts become tokens, as CLIP's tokenizer in a diffusers folder makes them.
+//! CLIP's tokenizer, as a diffusers folder defines it.
 //!
-//! A text is brought to composed form (NFC), runs of white space become one space, letters become small. It is split
-//! into words, numbers (digit by digit) and runs of other signs; each is spelled in bytes and put together again by the
-//! merges of the vocabulary, the last piece of a word marked `</w>`. The strings of special tokens are recognised
-//! within a text, as transformers' `CLIPTokenizer` does: Stable Diffusion 2.x pads with `!`, so every `!` is that token.
+//! A text is normalised to composed form (NFC), white space is collapsed, and letters are lowercased. It is split into words,
+//! digits and runs of other signs; each is encoded in bytes, which are merged by the merges of the vocabulary, and the last
+//! piece of a word is marked `</w>`. The strings of special tokens are recognised within a text, as by transformers'
+//! `CLIPTokenizer`: Stable Diffusion 2.x pads with `!`, so every `!` is that token.
 
 mod files;
 
@@ -26,20 +26,20 @@ use crate::{Error, Result};
 /// CLIP's split of a text into words; everything else (white space) is dropped.
 const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// A text as one text encoder takes it.
+/// The tokens of a text for one text encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// The `m` token ids: BOS, the text's own, EOS, padding.
+    /// The `m` token ids: BOS, content, EOS, padding.
     pub ids: Vec<i64>,
-    /// Which of them are the text's own.
+    /// The range of the content tokens among them.
     pub content: Range<usize>,
-    /// How many tokens the whole text needs, BOS and EOS included.
+    /// Number of tokens that the whole text needs, including BOS and EOS.
     pub needed: usize,
-    /// Whether the text was cut. EOS is kept.
+    /// Whether the text was truncated. EOS is kept.
     pub truncated: bool,
     /// The `m` tokens as they stand in the vocabulary (byte symbols, `</w>` at the end of a word).
     pub strings: Vec<String>,
-    /// From and to which character of the text each of the `m` tokens reaches; `(0, 0)` for BOS, EOS and padding.
+    /// The range of characters of the text of each of the `m` tokens, start and end; `(0, 0)` for BOS, EOS and padding.
     pub offsets: Vec<(usize, usize)>,
 }
 
@@ -56,7 +56,7 @@ pub struct Tokenizer {
     m: usize,
 }
 
-/// A token that is put around a text.
+/// A token that is added to a text.
 #[derive(Clone, Debug)]
 struct Special {
     id: i64,
@@ -77,7 +77,7 @@ impl Tokenizer {
         let limit = files.limit(m)?;
         let source = take(&mut files.source);
         if !files.vocab.contains_key(&files.unknown) {
-            // An added token is found in texts, but does not stand for what the vocabulary lacks.
+            // An added token is recognised in texts, but cannot be the vocabulary's unknown token.
             return Err(Error::Checkpoint(format!(
                 "{source} lacks the token for what is unknown, {:?}; fetch the model again",
                 files.unknown

@@ -6,7 +6,7 @@ use crate::checkpoint::Scope;
 use crate::nn::{Conv2d, DeferredBias, GroupNorm, Linear};
 use crate::runtime::check_interrupt;
 
-/// Every norm of the autoencoder uses this, whatever the configuration says.
+/// `ε` of every norm of the autoencoder; the configuration has no field for it.
 pub const EPS: f64 = 1e-6;
 
 /// The middle of either half: two residual blocks, perhaps with attention between them.

@@ -6,20 +6,33 @@ use crate::checkpoint::Json;
 /// The configuration of an AutoencoderKL.
 #[derive(Debug, Clone)]
 pub struct VaeConfig {
+    /// Channels of images that are encoded: 3.
     pub in_channels: i64,
+    /// Channels of decoded images: 3.
     pub out_channels: i64,
+    /// `C`, channels of latents.
     pub latent_channels: i64,
+    /// Channels of each block of the encoder, from the image to the latent.
     pub block_channels: Vec<i64>,
+    /// Residual blocks in each block of the encoder; a block of the decoder has one more.
     pub layers_per_block: i64,
+    /// Groups of the group norms.
     pub norm_groups: i64,
     /// `s` of `z = s·E(x)`.
     pub scaling_factor: f64,
+    /// Whether the encoder ends with a 1×1 convolution of mean and variance.
     pub quant_conv: bool,
+    /// Whether the decoder begins with a 1×1 convolution of the latent.
     pub post_quant_conv: bool,
+    /// Whether the middle block has self-attention.
     pub mid_attention: bool,
 }
 
 impl VaeConfig {
+    /// Reads `vae/config.json`.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the field, if a value is missing, malformed or not supported.
     pub fn read(config: &Json) -> Result<Self> {
         config.only("_class_name", &[json!("AutoencoderKL")])?;
         config.only("act_fn", &[json!("silu"), json!("swish")])?;
@@ -64,12 +77,12 @@ impl VaeConfig {
         })
     }
 
-    /// Channels of the smallest maps, next to the latent.
+    /// Channels of the last block of the encoder, whose feature maps have the size of the latent.
     pub fn last_channels(&self) -> i64 {
         *self.block_channels.last().expect("the configuration has at least one block")
     }
 
-    /// Image pixels per latent pixel, along one side.
+    /// `f`, image pixels per latent pixel, along one side.
     pub fn scale_factor(&self) -> i64 {
         1 << (self.block_channels.len() - 1)
     }

@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, Scope};
 use crate::nn::{Conv2d, GroupNorm, upsample};
 use crate::{Error, Result};
 
-/// Scaled latents `z` `[B, C, h, w]` to images `D(z/s)` `[B, 3, H, W]`, about in [−1, 1].
+/// Scaled latents `z` `[B, C, h, w]` to images `D(z/s)` `[B, 3, H, W]`, approximately in [−1, 1].
 pub struct VaeDecoder {
     post_quant: Option<Conv2d>,
     conv_in: Conv2d,
@@ -19,6 +19,9 @@ pub struct VaeDecoder {
 
 impl VaeDecoder {
     /// Reads the decoder's half of the part `vae`.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the key, if a weight is missing, has another shape or is not used.
     pub fn new(checkpoint: &Checkpoint, config: &VaeConfig, device: Device, kind: Kind) -> Result<Self> {
         if config.out_channels != 3 {
             return Err(Error::Checkpoint(format!(
@@ -52,7 +55,10 @@ impl VaeDecoder {
         Ok(vae)
     }
 
-    /// `[B, C, h, w]`, scaled by `s` as the encoder gives them, to `[B, 3, h·f, w·f]`.
+    /// Latents `[B, C, h, w]`, scaled by `s` as the encoder's, to `[B, 3, h·f, w·f]`.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
         let mut x = latents / self.scaling_factor;
         if let Some(post_quant) = &self.post_quant {

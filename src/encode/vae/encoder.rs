@@ -21,6 +21,9 @@ pub struct VaeEncoder {
 
 impl VaeEncoder {
     /// Reads the encoder's half of the part `vae`.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the key, if a weight is missing, has another shape or is not used.
     pub fn new(checkpoint: &Checkpoint, config: &VaeConfig, device: Device, kind: Kind) -> Result<Self> {
         let weights = checkpoint.weights("vae", device, kind)?;
         let root = weights.root();
@@ -51,6 +54,9 @@ impl VaeEncoder {
     }
 
     /// `[B, 3, H, W]` in [−1, 1] to `[B, C, H/f, W/f]`.
+    ///
+    /// # Errors
+    /// `Interrupted`, if the user asked for it.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut x = self.conv_in.forward(x);
         for block in &self.down {
