@@ -1,5 +1,5 @@
-//! The families of models, a folder each. A family says which parts a checkpoint of its pipelines has and puts them together;
-//! nothing after this stage knows which family a model is of.
+//! The families of models, one folder each. A family knows which parts the checkpoints of its pipelines have, and assembles
+//! them. Later stages are independent of the family.
 
 mod stable_diffusion;
 mod stable_diffusion_xl;
@@ -22,27 +22,27 @@ const VAE: &[&str] = &["AutoencoderKL"];
 /// All families.
 const FAMILIES: [&dyn Family; 2] = [&StableDiffusion, &StableDiffusionXl];
 
-/// What is known of a family without any file of a model.
+/// The facts about a family that do not depend on a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Facts {
     /// The name of its folder.
     pub name: &'static str,
-    /// What it is, for messages.
+    /// A description, for messages.
     pub about: &'static str,
-    /// The pipelines of diffusers whose checkpoints it reads, by how `_class_name` in `model_index.json` begins.
+    /// The diffusers pipelines whose checkpoints it reads, as prefixes of `_class_name` in `model_index.json`.
     pub pipelines: &'static [&'static str],
-    /// Those that begin so and are of another family.
+    /// Prefixes of pipelines that match `pipelines` but belong to another family.
     pub other_pipelines: &'static [&'static str],
     /// The folder of the denoising network.
     pub denoiser: &'static str,
-    /// The folders of its parts but for the scheduler's, and the classes that each may be of.
+    /// The folders of the parts, except the scheduler's, and the classes that each may have.
     pub parts: &'static [(&'static str, &'static [&'static str])],
-    /// Guidance of generation where the caller does not say.
+    /// The default guidance scale of generation.
     pub guidance_scale: f64,
 }
 
 impl Facts {
-    /// Whether pipelines of this class are of the family.
+    /// Whether pipelines of this class belong to the family.
     pub fn matches(&self, class: &str) -> bool {
         let begins = |names: &[&str]| names.iter().any(|name| class.starts_with(name));
         begins(self.pipelines) && !begins(self.other_pipelines)
@@ -52,14 +52,16 @@ impl Facts {
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// The device of the model.
     pub device: Device,
+    /// The data type of the model.
     pub kind: Kind,
-    /// What the network predicts, where the scheduler's configuration is wrong about it.
+    /// The type of prediction, if the scheduler's configuration is wrong about it.
     pub prediction: Option<Prediction>,
 }
 
 impl Options {
-    /// A scheduler's configuration with what the caller says of it.
+    /// A scheduler's configuration with the caller's type of prediction.
     pub fn scheduler(&self, config: SchedulerConfig) -> SchedulerConfig {
         SchedulerConfig { prediction: self.prediction.unwrap_or(config.prediction), ..config }
     }
@@ -67,19 +69,25 @@ impl Options {
 
 /// The parts of a model.
 pub struct Parts {
+    /// The tokenizers and text encoders.
     pub conditioner: Box<dyn Conditioner>,
+    /// The autoencoder's encoder.
     pub vae: VaeEncoder,
+    /// The autoencoder's configuration.
     pub vae_config: VaeConfig,
-    /// The type that the autoencoder computes in.
+    /// The data type of the autoencoder.
     pub vae_kind: Kind,
+    /// The denoising network.
     pub denoiser: Box<dyn Denoiser + Send>,
+    /// The process that the model was trained to reverse.
     pub process: Box<dyn Process>,
     /// Side of the latents that the model was trained on.
     pub sample_size: i64,
 }
 
-/// Models that are put together in the same way.
+/// Models that are assembled in the same way.
 pub trait Family: Sync {
+    /// The facts about the family.
     fn facts(&self) -> &'static Facts;
 
     /// Reads the parts of a checkpoint.
@@ -89,13 +97,16 @@ pub trait Family: Sync {
     fn open(&self, checkpoint: &Checkpoint, options: &Options) -> Result<Parts>;
 }
 
-/// What is known of all families.
+/// The facts about all families.
 pub fn facts() -> Vec<&'static Facts> {
     FAMILIES.iter().map(|family| family.facts()).collect()
 }
 
-/// The family of a checkpoint: by the class of the pipeline that its index names, or, where no family knows that, by the
-/// parts that the index lists.
+/// The family of a checkpoint, by the pipeline class in its index or, if no family knows that class, by the parts that the
+/// index lists.
+///
+/// # Errors
+/// `Checkpoint` if the class in the index is not a string.
 pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
     let class = checkpoint.index().optional::<String>("_class_name")?.unwrap_or_default();
     let by_class = |family: &&&dyn Family| family.facts().matches(&class);
@@ -105,11 +116,11 @@ pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
         .iter()
         .find(by_class)
         .or_else(|| FAMILIES.iter().filter(by_parts).max_by_key(|family| family.facts().parts.len()));
-    // Old indices list nothing at all.
+    // Old indices list neither a class nor parts.
     Ok(*found.unwrap_or(&FAMILIES[0]))
 }
 
-/// Refuses a UNet whose latents are not those of the autoencoder.
+/// Refuses a UNet whose latents differ in shape from the autoencoder's.
 fn check_latents(checkpoint: &Checkpoint, unet: &UNetConfig, vae: &VaeConfig) -> Result<()> {
     if unet.out_channels != unet.in_channels {
         return Err(checkpoint.error(&format!(

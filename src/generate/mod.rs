@@ -1,5 +1,5 @@
-//! Stage 9: a text to an image, by the sampler that the checkpoint was made for. Nothing here scores or trains; it is a
-//! second user of the stages before.
+//! Stage 9: text-to-image generation with the sampler of the checkpoint. It uses the model stage and is independent of
+//! training.
 
 mod plan;
 
@@ -22,14 +22,15 @@ use crate::{Error, Result};
 
 /// What to generate.
 pub struct GenerateRequest<'a> {
+    /// The texts that images are generated for.
     pub prompts: &'a [&'a str],
-    /// What images are to keep away from, one a prompt; none at all for the empty text.
+    /// The negative prompt of each prompt; if empty, the unconditional text is used for all.
     pub negatives: &'a [&'a str],
-    /// One a prompt. Its image `j` is made with the seed plus `j`, and so can be made again alone.
+    /// The seed of each prompt. Image `j` of a prompt uses the seed plus `j`, so that it can be generated again alone.
     pub seeds: &'a [u64],
-    /// float32 `[n, C, h, w]` in place of the seeded initial noise; `n` images, those of a prompt together.
+    /// float32 `[n, C, h, w]` that replaces the seeded initial noise; the `n` images of all prompts, grouped by prompt.
     pub latents: Option<Tensor>,
-    /// float32 `[n, steps, C, h, w]` in place of the seeded noise that is added after each step.
+    /// float32 `[n, steps, C, h, w]` that replaces the seeded noise that is added after each step.
     pub noise: Option<Tensor>,
 }
 
@@ -40,10 +41,14 @@ struct BatchTexts {
 }
 
 impl Model {
-    /// Images of every prompt, those of one prompt together. An image depends on its prompt, its negative prompt, its
-    /// seed and the options, and on nothing else in the request beyond floating-point rounding.
+    /// Generates the images of every prompt, grouped by prompt. An image depends on its prompt, its negative prompt, its seed
+    /// and the options, and up to floating-point rounding on nothing else in the request.
     ///
-    /// Where memory runs out, the number of images at a time is halved. `on_progress` is called with the number of evaluations that are done.
+    /// When memory runs out, the number of images at a time is halved. `on_progress` receives the number of evaluations done.
+    ///
+    /// # Errors
+    /// `Config` if the request or the options do not fit the model; `Numerical` if a latent or an image is not finite;
+    /// `OutOfMemory`; `Interrupted`.
     pub fn generate(
         &self,
         request: &GenerateRequest,
@@ -77,7 +82,7 @@ impl Model {
         Ok(made)
     }
 
-    /// Some of the images, step by step together.
+    /// Generates a batch of the images.
     fn sample(
         &self,
         plan: &GeneratePlan,
@@ -101,7 +106,7 @@ impl Model {
         self.decoded(&x)
     }
 
-    /// What the network predicts for `x` `[I, C, h, w]`, guided; float32.
+    /// The guided prediction for `x` `[I, C, h, w]`, float32.
     fn predict(
         &self,
         x: &Tensor,
@@ -124,14 +129,14 @@ impl Model {
         if !plan.guided {
             return Ok(prediction);
         }
-        // Rows come in pairs: with the prompt, with the negative prompt.
+        // Rows alternate: with the prompt, with the negative prompt.
         let mut pairs = x.size();
         pairs.insert(1, 2);
         let pairs = prediction.view(pairs.as_slice());
         Ok(guide(&pairs.select(1, 0), &pairs.select(1, 1), plan.scale, plan.rescale))
     }
 
-    /// Latents `[n, C, h, w]` to images.
+    /// Decodes latents `[n, C, h, w]` to images.
     fn decoded(&self, latents: &Tensor) -> Result<Vec<Rgb>> {
         self.finite("generation, perhaps by its guidance_scale,", latents)?;
         let images = self.decode_latents(latents)?;
@@ -149,8 +154,8 @@ impl Model {
     }
 }
 
-/// Classifier-free guidance `ε(∅) + s (ε(y) − ε(∅))` (Ho & Salimans 2022, in the form of Saharia et al. 2022), brought
-/// back to the spread of `ε(y)` as far as `rescale` says (Lin et al. 2024, section 3.4).
+/// Classifier-free guidance `ε(∅) + s (ε(y) − ε(∅))` (Ho & Salimans 2022, in the form of Saharia et al. 2022), interpolated
+/// by `rescale` towards the standard deviation of `ε(y)` (Lin et al. 2024, section 3.4).
 fn guide(with_text: &Tensor, without: &Tensor, scale: f64, rescale: f64) -> Tensor {
     let guided = without + (with_text - without) * scale;
     if rescale == 0.0 {

@@ -1,4 +1,4 @@
-//! Whatever can be wrong with a request for images, and what it comes to on a model.
+//! A checked request for images, resolved for a model.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,17 +12,21 @@ use crate::model::Model;
 use crate::noise::{self, Sampler, Time};
 use crate::{Error, Result};
 
-/// What options come to on a model.
+/// Options with the model's defaults filled in.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Resolved {
+    /// Number of sampler steps.
     pub steps: i64,
+    /// The guidance scale; 1 is no guidance.
     pub guidance_scale: f64,
+    /// Rows of an image, pixels.
     pub height: usize,
+    /// Columns of an image, pixels.
     pub width: usize,
 }
 
 impl Resolved {
-    /// Fills in the model's own values.
+    /// Fills in the model's defaults.
     ///
     /// # Errors
     /// `Config` if a side is no multiple of the VAE's factor, or `eta` is given to a sampler that has none.
@@ -55,36 +59,44 @@ impl Resolved {
     }
 }
 
-/// An request, checked.
+/// A checked request.
 pub struct GeneratePlan<'a> {
+    /// The sampler and its times.
     pub sampler: Box<dyn Sampler + 'a>,
     /// The distinct texts.
     pub texts: Vec<&'a str>,
+    /// The guidance scale.
     pub scale: f64,
+    /// By how much guided predictions are rescaled, 0 to 1.
     pub rescale: f64,
-    /// Whether every latent is predicted with and without its text.
+    /// Whether every latent is predicted twice, with the prompt and with the negative prompt.
     pub guided: bool,
     request: &'a GenerateRequest<'a>,
     images_per_prompt: usize,
     shape: [i64; 3],
-    /// By prompt, the index of its text and of its negative prompt; that behind all texts stands for no text.
+    /// For each prompt, the indices of its text and of its negative prompt; the index after the last text is the
+    /// unconditional text.
     texts_of: Vec<(usize, usize)>,
-    /// What the network is told of the images.
+    /// Sizes and guidance that some networks take as inputs.
     pub conditions: MicroConditions,
     initial_time: Time,
 }
 
-/// How some images make a batch.
+/// The indices by which the rows of a batch pair latents and texts.
 pub struct BatchIndices {
-    /// Indices of the distinct texts, in request of first use.
+    /// The indices of the batch's distinct texts in the plan, in order of first use.
     pub texts: Vec<i64>,
+    /// For each row, its latent.
     pub latent_of: Vec<usize>,
+    /// For each row, its text among `texts`.
     pub text_of: Vec<usize>,
 }
 
 impl<'a> GeneratePlan<'a> {
+    /// Checks a request and resolves it for a model.
+    ///
     /// # Errors
-    /// `Config`, naming what does not fit.
+    /// `Config` if something does not fit the model; `Checkpoint` if the scheduler's configuration cannot generate.
     pub fn new(model: &'a Model, request: &'a GenerateRequest<'a>, config: &GenerateConfig) -> Result<Self> {
         let fail = |what: String| Err(Error::Config(what));
         let GenerateRequest { prompts, negatives, seeds, latents, noise } = request;
@@ -103,7 +115,7 @@ impl<'a> GeneratePlan<'a> {
         }
         let factor = model.vae().scale_factor();
         let mut shape = [model.vae().latent_channels, found.height as i64 / factor, found.width as i64 / factor];
-        // Given latents say the size, unless the caller does.
+        // Given latents determine the size, unless the options do.
         if let Some([_, _, height, width]) = latents.as_ref().map(Tensor::size).as_deref()
             && (config.height, config.width) == (None, None)
         {
@@ -150,12 +162,12 @@ impl<'a> GeneratePlan<'a> {
         })
     }
 
-    /// How many there will be.
+    /// Number of images.
     pub fn images(&self) -> usize {
         self.texts_of.len() * self.images_per_prompt
     }
 
-    /// Images at a time; each is evaluated twice where it is guided.
+    /// Number of images at a time; a guided image takes two evaluations per step.
     pub fn auto_batch(&self, model: &Model) -> usize {
         let [_, height, width] = self.shape;
         (model.auto_batch(height * width) / if self.guided { 2 } else { 1 }).max(1)
@@ -184,7 +196,7 @@ impl<'a> GeneratePlan<'a> {
     pub fn initial(&self, images: Range<usize>) -> Tensor {
         match &self.request.latents {
             Some(latents) => part(latents, &images),
-            // A stream of its own: scores draw theirs for the times of training alone.
+            // Its stream of random numbers differs from those of scores, whose times are below this one.
             None => self.drawn(images, self.initial_time, 0),
         }
     }

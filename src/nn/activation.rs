@@ -13,6 +13,9 @@ pub enum Activation {
 
 impl Activation {
     /// Reads `gelu` or `quick_gelu`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if the name is another one.
     pub fn parse(name: &str) -> Result<Self> {
         match name {
             "gelu" => Ok(Activation::Gelu),

@@ -1,5 +1,5 @@
-//! Biases of convolutions on CUDA in half precision. libtorch adds one in a pass of its own, which costs a tenth of the
-//! convolution; here it waits for the next pass over the same numbers.
+//! Deferred biases of convolutions on CUDA in half precision. libtorch adds a bias in a pass of its own, which costs a tenth
+//! of the convolution; here it is added in the next pass over the same numbers.
 
 use tch::{Kind, Tensor};
 
@@ -7,14 +7,16 @@ use super::gate::made;
 use crate::kernels::cuda::programs;
 use crate::kernels::{self, self_check};
 
-/// `[B, C, h, w]`, to which perhaps a bias `[C]` is still to be added.
+/// The output of a convolution, to which a bias may still have to be added.
 pub struct DeferredBias<'a> {
+    /// The output `[B, C, h, w]`.
     pub y: Tensor,
+    /// The bias `[C]` that is not added yet, if any.
     pub bias: Option<&'a Tensor>,
 }
 
 impl DeferredBias<'_> {
-    /// With the bias added.
+    /// The output with its bias.
     pub fn whole(self) -> Tensor {
         match self.bias {
             None => self.y,
@@ -22,7 +24,7 @@ impl DeferredBias<'_> {
         }
     }
 
-    /// The sum of both, with their biases.
+    /// The sum of two outputs with their biases.
     pub fn plus(self, other: DeferredBias) -> Tensor {
         match (self.bias, other.bias) {
             (None, None) => self.y + other.y,
@@ -38,7 +40,7 @@ impl From<&Tensor> for DeferredBias<'_> {
     }
 }
 
-/// Whether a convolution of `x` may leave its bias `[C]` to somebody else.
+/// Whether a convolution of `x` may defer its bias `[C]`: a kernel that adds it later passes its self-check.
 pub fn can_defer(x: &Tensor, bias: &Tensor) -> bool {
     if !kernels::on_cuda_in_half(x) {
         return false;

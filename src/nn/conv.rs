@@ -18,7 +18,10 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Reads `weight` `[outputs, inputs, kernel, kernel]` and `bias` `[outputs]`; padding keeps the size at stride 1.
+    /// Reads `weight` `[outputs, inputs, kernel, kernel]` and `bias` `[outputs]`. Stride 1 and padding keep the size.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a weight is missing or has another shape.
     pub fn new(weights: &Scope, inputs: i64, outputs: i64, kernel: i64) -> Result<Self> {
         Ok(Conv2d {
             weight: weights.weight("weight", &[outputs, inputs, kernel, kernel])?,
@@ -29,7 +32,7 @@ impl Conv2d {
         })
     }
 
-    /// The same with another stride and padding.
+    /// The same convolution with another stride and padding.
     pub fn strided(self, stride: i64, padding: i64) -> Self {
         Conv2d { stride, padding, ..self }
     }
@@ -45,7 +48,7 @@ impl Conv2d {
         self.plain(x).whole()
     }
 
-    /// The same, perhaps without its bias yet.
+    /// [`Self::forward`], whose bias may be left to be added later.
     pub fn forward_deferring_bias(&self, x: &Tensor) -> DeferredBias<'_> {
         if packs(&self.weight) { DeferredBias::from(&self.forward(x)) } else { self.plain(x) }
     }
@@ -55,7 +58,7 @@ impl Conv2d {
         let conv = |bias: Option<&Tensor>| {
             let weight = self.weight.plain();
             if x.device().is_cuda() && x.kind() == Kind::Float {
-                // Who asks for float32 wants its digits; by default libtorch's would be those of TF32.
+                // In float32, libtorch would by default use TF32, which has fewer digits.
                 return x.internal_convolution(
                     weight,
                     bias,

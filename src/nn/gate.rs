@@ -25,7 +25,7 @@ fn plain(wide: &Tensor) -> Tensor {
     &halves[0] * halves[1].gelu("none")
 }
 
-/// What a kernel made, in the core's own errors.
+/// The result of a kernel, with the core's error type.
 pub(super) fn made<T>(by: Result<T, String>) -> crate::Result<T> {
     by.map_err(|why| crate::Error::Internal(anyhow::anyhow!("{why}")))
 }

@@ -14,15 +14,18 @@ pub struct Linear {
     bias: Option<Tensor>,
 }
 
-/// Rows that weights are packed for. Always the same number: the layout decides the order of additions, and so the last
-/// bit, which must not depend on what was computed first. This one is the fastest for 77 rows and for 4,096.
+/// The number of rows that weights are packed for. It is fixed, because the layout determines the order of additions and so
+/// the last bit, which must not depend on the first input. This number is the fastest for 77 rows and for 4,096.
 const ROWS: i64 = 256;
 
-/// Below so many numbers the plain layout is as fast.
+/// For smaller weights the plain layout is as fast.
 const WORTH_PACKING: usize = 1 << 16;
 
 impl Linear {
-    /// Reads `weight` `[outputs, inputs]` and, if asked for, `bias` `[outputs]`.
+    /// Reads `weight` `[outputs, inputs]` and, if wanted, `bias` `[outputs]`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a weight is missing or has another shape.
     pub fn new(weights: &Scope, inputs: i64, outputs: i64, bias: bool) -> Result<Self> {
         Ok(Linear {
             weight: weights.weight("weight", &[outputs, inputs])?,
@@ -40,7 +43,7 @@ impl Linear {
         self.forward_with(x, self.weight.plain())
     }
 
-    /// The same with another weight of the same shape, and this layer's bias.
+    /// [`Self::forward`] with another weight of the same shape and this layer's bias.
     pub fn forward_with(&self, x: &Tensor, weight: &Tensor) -> Tensor {
         x.linear(weight, self.bias.as_ref())
     }
@@ -58,6 +61,9 @@ pub struct Embedding {
 
 impl Embedding {
     /// Reads `weight` `[entries, width]`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if it is missing or has another shape.
     pub fn new(weights: &Scope, entries: i64, width: i64) -> Result<Self> {
         Ok(Embedding { weight: weights.get("weight", &[entries, width])? })
     }

@@ -17,6 +17,9 @@ pub struct GroupNorm {
 
 impl GroupNorm {
     /// Reads `weight` and `bias`, both `[channels]`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a weight is missing or has another shape.
     pub fn new(weights: &Scope, groups: i64, channels: i64, eps: f64) -> Result<Self> {
         Ok(GroupNorm {
             weight: weights.get("weight", &[channels])?,
@@ -26,19 +29,19 @@ impl GroupNorm {
         })
     }
 
-    /// Keeps the shape.
+    /// Normalises `x` and keeps its shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.fused(x, None, false).unwrap_or_else(|| self.plain(x))
     }
 
-    /// With SiLU behind it, of `x` `[B, C, h, w]`.
+    /// `SiLU(norm(x))` of `x` `[B, C, h, w]`.
     pub fn forward_silu(&self, x: &Tensor) -> Tensor {
         self.fused(x, None, true).unwrap_or_else(|| self.plain(x).silu())
     }
 
-    /// With SiLU behind it, of `x` `[B, C, h, w]` plus `added` `[B, C]`.
+    /// `SiLU(norm(x + added))` of `x` `[B, C, h, w]` and `added` `[B, C]`.
     pub fn forward_silu_of_sum(&self, x: DeferredBias, added: Option<&Tensor>) -> Tensor {
-        // A bias that waited is added with what is added anyway.
+        // A deferred bias is added together with `added`.
         let both = x.bias.map(|bias| match added {
             Some(added) => added + bias,
             None => bias.expand([x.y.size()[0], -1], false),
@@ -55,8 +58,8 @@ impl GroupNorm {
         x.group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
-    /// By a kernel of this crate, where there is one: on CUDA in half precision, where convolutions have the channels side
-    /// by side and libtorch's own normalisation does not keep them so.
+    /// The result of this crate's kernel, if it can be used: on CUDA in half precision, where convolutions use the
+    /// channels-last layout and libtorch's own normalisation does not keep it.
     fn fused(&self, x: &Tensor, added: Option<&Tensor>, silu: bool) -> Option<Tensor> {
         if x.dim() != 4 || !kernels::on_cuda_in_half(x) {
             return None;
@@ -92,16 +95,19 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Reads `weight` and `bias`, both `[width]`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a weight is missing or has another shape.
     pub fn new(weights: &Scope, width: i64, eps: f64) -> Result<Self> {
         Ok(LayerNorm { weight: weights.get("weight", &[width])?, bias: weights.get("bias", &[width])?, width, eps })
     }
 
-    /// Keeps the shape.
+    /// Normalises `x` and keeps its shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.fused(x, None).map_or_else(|| self.plain(x), |(_, y)| y)
     }
 
-    /// The sum of `x` and `added`, of one shape, and what it is normalised to.
+    /// The sum of `x` and `added`, of the same shape, and the normalised sum.
     pub fn forward_of_sum(&self, x: &Tensor, added: &Tensor) -> (Tensor, Tensor) {
         if let Some((Some(sum), y)) = self.fused(x, Some(added)) {
             return (sum, y);
@@ -115,7 +121,8 @@ impl LayerNorm {
         x.layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
-    /// By a kernel of this crate, on CUDA in half precision: libtorch's is a third as fast for rows as short as these.
+    /// The result of this crate's kernel, if it can be used: on CUDA in half precision, where libtorch's is a third as fast
+    /// for such short rows.
     fn fused(&self, x: &Tensor, added: Option<&Tensor>) -> Option<(Option<Tensor>, Tensor)> {
         if !kernels::on_cuda_in_half(x) {
             return None;

@@ -9,7 +9,7 @@ pub fn unit(x: &Tensor) -> Tensor {
     &x / x.square().sum_dim_intlist(-1, true, None).clamp_min(LEAST_SQUARE).sqrt()
 }
 
-/// What the square of a length is taken for at least.
+/// The lower bound of the square of a length.
 const LEAST_SQUARE: f64 = 1e-24;
 
 /// `scale · QKᵀ` `[B, H, n, m]` in float32.
@@ -17,7 +17,7 @@ pub fn scores(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {
     (q.to_kind(Kind::Float) * scale).matmul(&k.to_kind(Kind::Float).transpose(-1, -2))
 }
 
-/// Of vectors `[…, d]`, the inverse of their lengths, `[…]` in float32.
+/// The inverse lengths `[…]` of vectors `[…, d]`, in float32.
 pub fn inverse_length(x: &Tensor) -> Tensor {
     x.to_kind(Kind::Float).square().sum_dim_intlist(-1, false, Kind::Float).clamp_min(LEAST_SQUARE).rsqrt()
 }

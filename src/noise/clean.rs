@@ -2,16 +2,16 @@ use tch::{Kind, Tensor};
 
 use super::{Clip, Prediction};
 
-/// What a prediction says about a noised latent `x = √ᾱ z + √(1−ᾱ) ε`.
+/// The clean latent and the noise that a prediction for a noised latent `x = √ᾱ z + √(1−ᾱ) ε` implies.
 pub struct Clean {
-    /// The clean latent `z`, clipped where the scheduler says so.
+    /// The clean latent `z`, clipped if the scheduler's configuration says so.
     pub latent: Tensor,
-    /// The noise `ε`, as it was before clipping.
+    /// The noise `ε`, computed before clipping.
     pub noise: Tensor,
 }
 
 impl Clean {
-    /// All tensors are float32 `[I, C, h, w]`.
+    /// Splits `x` by a prediction; `alpha` is `ᾱ`. All tensors are float32 `[I, C, h, w]`.
     pub fn new(kind: Prediction, predicted: &Tensor, x: &Tensor, alpha: f64, clip: Clip) -> Self {
         let (signal, sigma) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (latent, noise) = match kind {

@@ -1,19 +1,24 @@
+//! The configuration of a scheduler.
+
 use serde_json::json;
 
 use crate::Result;
 use crate::checkpoint::Json;
 
-/// How the variances `β_t` were laid out in training.
+/// The variances `β_t` of training.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BetaSchedule {
+    /// `β_t` is linear in `t`.
     Linear,
+    /// `√β_t` is linear in `t`.
     ScaledLinear,
+    /// `ᾱ_t` is a squared cosine (Nichol & Dhariwal 2021).
     SquaredCosine,
-    /// `trained_betas`, given one by one.
+    /// `trained_betas`, one value for each timestep.
     Given(Vec<f64>),
 }
 
-/// What the UNet predicts.
+/// What the denoising network predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prediction {
     /// The noise `ε`.
@@ -23,7 +28,7 @@ pub enum Prediction {
 }
 
 impl Prediction {
-    /// As configuration files have it.
+    /// The name in configuration files.
     pub fn name(self) -> &'static str {
         match self {
             Prediction::Epsilon => "epsilon",
@@ -31,60 +36,68 @@ impl Prediction {
         }
     }
 
-    /// The reverse of [`Self::name`].
+    /// The inverse of [`Self::name`].
     pub fn from_name(name: &str) -> Option<Self> {
         [Prediction::Epsilon, Prediction::Velocity].into_iter().find(|prediction| prediction.name() == name)
     }
 }
 
-/// How `N` timesteps are spread over the `T` of training.
+/// How `N` timesteps are chosen from the `T` of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spacing {
+    /// Multiples of `T/N`, rounded down, plus an offset.
     Leading,
+    /// `T`, and down from there in steps of `T/N`, minus 1.
     Trailing,
+    /// `N` evenly spaced timesteps from 0 to `T − 1`.
     Linspace,
 }
 
-/// Which scheduler images are generated with.
+/// The sampler with which images are generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SamplerKind {
-    /// DDIM (Song et al. 2021), whatever scheduler wrote the file.
+    /// DDIM (Song et al. 2021), for all schedulers but `LCMScheduler`.
     Ddim,
-    /// Multistep consistency sampling (Luo et al. 2023), where `LCMScheduler` wrote it.
+    /// Multistep consistency sampling (Luo et al. 2023), for `LCMScheduler`.
     LatentConsistency,
 }
 
-/// What becomes of the predicted clean latent at each step.
+/// How the predicted clean latent is clipped at each step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Clip {
+    /// Not at all.
     Never,
-    /// To ± this.
+    /// To plus or minus this value.
     Range(f64),
-    /// Dynamic thresholding (Saharia et al. 2022, section 2.3): this quantile of the absolute values, from 1 to `most`,
-    /// becomes 1.
+    /// Dynamic thresholding (Saharia et al. 2022, section 2.3): the latent is clipped to a quantile of its absolute values
+    /// and divided by it.
     Dynamic {
+        /// The quantile, 0 to 1.
         quantile: f64,
+        /// The largest threshold; the smallest is 1.
         most: f64,
     },
 }
 
-/// The fields that generation alone reads.
+/// The fields that only generation reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingConfig {
+    /// The sampler.
     pub sampler: SamplerKind,
-    /// Of the first timestep with `leading` spacing, for DDIM.
+    /// The offset of DDIM's timesteps with `leading` spacing.
     pub steps_offset: i64,
+    /// How predicted clean latents are clipped.
     pub clip: Clip,
-    /// Whether the last step goes to `ᾱ = 1`, rather than to that of timestep 0.
+    /// Whether the last step goes to `ᾱ = 1` instead of the `ᾱ` of timestep 0.
     pub alpha_to_one: bool,
-    /// Steps of the schedule that a latent consistency model was distilled on.
+    /// Number of steps of the schedule that a latent consistency model was distilled with.
     pub original_steps: i64,
     /// Factor of timesteps in the boundary conditions of latent consistency models.
     pub timestep_scaling: f64,
 }
 
 impl Default for SamplingConfig {
-    /// What absent fields mean.
+    /// The defaults of absent fields.
     fn default() -> Self {
         SamplingConfig {
             sampler: SamplerKind::Ddim,
@@ -97,25 +110,37 @@ impl Default for SamplingConfig {
     }
 }
 
-/// The fields of `scheduler_config.json` that a DDIM schedule is made from, whatever scheduler wrote it.
+/// The fields of `scheduler_config.json` that determine a DDIM schedule. Other schedulers' files have them too.
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
+    /// `T`, number of timesteps of training.
     pub train_timesteps: i64,
+    /// `β` of the first timestep.
     pub beta_start: f64,
+    /// `β` of the last timestep.
     pub beta_end: f64,
+    /// The variances between them.
     pub betas: BetaSchedule,
+    /// What the network predicts.
     pub prediction: Prediction,
+    /// How the timesteps of a run are chosen.
     pub spacing: Spacing,
+    /// The offset of timesteps with `leading` spacing.
     pub steps_offset: i64,
+    /// Whether the variances are rescaled so that the last timestep is pure noise.
     pub zero_terminal_snr: bool,
+    /// The fields that only generation reads.
     pub sampling: SamplingConfig,
 }
 
 impl SchedulerConfig {
-    /// Absent variances are those of the class that wrote the file, or that the pipeline's index names; other absent fields
-    /// take DDIM's own defaults, as they do when diffusers reads another scheduler's file.
+    /// Reads a configuration. Absent variances take the defaults of the class in the file, or else of `named`, the class in
+    /// the pipeline's index; other absent fields take DDIM's defaults, as when diffusers reads another scheduler's file.
     ///
-    /// `pipeline` is the offset that the pipeline takes whatever the file says, if it overrides that and clipping.
+    /// `pipeline` is the offset of pipelines that override offset and clipping of the file.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the field, if a value is malformed or not supported.
     pub fn read(config: &Json, named: Option<String>, pipeline: Option<i64>) -> Result<Self> {
         let class = config.optional::<String>("_class_name")?.or(named);
         let BetaDefaults { start, end, layout } = beta_defaults(config, class.as_deref())?;
@@ -176,16 +201,16 @@ impl SchedulerConfig {
     }
 }
 
-/// What a class of schedulers takes variances for where its file does not say.
+/// The default variances of a class of schedulers.
 struct BetaDefaults {
     start: f64,
     end: f64,
     layout: &'static str,
 }
 
-/// Refuses files of schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from betas.
+/// The default variances of a class. Refuses schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from betas.
 fn beta_defaults(config: &Json, class: Option<&str>) -> Result<BetaDefaults> {
-    // By diffusers' own defaults, 0.42.
+    // The defaults of diffusers 0.42.
     let defaults = match class {
         Some(
             "DDIMScheduler"
@@ -244,11 +269,11 @@ fn beta_defaults(config: &Json, class: Option<&str>) -> Result<BetaDefaults> {
         );
         Err(config.error("_class_name", &what))
     };
-    let on_progress = config.optional::<serde_json::Value>("beta_schedule")?.is_some()
+    let has_betas = config.optional::<serde_json::Value>("beta_schedule")?.is_some()
         || config.optional::<serde_json::Value>("trained_betas")?.is_some();
     let (start, end, layout) = match (defaults, class) {
-        (None, Some(class)) if other(class) || !on_progress => return refused(class),
-        (None, None) if !on_progress => {
+        (None, Some(class)) if other(class) || !has_betas => return refused(class),
+        (None, None) if !has_betas => {
             config.warn(
                 "names neither a scheduler (_class_name) nor its variances (beta_schedule); DDIM's own are taken, linear from \
                  0.0001 to 0.02. Stable Diffusion was trained with scaled_linear from 0.00085 to 0.012",
@@ -267,7 +292,7 @@ fn beta_defaults(config: &Json, class: Option<&str>) -> Result<BetaDefaults> {
     Ok(BetaDefaults { start, end, layout })
 }
 
-/// What diffusers' Stable Diffusion pipeline takes `steps_offset` for, whatever the file says.
+/// The `steps_offset` with which diffusers' Stable Diffusion pipeline overrides that of the file.
 pub const PIPELINE_OFFSET: i64 = 1;
 
 fn sampling(config: &Json, sampler: SamplerKind, pipeline: Option<i64>) -> Result<SamplingConfig> {

@@ -24,13 +24,19 @@ impl Schedule {
 
     /// The DDIM timesteps of a run of `steps` steps, the noisiest first.
     ///
-    /// With `leading` spacing and an offset the first may be `T` itself (diffusers lists it too); [`Self::clamp`]
-    /// brings it back to the last timestep that exists.
+    /// With `leading` spacing and an offset the first may be `T` itself (as in diffusers); [`Self::clamp`] maps it to the
+    /// last timestep that exists.
+    ///
+    /// # Errors
+    /// `Config` if the schedule has no such number of steps.
     pub fn timesteps(&self, steps: i64) -> Result<Vec<i64>> {
         self.timesteps_from(steps, self.config.steps_offset)
     }
 
-    /// The same with another offset.
+    /// [`Self::timesteps`] with another offset.
+    ///
+    /// # Errors
+    /// As [`Self::timesteps`].
     pub fn timesteps_from(&self, steps: i64, offset: i64) -> Result<Vec<i64>> {
         let train = self.train_timesteps();
         if !(1..=train).contains(&steps) {
@@ -49,11 +55,11 @@ impl Schedule {
         })
     }
 
-    /// `steps` timesteps whose noise levels are evenly spaced from `high` down to `low`, both included; one is the
-    /// middle.
+    /// `steps` timesteps whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is in
+    /// the middle.
     ///
     /// # Errors
-    /// `Config` where the range holds fewer timesteps than that.
+    /// `Config` if the range has fewer timesteps.
     pub fn timesteps_between(&self, low: f64, high: f64, steps: i64) -> Result<Vec<i64>> {
         let most = self.timestep_at(high) - self.timestep_at(low) + 1;
         if !(1..=most).contains(&steps) {

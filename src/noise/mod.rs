@@ -1,5 +1,5 @@
-//! Stage 3: noise is added to a latent (Eq. 3) and taken away again. A [`Process`] is what a model was trained to reverse,
-//! as its scheduler's configuration says; [`Schedule`] is that of diffusion models.
+//! Stage 3: adds noise to latents (Eq. 3), and removes it by sampling. A [`Process`] is the noise process that a model was
+//! trained to reverse, by its scheduler's configuration; [`Schedule`] is that of diffusion models.
 
 mod clean;
 mod config;
@@ -26,12 +26,12 @@ use crate::device::upload;
 pub struct Time(pub f64);
 
 impl Time {
-    /// As a whole number, if it is one.
+    /// The time as a whole number, if it is one.
     pub fn whole(self) -> Option<i64> {
         (self.0.fract() == 0.0 && self.0.abs() < 1e15).then_some(self.0 as i64)
     }
 
-    /// Whole numbers as times.
+    /// The times of whole numbers.
     pub fn of(timesteps: impl IntoIterator<Item = i64>) -> Vec<Time> {
         timesteps.into_iter().map(|t| Time(t as f64)).collect()
     }
@@ -43,7 +43,7 @@ impl std::fmt::Display for Time {
     }
 }
 
-/// How a clean latent `z` and noise `ε` make a noised one, `z_t = signal · z + sigma · ε`, and what is predicted of it.
+/// A noise process: a noised latent is `z_t = signal · z + sigma · ε`, of a clean latent `z` and noise `ε`.
 pub trait Process: Send {
     /// What the network predicts.
     fn prediction(&self) -> Prediction;
@@ -57,67 +57,69 @@ pub trait Process: Send {
     /// `Config` if the schedule has no such number of steps.
     fn steps(&self, steps: i64) -> Result<Vec<Time>>;
 
-    /// `steps` times whose noise levels are evenly spaced from `high` down to `low`, both included; one is the middle.
+    /// `steps` times whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is in the
+    /// middle.
     ///
     /// # Errors
-    /// `Config` where the range holds fewer times than that.
+    /// `Config` if the range has fewer times.
     fn between(&self, low: f64, high: f64, steps: i64) -> Result<Vec<Time>>;
 
     /// The time of a noise level from 0 to 1.
     fn at_level(&self, level: f64) -> Time;
 
-    /// The times that training draws from.
+    /// All times, from which training draws.
     fn all(&self) -> Vec<Time>;
 
-    /// The times of these training timesteps; `name` is the option that lists them.
+    /// The times of these training timesteps; `name` is the option that lists them, for messages.
     ///
     /// # Errors
     /// `Config` if there is no such time.
     fn at(&self, timesteps: &[f64], name: &str) -> Result<Vec<Time>>;
 
-    /// `(signal, sigma)`.
+    /// `(signal, sigma)` of a time.
     fn factors(&self, time: Time) -> (f64, f64);
 
-    /// What the network is given for a time.
+    /// The network's input for a time.
     fn model_time(&self, time: Time) -> f64;
 
-    /// Steps of a sampler where the caller does not say.
+    /// The default number of sampler steps.
     fn default_steps(&self) -> i64;
 
-    /// Whether the sampler adds noise by a factor `eta`.
+    /// Whether the sampler has an option `eta` for the noise that it adds.
     fn takes_eta(&self) -> bool;
 
-    /// The way from noise to a clean latent in so many steps.
+    /// A sampler of so many steps.
     ///
     /// # Errors
-    /// `Config` if the schedule has no such number of steps, `Checkpoint` if it starts where nothing can be predicted from.
+    /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise, at
+    /// which the schedule starts.
     fn sampler(&self, steps: i64, eta: f64) -> Result<Box<dyn Sampler + '_>>;
 
-    /// By name, what of it deltas depend on: their fingerprint has it.
+    /// The settings that deltas depend on, by name, for their fingerprint.
     fn settings(&self) -> Vec<(&'static str, String)>;
 
-    /// `ᾱ_t` of each training timestep, where there are such.
+    /// `ᾱ_t` of each training timestep, if the process has timesteps.
     fn alphas_cumprod(&self) -> Option<&[f32]>;
 }
 
-/// The way from noise to a clean latent.
+/// Computes a clean latent from noise, step by step.
 pub trait Sampler {
-    /// The noisiest first.
+    /// The times of the steps, the noisiest first.
     fn times(&self) -> &[Time];
 
-    /// From the latents `x` `[I, C, h, w]` of one step to those of the next, given what the network predicts; float32.
-    /// `noise` gives noise of that shape and is asked only where some is added.
+    /// The latents after a step, from those before it, `x` `[I, C, h, w]`, and the network's prediction; float32. `noise`
+    /// returns noise of that shape; it is called only if noise is added.
     fn step(&self, step: usize, predicted: &Tensor, x: &Tensor, noise: &dyn Fn() -> Tensor) -> Tensor;
 }
 
 impl dyn Process + '_ {
-    /// Eq. 3: `z_t` `[I, C, h, w]` from `z` and `ε`, of the same shape, and as many times.
+    /// Eq. 3: `z_t` `[I, C, h, w]` from `z` and `ε`, of the same shape, and `I` times.
     pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, times: &[Time]) -> Tensor {
         let (signal, sigma) = self.factors_of(times, clean.device());
         clean * signal + noise * sigma
     }
 
-    /// What the network should predict, of `z` and `ε` `[I, C, h, w]` and as many times.
+    /// The target of the prediction `[I, C, h, w]`, from `z` and `ε`, of the same shape, and `I` times.
     pub fn target(&self, clean: &Tensor, noise: &Tensor, times: &[Time]) -> Tensor {
         match self.prediction() {
             Prediction::Epsilon => noise.shallow_clone(),
@@ -137,7 +139,7 @@ impl dyn Process + '_ {
         }
     }
 
-    /// The factors of some times, both `[I, 1, 1, 1]`.
+    /// `signal` and `sigma` of `I` times, both `[I, 1, 1, 1]`.
     fn factors_of(&self, times: &[Time], device: Device) -> (Tensor, Tensor) {
         let factors = times.iter().map(|&time| self.factors(time));
         let factors: Vec<f32> = factors.flat_map(|(signal, sigma)| [signal as f32, sigma as f32]).collect();

@@ -4,7 +4,7 @@ use super::clean::Clean;
 use super::{Prediction, Process, Sampler, SamplerKind, Schedule, Time, ddim, lcm};
 use crate::{Error, Result};
 
-/// The way from noise to a clean latent in so many steps, as the scheduler's configuration says.
+/// The sampler of a diffusion model, by the scheduler's configuration.
 pub struct DiffusionSampler<'a> {
     schedule: &'a Schedule,
     times: Vec<Time>,
@@ -12,9 +12,11 @@ pub struct DiffusionSampler<'a> {
 }
 
 impl<'a> DiffusionSampler<'a> {
+    /// A sampler of so many steps; `eta` scales the noise that DDIM adds.
+    ///
     /// # Errors
-    /// `Config` if the schedule has no such number of steps, `Checkpoint` if it starts where nothing can be predicted
-    /// from.
+    /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise, at
+    /// which the schedule starts.
     pub fn new(schedule: &'a Schedule, steps: i64, eta: f64) -> Result<Self> {
         let config = schedule.config();
         let timesteps = match config.sampling.sampler {
@@ -35,7 +37,7 @@ impl<'a> DiffusionSampler<'a> {
         Ok(sampler)
     }
 
-    /// `ᾱ`; below timestep 0, where the last step ends.
+    /// `ᾱ` of a timestep; a negative one is the end of the last step.
     fn alpha(&self, timestep: i64) -> f64 {
         let alphas = self.schedule.alphas_cumprod();
         match usize::try_from(timestep) {
@@ -58,7 +60,7 @@ impl Sampler for DiffusionSampler<'_> {
         let clean = Clean::new(config.prediction, predicted, x, alpha, config.sampling.clip);
         match config.sampling.sampler {
             SamplerKind::Ddim => {
-                // Not the next timestep of the list: spacing may be uneven, and diffusers counts like this.
+                // As in diffusers, not the next timestep of the list, whose spacing may be uneven.
                 let next = timestep - self.schedule.train_timesteps() / self.times.len() as i64;
                 ddim::step(&clean, alpha, self.alpha(next), self.eta, noise)
             }

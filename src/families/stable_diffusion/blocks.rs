@@ -1,32 +1,33 @@
-//! The three kinds of block that a UNet is made of.
+//! The three kinds of block of a UNet.
 
 use tch::Tensor;
 
 use super::UNetConfig;
 use super::config::BlockKind;
 use super::resnet::Resnet;
-use super::transformer::{Architecture, Place, Transformer, TransformerBlock};
+use super::transformer::{Place, Transformer, TransformerBlock};
 use crate::Result;
 use crate::checkpoint::Scope;
+use crate::deltas::Architecture;
 use crate::denoiser::{Pass, Recorder};
 use crate::nn::{Conv2d, upsample};
 
-/// What flows from block to block.
+/// The tensors that one block hands to the next.
 pub struct HiddenStates<'a> {
-    /// `[I, c, h, w]` until the first text comes in, `[B, c, h, w]` from there on.
+    /// `[I, c, h, w]` before the first cross-attention, `[B, c, h, w]` after it.
     pub x: &'a mut Tensor,
-    /// What the way up takes back from the way down, the last on top.
+    /// The stack of skip connections: down blocks push hidden states, up blocks pop them.
     pub skips: &'a mut Vec<Tensor>,
 }
 
-/// Residual blocks, each with a transformer where the block has cross-attention.
+/// Residual blocks, each followed by a transformer if the block has cross-attention.
 struct Layers {
     resnets: Vec<Resnet>,
     transformers: Vec<Option<Transformer>>,
 }
 
 impl Layers {
-    /// `inputs` are the channels that go into each residual block.
+    /// Reads the layers; `inputs` are the input channels of each residual block.
     fn new(
         weights: &Scope,
         config: &UNetConfig,
@@ -58,11 +59,11 @@ impl Layers {
     }
 }
 
-/// One level on the way down; every hidden state is kept in `skips`.
+/// A down block, which pushes its hidden states on `skips`.
 pub struct DownBlock {
     layers: Layers,
     down: Option<Conv2d>,
-    /// Whether the convolution that halves the size pads every side.
+    /// Whether the convolution that halves the size pads all sides.
     padded: bool,
 }
 
@@ -94,7 +95,7 @@ impl DownBlock {
         self.layers.transformer_blocks()
     }
 
-    /// Whether anything is left to do.
+    /// Runs the block; returns false if the recorder wants nothing more.
     pub fn forward(&self, hidden: &mut HiddenStates, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         for (resnet, transformer) in self.layers.each() {
             *hidden.x = resnet.forward(hidden.x, time(pass), pass.batch)?;
@@ -109,7 +110,7 @@ impl DownBlock {
         if let Some(down) = &self.down {
             *hidden.x = match self.padded {
                 true => down.forward(hidden.x),
-                // On the right and at the bottom alone, as diffusers does then.
+                // Without padding, diffusers pads on the right and at the bottom.
                 false => down.forward(&hidden.x.constant_pad_nd([0, 1, 0, 1])),
             };
             hidden.skips.push(hidden.x.shallow_clone());
@@ -118,7 +119,7 @@ impl DownBlock {
     }
 }
 
-/// The bottom: residual block, transformer, residual block.
+/// The mid block: residual block, transformer, residual block.
 pub struct MidBlock {
     resnet0: Resnet,
     transformer: Transformer,
@@ -150,7 +151,7 @@ impl MidBlock {
         self.transformer.blocks().iter()
     }
 
-    /// Whether anything is left to do.
+    /// Runs the block; returns false if the recorder wants nothing more.
     pub fn forward(&self, hidden: &mut HiddenStates, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         let x = self.resnet0.forward(hidden.x, time(pass), pass.batch)?;
         let Some(x) = self.transformer.forward(&x, pass, recorder)? else {
@@ -161,7 +162,7 @@ impl MidBlock {
     }
 }
 
-/// One level on the way up; every residual block takes a hidden state back from `skips`.
+/// An up block, in which every residual block pops a hidden state from `skips`.
 pub struct UpBlock {
     layers: Layers,
     up: Option<Conv2d>,
@@ -170,7 +171,7 @@ pub struct UpBlock {
 impl UpBlock {
     pub fn new(weights: &Scope, config: &UNetConfig, block: usize, architecture: &mut Architecture) -> Result<Self> {
         let levels = config.block_channels.len();
-        // The way up mirrors the way down; indices below are those of the way down.
+        // Up blocks mirror down blocks; the indices below are those of down blocks.
         let level = levels - 1 - block;
         let outputs = config.block_channels[level];
         let from_below = config.block_channels[(level + 1).min(levels - 1)];
@@ -204,11 +205,11 @@ impl UpBlock {
         self.layers.transformer_blocks()
     }
 
-    /// Whether anything is left to do.
+    /// Runs the block; returns false if the recorder wants nothing more.
     pub fn forward(&self, hidden: &mut HiddenStates, pass: &Pass, recorder: &mut Recorder) -> Result<bool> {
         for (resnet, transformer) in self.layers.each() {
-            let skip = hidden.skips.pop().expect("the way down left one hidden state for every block on the way up");
-            // What was kept before the first text came in is by latent still.
+            let skip = hidden.skips.pop().expect("down blocks push one hidden state for every residual block here");
+            // Hidden states from before the first cross-attention have one entry per latent, not per row.
             let skip = pass.batch.beside(&skip, hidden.x);
             let x = Tensor::cat(&[&*hidden.x, &skip], 1);
             *hidden.x = resnet.forward(&x, time(pass), pass.batch)?;
@@ -220,7 +221,7 @@ impl UpBlock {
             }
         }
         if let Some(up) = &self.up {
-            // To the size of the hidden state it will meet: latents need not be divisible by 2 at every level.
+            // The size is that of the next skip connection: latents need not be divisible by 2 at every level.
             let (_, _, height, width) =
                 hidden.skips.last().expect("a level above has hidden states left").size4().expect("4-d");
             *hidden.x = up.forward(&upsample(hidden.x, [height, width]));
@@ -229,7 +230,7 @@ impl UpBlock {
     }
 }
 
-/// `[I or B, 4c]`: what a pass has for its time.
+/// The time embedding of a pass, `[I or B, 4c]`.
 fn time<'a>(pass: &'a Pass) -> &'a Tensor {
     &pass.shared[0]
 }

@@ -1,13 +1,15 @@
+//! The configuration of a UNet.
+
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::Result;
 use crate::checkpoint::Json;
 
-/// What a down or up block of a UNet2DConditionModel is made of.
+/// The kind of a down or up block of a UNet2DConditionModel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockKind {
-    /// Residual blocks alone (`DownBlock2D`, `UpBlock2D`).
+    /// Residual blocks only (`DownBlock2D`, `UpBlock2D`).
     Plain,
     /// Residual blocks, each followed by a transformer (`CrossAttnDownBlock2D`, `CrossAttnUpBlock2D`).
     CrossAttention,
@@ -16,38 +18,53 @@ pub enum BlockKind {
 /// The configuration of a UNet2DConditionModel.
 #[derive(Debug, Clone)]
 pub struct UNetConfig {
+    /// `C`, channels of noised latents.
     pub in_channels: i64,
+    /// Channels of predictions.
     pub out_channels: i64,
     /// Side of the latents that the model was trained on.
     pub sample_size: i64,
+    /// Channels of each down block; up blocks mirror them.
     pub block_channels: Vec<i64>,
+    /// The kinds of the down blocks.
     pub down_blocks: Vec<BlockKind>,
+    /// The kinds of the up blocks.
     pub up_blocks: Vec<BlockKind>,
+    /// Residual blocks in each down block; an up block has one more.
     pub layers_per_block: i64,
-    /// Heads in each down block; the published files call this `attention_head_dim`.
+    /// Attention heads of each down block; published files call this `attention_head_dim`.
     pub heads: Vec<i64>,
+    /// `D`, width of text vectors.
     pub cross_attention_dim: i64,
+    /// Whether transformers project by linear layers instead of 1×1 convolutions.
     pub linear_projection: bool,
+    /// Groups of the group norms.
     pub norm_groups: i64,
+    /// `ε` of the group norms.
     pub norm_eps: f64,
+    /// Padding of the convolutions that halve the size, 0 or 1.
     pub downsample_padding: i64,
+    /// The divisor of the mid block's residual sums.
     pub mid_scale: f64,
+    /// Whether sinusoids of times are cosines before sines.
     pub flip_sin_to_cos: bool,
+    /// The shift in the frequencies of these sinusoids.
     pub freq_shift: f64,
-    /// Width of the embedding of the guidance scale that latent consistency models take beside the timestep.
+    /// Width of the embedding of the guidance scale, which is an input of latent consistency models.
     pub guidance_dim: Option<i64>,
-    /// By down block, the blocks of each of its transformers; the way up mirrors it, and the middle has as many as the last.
+    /// For each down block, the number of blocks of each of its transformers. Up blocks mirror them, and the mid block has as
+    /// many as the last down block.
     pub transformer_blocks: Vec<usize>,
-    /// What is added to the time's embedding, of the text and of sizes.
+    /// The embedding of the pooled text and of sizes, if there is one.
     pub added: Option<AddedConfig>,
 }
 
-/// The embedding that SDXL adds to the time's: of the pooled text and of the sizes.
+/// The embedding of the pooled text and of sizes that SDXL adds to the time embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddedConfig {
     /// Width of the sinusoids of a size.
     pub time_dim: i64,
-    /// Width of the pooled text beside those of six sizes.
+    /// Width of the embedding's input: the pooled text and the sinusoids of six sizes.
     pub inputs: i64,
 }
 
@@ -68,6 +85,10 @@ impl OneOrMany {
 }
 
 impl UNetConfig {
+    /// Reads `unet/config.json`.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the field, if a value is missing, malformed or not supported.
     pub fn read(config: &Json) -> Result<Self> {
         refuse_what_is_not_built(config)?;
         let block_channels: Vec<i64> = config.or("block_out_channels", vec![320, 640, 1280, 1280])?;
@@ -75,7 +96,7 @@ impl UNetConfig {
         let down_blocks = kinds(config, "down_block_types", "CrossAttnDownBlock2D", "DownBlock2D", levels)?;
         let up_blocks = kinds(config, "up_block_types", "CrossAttnUpBlock2D", "UpBlock2D", levels)?;
 
-        // `num_attention_heads` is the honest name; the published files use `attention_head_dim` for the same thing.
+        // `num_attention_heads` is the correct name; published files use `attention_head_dim` for the number of heads.
         let heads = match config.optional::<OneOrMany>("num_attention_heads")? {
             Some(heads) => heads,
             None => config.or("attention_head_dim", OneOrMany::One(8))?,
@@ -96,14 +117,14 @@ impl UNetConfig {
                 );
             }
         }
-        // Other paddings give sizes that the way up does not meet.
+        // Other paddings give sizes that up blocks cannot restore.
         let downsample_padding = config.or("downsample_padding", 1)?;
         if !(0..=1).contains(&downsample_padding) {
             return Err(config.error("downsample_padding", &format!("is {downsample_padding}; expected 0 or 1")));
         }
         let guidance_dim = match config.optional::<i64>("time_cond_proj_dim")? {
             None => None,
-            // Frequencies lie between the first and the last of half as many.
+            // Half of it are frequencies, of which there must be a first and a last.
             Some(width) if (4..=1 << 20).contains(&width) => Some(width),
             Some(width) => return Err(config.error("time_cond_proj_dim", &format!("is {width}; expected 4 to 2^20"))),
         };
@@ -144,13 +165,13 @@ impl UNetConfig {
         })
     }
 
-    /// Width of the time embedding, four times the first block's.
+    /// Width of the time embedding, four times the channels of the first block.
     pub fn time_dim(&self) -> i64 {
         4 * self.block_channels[0]
     }
 }
 
-/// Fields that would change the computation in ways this crate does not build; each may only hold its plain value.
+/// Refuses values of fields that would change the computation in ways that are not implemented.
 fn refuse_what_is_not_built(config: &Json) -> Result<()> {
     config.only("_class_name", &[json!("UNet2DConditionModel")])?;
     config.not_null(&["mid_block_type", "flip_sin_to_cos"])?;

@@ -1,4 +1,5 @@
-//! Stable Diffusion 1.x and 2.x, and latent consistency models made of them: a UNet, a CLIP text encoder, DDPM's noise.
+//! Stable Diffusion 1.x and 2.x, and latent consistency models distilled from them: a UNet, a CLIP text encoder, DDPM's
+//! noise.
 
 mod blocks;
 mod config;
@@ -20,7 +21,7 @@ use crate::encode::tokenizer::{Tokenizer, Truncate};
 use crate::encode::{VaeConfig, VaeEncoder};
 use crate::noise::{PIPELINE_OFFSET, Schedule, SchedulerConfig};
 
-/// The family.
+/// The family of Stable Diffusion 1.x and 2.x.
 pub struct StableDiffusion;
 
 impl Family for StableDiffusion {
@@ -77,7 +78,7 @@ impl Family for StableDiffusion {
     }
 }
 
-/// One CLIP text encoder, whose last hidden state is the context.
+/// A conditioner of one CLIP text encoder, whose last hidden state is the context.
 struct ClipConditioner {
     tokenizer: Tokenizer,
     encoder: ClipTextEncoder,

@@ -7,7 +7,7 @@ use crate::denoiser::Batch;
 use crate::nn::{Conv2d, DeferredBias, GroupNorm, Linear};
 use crate::runtime::check_interrupt;
 
-/// A residual block (He et al. 2016) with the time added between its two convolutions.
+/// A residual block (He et al. 2016) in which the time embedding is added between its two convolutions.
 pub struct Resnet {
     norm1: GroupNorm,
     conv1: Conv2d,
@@ -19,7 +19,7 @@ pub struct Resnet {
 }
 
 impl Resnet {
-    /// `scale` divides the sum at the end; 1 but in the mid block of some models.
+    /// Reads the block. `scale` divides the sum at the end; it differs from 1 only in the mid block of some models.
     pub fn new(weights: &Scope, config: &UNetConfig, inputs: i64, outputs: i64, scale: f64) -> Result<Self> {
         let (groups, eps) = (config.norm_groups, config.norm_eps);
         Ok(Resnet {

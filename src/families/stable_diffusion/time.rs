@@ -1,4 +1,5 @@
-//! What is added to every residual block: the embedding of the time, and what a model adds to it.
+//! The embeddings that are added in every residual block: of the time, and in some models of the guidance scale, the pooled
+//! text and sizes.
 
 use tch::{Device, Kind, Tensor};
 
@@ -35,7 +36,7 @@ impl TimeEmbedding {
         })
     }
 
-    /// `scale` is the guidance scale; models without that input do not read it.
+    /// Times `[I]` to embeddings `[I, 4c]`; `scale` is the guidance scale, which models without that input ignore.
     pub fn forward(&self, times: &Tensor, scale: f64, kind: Kind) -> Tensor {
         let mut waves = self.waves.of(times).to_kind(kind);
         if let Some(guidance) = &self.guidance {
@@ -44,7 +45,7 @@ impl TimeEmbedding {
         self.linear2.forward(&self.linear1.forward(&waves).silu())
     }
 
-    /// Whether the guidance scale is an input.
+    /// Whether the guidance scale is an input of the model.
     pub fn reads_guidance(&self) -> bool {
         self.guidance.is_some()
     }
@@ -73,17 +74,17 @@ impl Waves {
     }
 }
 
-/// The guidance scale as an input.
+/// The embedding of the guidance scale.
 struct Guidance {
     linear: Linear,
     inputs: i64,
 }
 
 impl Guidance {
-    /// `[1, c]` of `w = scale − 1`, whose sinusoids count in thousands; scale 1 is no guidance.
+    /// `[1, c]`, from sinusoids of `1000 w` with `w = scale − 1`; scale 1 is no guidance.
     fn forward(&self, scale: f64, device: Device, kind: Kind) -> Tensor {
         let half = self.inputs / 2;
-        // In float32 and in this order, as diffusers does: angles are in the thousands, and rounding shows.
+        // In float32 and in this order, as in diffusers: angles are in the thousands, so that rounding is visible.
         let step = Tensor::from(10_000f32).log() / (half - 1) as f64;
         let frequencies = (Tensor::arange(half, (Kind::Float, Device::Cpu)) * -step).exp();
         let angles = Tensor::from((scale - 1.0) as f32) * 1000.0 * frequencies;
@@ -92,7 +93,8 @@ impl Guidance {
     }
 }
 
-/// The pooled text and the sizes of an image to vectors that are added to the time's (Podell et al. 2023, section 2.2).
+/// The embedding of the pooled text and the sizes of an image, which is added to the time embedding (Podell et al. 2023,
+/// section 2.2).
 pub struct AddedEmbedding {
     linear1: Linear,
     linear2: Linear,

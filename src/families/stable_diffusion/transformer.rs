@@ -1,15 +1,14 @@
+//! The spatial transformers of a UNet.
+
 use tch::Tensor;
 
 use super::UNetConfig;
 use crate::Result;
 use crate::checkpoint::Scope;
-use crate::deltas::{AttentionKind, Projection, Target, TargetWeight};
+use crate::deltas::{Architecture, AttentionKind, Projection, Target, TargetWeight};
 use crate::denoiser::{Attention, AttentionLayer, Pass, Recorder};
 use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, geglu};
 use crate::runtime::check_interrupt;
-
-/// What a network's parts enter themselves in while they are read.
-pub type Architecture = crate::deltas::Architecture;
 
 /// The spatial transformer: blocks of self-attention over image tokens, cross-attention to the text and a gated
 /// feed-forward.
@@ -20,7 +19,8 @@ pub struct Transformer {
     proj_out: PointwiseLayer,
 }
 
-/// Stable Diffusion 1.x projects by a 1×1 convolution, later models by a linear layer; the sum is the same, the layout not.
+/// Stable Diffusion 1.x projects by a 1×1 convolution, later models by a linear layer. Both compute the same in different
+/// layouts.
 enum PointwiseLayer {
     Conv(Conv2d),
     Linear(Linear),
@@ -36,7 +36,7 @@ impl PointwiseLayer {
     }
 }
 
-/// Where a transformer is.
+/// The position of a transformer in the UNet, and its sizes.
 pub struct Place {
     /// `down`, `mid` or `up`.
     pub group: &'static str,
@@ -62,7 +62,7 @@ impl Place {
 }
 
 impl Transformer {
-    /// Reads one transformer, and enters its attention layers in `architecture`.
+    /// Reads one transformer, and adds its attention layers to `architecture`.
     pub fn new(weights: &Scope, config: &UNetConfig, place: &Place, architecture: &mut Architecture) -> Result<Self> {
         let channels = place.channels;
         Ok(Transformer {
@@ -159,7 +159,7 @@ impl TransformerBlock {
         Ok(block)
     }
 
-    /// One of its attentions.
+    /// One of the block's attentions.
     pub fn attention(&self, which: AttentionKind) -> &Attention {
         match which {
             AttentionKind::Itself => &self.self_attention,
@@ -167,7 +167,7 @@ impl TransformerBlock {
         }
     }
 
-    /// Index of its attention layer.
+    /// Index of the block's cross-attention layer.
     pub fn layer(&self) -> usize {
         self.layer
     }

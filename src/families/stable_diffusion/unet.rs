@@ -14,7 +14,7 @@ use crate::deltas::{Architecture, Patch, Target};
 use crate::denoiser::{Batch, Denoiser, Pass, Recorder, State};
 use crate::nn::{Conv2d, GroupNorm};
 
-/// The UNet: noised latents, times and text vectors to maps and the predicted noise or velocity.
+/// The UNet, which computes attention maps and a prediction of noise or velocity from noised latents, times and text vectors.
 pub struct UNet {
     time: TimeEmbedding,
     added: Option<AddedEmbedding>,
@@ -30,6 +30,9 @@ pub struct UNet {
 
 impl UNet {
     /// Reads the network that a configuration describes.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the key, if a weight is missing, has another shape or is not used.
     pub fn new(weights: &Weights, config: &UNetConfig) -> Result<Self> {
         let root = weights.root();
         let levels = config.block_channels.len();
@@ -57,7 +60,7 @@ impl UNet {
         Ok(UNet { time, added, conv_in, down, mid, up, norm_out, conv_out, architecture, parameters })
     }
 
-    /// By block in forward order, its transformers' blocks.
+    /// For each block in forward order, the blocks of its transformers.
     fn transformer_blocks(&self) -> Vec<Vec<&TransformerBlock>> {
         let down = self.down.iter().map(|block| block.transformer_blocks().collect());
         let mid = std::iter::once(self.mid.transformer_blocks().collect());
@@ -91,7 +94,7 @@ impl Denoiser for UNet {
         let time = self.time.forward(batch.times(), conditions.guidance, batch.noised().kind());
         let time = match &self.added {
             None => time,
-            // The text comes in here, so that all that follows is by row.
+            // The embedding depends on the text, so that it and all that follows have one entry per row.
             Some(added) => batch.by_row(&time) + batch.of_pooled(|pooled| added.forward(pooled, conditions)),
         };
         Pass { batch, patch, shared: vec![time] }
@@ -118,7 +121,7 @@ impl Denoiser for UNet {
     }
 
     fn leave(&self, state: &State, pass: &Pass) -> Tensor {
-        // A network without cross-attention never met the rows.
+        // Without any cross-attention, the state still has one entry per latent.
         self.conv_out.forward(&self.norm_out.forward_silu(&pass.batch.by_row(&state.0[0])))
     }
 

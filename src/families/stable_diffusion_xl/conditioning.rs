@@ -1,3 +1,5 @@
+//! The conditioning of Stable Diffusion XL.
+
 use tch::Tensor;
 
 use super::super::Options;
@@ -28,8 +30,8 @@ impl Encoder {
     }
 }
 
-/// Two CLIP text encoders, whose hidden states before the last layer lie side by side in the context. The second gives the
-/// pooled vector, its projection at the end of the text.
+/// A conditioner of two CLIP text encoders. The context is the concatenation of their hidden states before the last layer.
+/// The pooled vector is the second encoder's projection of its last hidden state at EOS.
 pub struct TwoEncoders {
     first: Encoder,
     second: Encoder,
@@ -39,7 +41,10 @@ pub struct TwoEncoders {
 }
 
 impl TwoEncoders {
-    /// Reads both, for a UNet that takes what they give.
+    /// Reads both encoders for a UNet.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a part is missing or malformed, or the encoders do not fit the UNet.
     pub fn open(checkpoint: &Checkpoint, options: &Options, unet: &UNetConfig) -> Result<Self> {
         let configs = [
             ClipTextConfig::read(&checkpoint.config("text_encoder")?)?,

@@ -1,5 +1,5 @@
-//! Stable Diffusion XL and what is fine-tuned of it (Podell et al. 2023): the UNet of Stable Diffusion with more blocks in a
-//! transformer, two text encoders side by side, and sizes as an input.
+//! Stable Diffusion XL and models fine-tuned from it (Podell et al. 2023): the UNet of Stable Diffusion with more blocks per
+//! transformer, two text encoders whose vectors are concatenated, and sizes as inputs.
 
 mod conditioning;
 
@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::encode::{VaeConfig, VaeEncoder};
 use crate::noise::{Schedule, SchedulerConfig};
 
-/// The family.
+/// The family of Stable Diffusion XL.
 pub struct StableDiffusionXl;
 
 impl Family for StableDiffusionXl {
@@ -42,11 +42,11 @@ impl Family for StableDiffusionXl {
         let unet = UNetConfig::read(&checkpoint.config("unet")?)?;
         let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
         let (scheduler, class) = checkpoint.scheduler()?;
-        // Its pipeline overrides no field of the scheduler's.
+        // Its pipeline overrides no field of the scheduler's configuration.
         let scheduler = SchedulerConfig::read(&scheduler, class, None)?;
         check_latents(checkpoint, &unet, &vae)?;
         let conditioner = TwoEncoders::open(checkpoint, options, &unet)?;
-        // It overflows in float16.
+        // The autoencoder overflows in float16.
         let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };
         Ok(Parts {
             conditioner: Box::new(conditioner),
@@ -60,7 +60,7 @@ impl Family for StableDiffusionXl {
     }
 }
 
-/// A refiner sees little noise alone, and has neither the first text encoder nor a target size.
+/// Refuses a refiner: it was trained on low noise levels only, and lacks the first text encoder and the target size.
 fn refuse_refiner(checkpoint: &Checkpoint) -> Result<()> {
     let aesthetics = checkpoint.index().or("requires_aesthetics_score", false)?;
     let lacks_encoder =
