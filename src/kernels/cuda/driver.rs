@@ -1,4 +1,4 @@
-//! The CUDA driver: puts a compiled program on a device and starts its kernels, in the context that libtorch uses.
+//! The CUDA driver: loads compiled programs on a device and launches their kernels, in the context that libtorch uses.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::ptr;
@@ -11,7 +11,7 @@ type Status = c_int;
 type Context = *mut c_void;
 type Handle = *mut c_void;
 
-/// The functions of the driver that are used, all of which return 0 if they succeed.
+/// The functions of the driver that are used; they return 0 on success.
 pub struct Driver {
     init: unsafe extern "C" fn(c_uint) -> Status,
     device: unsafe extern "C" fn(*mut c_int, c_int) -> Status,
@@ -68,7 +68,7 @@ impl Driver {
         OPENED.get_or_init(open).as_ref().map_err(Clone::clone)
     }
 
-    /// The device of this index, in its primary context, which is libtorch's.
+    /// The device of this index, in its primary context, which libtorch uses too.
     pub fn device(&'static self, index: usize) -> Result<DeviceContext, String> {
         let index = c_int::try_from(index).map_err(|why| why.to_string())?;
         let mut device = 0;
@@ -86,7 +86,7 @@ impl Driver {
     }
 }
 
-/// A device in its primary context.
+/// The primary context of a device.
 pub struct DeviceContext {
     driver: &'static Driver,
     context: Context,
@@ -95,7 +95,7 @@ pub struct DeviceContext {
 }
 
 impl DeviceContext {
-    /// Puts a binary of NVRTC on the device.
+    /// Loads a binary of NVRTC on the device.
     pub fn load(self, binary: &[u8]) -> Result<Module, String> {
         let mut handle = ptr::null_mut();
         self.within(|driver| {
@@ -117,7 +117,7 @@ impl DeviceContext {
     }
 }
 
-/// A program on a device, for good.
+/// A program on a device, which is never unloaded.
 pub struct Module {
     device: DeviceContext,
     handle: Handle,
@@ -137,7 +137,7 @@ pub enum Argument {
 }
 
 impl Module {
-    /// Starts a kernel; `arguments` are those of its declaration.
+    /// Launches a kernel; `arguments` are those of its declaration.
     pub fn launch(
         &self,
         function: &str,

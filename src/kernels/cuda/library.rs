@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::path::{Path, PathBuf};
 
-/// A library that stays open for good.
+/// A library that is never closed.
 #[derive(Clone, Copy)]
 pub struct Library(*mut c_void);
 
@@ -13,7 +13,7 @@ unsafe impl Send for Library {}
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Opens the first of some names or paths that there is.
+    /// Opens the first of some names or paths that exists.
     pub fn open(names: &[String]) -> Result<Self, String> {
         let mut why = String::from("it is not installed");
         for name in names {
@@ -49,8 +49,8 @@ impl Library {
     }
 }
 
-/// Folders in which torch's wheels bring NVIDIA's libraries, from where libtorch was loaded: beside it, and in the
-/// packages `nvidia/*/lib` of the same environment.
+/// The folders in which torch's wheels install NVIDIA's libraries: that of the loaded libtorch, and `nvidia/*/lib` in the same
+/// environment.
 pub fn beside_torch() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let torch = maps

@@ -1,5 +1,5 @@
-//! Kernels of this crate for CUDA devices: source text, compiled by NVRTC and started through the driver, both of which
-//! are opened when they are first needed. Nothing of CUDA is linked, and nothing here is reached without a device.
+//! CUDA kernels of this crate: source text that is compiled by NVRTC and launched through the driver. Both libraries are
+//! opened at first use; nothing of CUDA is linked, and nothing here is called without a device.
 
 mod driver;
 mod library;
@@ -16,32 +16,38 @@ use self::programs::Program;
 use super::shim;
 use crate::runtime::Lock;
 
-/// Blocks and threads that a kernel is started with.
+/// The grid of a kernel launch.
 #[derive(Debug, Clone, Copy)]
 pub struct Grid {
+    /// Number of blocks along the first and the second axis.
     pub blocks: (u32, u32),
+    /// Number of threads of a block.
     pub threads: u32,
 }
 
 /// An argument of a kernel, as its source declares it.
 pub enum KernelArgument<'a> {
+    /// A pointer to a tensor's numbers.
     Tensor(&'a Tensor),
     /// A pointer that may be null.
     Optional(Option<&'a Tensor>),
+    /// A 64-bit integer.
     Long(i64),
+    /// A 32-bit integer.
     Int(i32),
-    /// Of 32 bits, without a sign.
+    /// A 32-bit unsigned integer; the value must fit.
     Count(i64),
+    /// A 32-bit floating-point number.
     Float(f32),
 }
 
 type Key = (Program, Kind, usize);
 
-/// Starts `function` of `program` for tensors of type `kind`, on the stream that libtorch computes on. Tensors are
-/// contiguous, on one CUDA device, and of the types that the source says.
+/// Launches `function` of `program` for tensors of type `kind`, on libtorch's current stream. The tensors must be contiguous,
+/// on one CUDA device, and of the types that the source declares.
 ///
 /// # Errors
-/// What NVRTC or the driver says, in one line; nothing was started then.
+/// The message of NVRTC or the driver, in one line; nothing is launched then.
 pub fn launch(
     program: Program,
     function: &str,
@@ -61,17 +67,17 @@ pub fn launch(
         KernelArgument::Optional(None) => Argument::Pointer(0),
         KernelArgument::Long(value) => Argument::Long(*value),
         KernelArgument::Int(value) => Argument::Int(*value),
-        // Of the same size, and the callers keep below 2³².
+        // The kernel reads the same 32 bits as unsigned; callers stay below 2³².
         KernelArgument::Count(value) => Argument::Int(*value as u32 as i32),
         KernelArgument::Float(value) => Argument::Float(*value),
     });
     loaded((program, kind, index))?.launch(function, grid, stream, arguments.collect())
 }
 
-/// A program on its device, or why there is none.
+/// A program on its device, or the reason why it cannot be loaded.
 type Loaded = Result<Arc<Module>, String>;
 
-/// The program on its device; compiled once, about 0.1 s, and never again if that failed.
+/// The program on its device. It is compiled once, in about 0.1 s; a failure is not retried.
 fn loaded(key: Key) -> Loaded {
     static LOADED: Lock<Option<HashMap<Key, Loaded>>> = Lock::new(None);
     let mut loaded = LOADED.hold();

@@ -1,4 +1,4 @@
-//! NVIDIA's compiler as a library. It needs no device, so what it makes of the kernels is tested everywhere.
+//! NVIDIA's run-time compiler. It needs no device, so that compilation of the kernels is tested everywhere.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
@@ -9,7 +9,7 @@ use super::library::{Library, beside_torch};
 type Program = *mut c_void;
 type Status = c_int;
 
-/// The functions of the library that are used, all of which return 0 if they succeed.
+/// The functions of the library that are used; they return 0 on success.
 struct Nvrtc {
     create: unsafe extern "C" fn(
         *mut Program,
@@ -35,13 +35,13 @@ impl Nvrtc {
             let beside = beside_torch();
             let of_torch = names.iter().flat_map(|name| beside.iter().map(move |folder| folder.join(name)));
             let of_torch: Vec<String> = of_torch.map(|path| path.display().to_string()).collect();
-            // Torch's own first: it fits the driver that torch needs.
+            // Torch's own comes first: it fits the driver that torch needs.
             names.splice(0..0, of_torch);
-            // It looks for its other half by name alone, which is found if it is open already.
+            // NVRTC opens its second library by name only, which finds it if it is open already.
             let files = beside.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
             let halves = files.filter(|file| file.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so"));
             for half in halves {
-                // Without it NVRTC says so itself.
+                // If it cannot be opened, NVRTC reports that itself.
                 let _ = Library::open(&[half.path().display().to_string()]);
             }
             let library = Library::open(&names).map_err(|why| format!("NVRTC cannot be opened ({why})"))?;
@@ -67,10 +67,10 @@ pub fn architecture((major, minor): (i32, i32)) -> String {
     format!("sm_{major}{minor}")
 }
 
-/// CUDA C++ to a binary for one architecture, such as `sm_90`.
+/// Compiles CUDA C++ to a binary for one architecture, such as `sm_90`.
 ///
 /// # Errors
-/// Where there is no NVRTC, or with the compiler's own words.
+/// If there is no NVRTC, or with the compiler's messages.
 pub fn compile(source: &str, architecture: &str) -> Result<Vec<u8>, String> {
     let nvrtc = Nvrtc::open()?;
     let source = CString::new(source).map_err(|why| why.to_string())?;
@@ -104,7 +104,7 @@ pub fn compile(source: &str, architecture: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What a program has, of the size that it says.
+/// A text or binary of a program: asks for its size, then for its contents.
 ///
 /// # Safety
 /// The two functions belong together, and the program is alive.
