@@ -11,7 +11,7 @@ use crate::families::Parts;
 use crate::runtime::Shared;
 use crate::{Error, Result};
 
-/// Deltas, and how the network applies them.
+/// Deltas, and the patch by which the network applies them.
 pub struct Adapted {
     pub deltas: Deltas,
     pub patch: Patch,

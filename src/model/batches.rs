@@ -1,4 +1,4 @@
-//! Evaluations, as many at a time as memory allows.
+//! Evaluations in batches as large as memory allows.
 
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,21 @@ use crate::kernels::shim;
 use crate::runtime::{Lock, caught};
 use crate::{Error, Result};
 
-/// What a request says while it works.
+/// An event of a running request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// So many evaluations of the UNet are done, of so many.
-    Progress { done: usize, total: usize },
-    /// Memory ran out; batches are of this size from now on.
+    /// Evaluations of the denoiser are finished.
+    Progress {
+        /// Number of finished evaluations.
+        done: usize,
+        /// Number of all evaluations.
+        total: usize,
+    },
+    /// Memory ran out; batches have this size from now on.
     SmallerBatch(usize),
 }
 
-/// Evaluations in batches, which are halved where memory runs out.
+/// Runs evaluations in batches, which are halved when memory runs out.
 pub struct Batches<'a, T> {
     model: &'a Model,
     pixels: i64,
@@ -30,13 +35,15 @@ pub struct Batches<'a, T> {
 }
 
 impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
-    /// Batches of `size` out of `total` evaluations of a model, of latents of so many `pixels`; `on_progress` is called as the
-    /// work is.
+    /// Batches of `size` evaluations, of `total` evaluations of latents with `pixels` pixels; `on_progress` receives events.
     pub fn new(model: &'a Model, size: usize, pixels: i64, total: usize, on_progress: T) -> Self {
         Batches { model, pixels, wanted: size, size: model.sizes.of(pixels, size), done: 0, total, on_progress }
     }
 
-    /// Runs `run` on all evaluations; it must keep nothing of a batch that it does not finish.
+    /// Calls `run` with batches of the evaluations. If `run` fails, it must have kept nothing of the batch.
+    ///
+    /// # Errors
+    /// The error of `run` or of the progress callback; `OutOfMemory` if a single evaluation does not fit in memory.
     pub fn run<E>(&mut self, evaluations: &[E], mut run: impl FnMut(&[E]) -> Result<()>) -> Result<()> {
         let mut left = evaluations;
         while !left.is_empty() {
@@ -63,11 +70,11 @@ impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
     }
 }
 
-/// Batches that had to be smaller, so that the next call of a model need not find out again.
+/// Batch sizes that had to be reduced, which the next call starts with.
 #[derive(Debug, Default)]
 pub struct Sizes(Lock<Vec<Smaller>>);
 
-/// So many evaluations of latents of that size were wanted at a time, and so many were tried in the end.
+/// A reduced batch size, for latents of `pixels` pixels and a wanted batch size.
 #[derive(Debug)]
 struct Smaller {
     pixels: i64,
@@ -76,11 +83,11 @@ struct Smaller {
     since: Instant,
 }
 
-/// How long that is remembered: who had the memory may have given it back.
+/// How long a reduced size is remembered: other programs may have freed memory since.
 const MEMORY: Duration = Duration::from_secs(600);
 
 impl Sizes {
-    /// What to begin with where `wanted` evaluations at a time are: no more than what as many or fewer came down to.
+    /// The initial batch size if `wanted` is wanted: at most the reduced size of the same or a smaller wanted size.
     fn of(&self, pixels: i64, wanted: usize) -> usize {
         let mut known = self.0.hold();
         known.retain(|smaller| smaller.since.elapsed() < MEMORY);
@@ -95,10 +102,10 @@ impl Sizes {
     }
 }
 
-/// Upper estimate of what one evaluation of Stable Diffusion's UNet takes on a GPU, by latent pixel: 256 MiB at 64×64.
+/// An upper estimate of the memory of one evaluation of Stable Diffusion's UNet on a GPU, per latent pixel: 256 MiB at 64×64.
 const BYTES_PER_PIXEL: usize = 64 << 10;
 
-/// Evaluations at a time, see [`Model::auto_batch`].
+/// Number of evaluations at a time, see [`Model::auto_batch`].
 pub fn auto(device: Device, pixels: usize) -> usize {
     let Device::Cuda(index) = device else {
         return (4096 / pixels).clamp(1, 256);

@@ -1,4 +1,4 @@
-//! Images and texts to and from what the denoiser computes with.
+//! Encoding of images and texts for the denoiser, and decoding of latents.
 
 use tch::{Kind, Tensor};
 
@@ -13,23 +13,24 @@ use crate::families::Parts;
 use crate::kernels::{self, graph_cache::Made};
 use crate::runtime::{check_interrupt, prefetch, warnings};
 
-/// Texts ready for the denoiser.
+/// Encoded texts.
 pub struct Texts {
-    /// On the model's device.
+    /// The conditioning of the denoiser, on the model's device.
     pub conditioning: Conditioning,
+    /// The tokens of each text.
     pub tokens: Vec<Tokens>,
 }
 
-/// Most texts whose encoding is recorded as a graph, and most images.
+/// The most texts, and the most images, whose encoding is recorded as a CUDA graph.
 const RECORDED: [i64; 2] = [16, 2];
 
-/// Texts, a few at a time, and behind them with `and_none` what stands for no text.
+/// Encodes texts, a few at a time, and with `and_none` the unconditional text after them.
 pub fn texts(model: &Model, parts: &Parts, texts: &[&str], truncate: Truncate, and_none: bool) -> Result<Texts> {
     let conditioner = &parts.conditioner;
     let zero = and_none && conditioner.unconditional_is_zero();
     let mut all = texts.to_vec();
     if and_none {
-        // The empty text also gives the shape of the zeros that stand for it.
+        // If the unconditional text is zeros, the empty text provides their shape.
         all.push("");
     }
     let tokens = all.iter().map(|text| conditioner.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
@@ -65,7 +66,7 @@ pub fn texts(model: &Model, parts: &Parts, texts: &[&str], truncate: Truncate, a
     Ok(Texts { conditioning, tokens })
 }
 
-/// Latents `z` `[n, C, h, w]` on the model's device, float32; `see` is shown every image as it is encoded.
+/// Encodes images to latents `z` `[n, C, h, w]` on the model's device, float32; `see` is called with every preprocessed image.
 pub fn images(
     model: &Model,
     parts: &Parts,
@@ -90,7 +91,7 @@ pub fn images(
     Ok(latents)
 }
 
-/// Latents to images in [−1, 1], float32, a few at a time.
+/// Decodes latents to images in [−1, 1], float32, a few at a time.
 pub fn decoded(model: &Model, latents: &Tensor) -> Result<Tensor> {
     let decoder = model.decoder()?;
     // The decoder's last layers hold 256 channels at full size, about 1 GB for one image of 512 pixels.
@@ -108,7 +109,7 @@ pub fn decoded(model: &Model, latents: &Tensor) -> Result<Tensor> {
     Ok(images)
 }
 
-/// What `work` makes of `x`, by a record where there is one; of `most` entries at most.
+/// The tensors that `work` computes from `x`, by a recorded CUDA graph if `x` has at most `most` entries.
 fn recording(
     model: &Model,
     what: &str,
@@ -122,14 +123,14 @@ fn recording(
     graphs.run(what, x, &|x| Ok(Made { tensors: work(x)?, repeatable: true }))
 }
 
-/// One image as the VAE takes it: `[3, H, W]` in [−1, 1].
+/// An image as input of the autoencoder: `[3, H, W]` in [−1, 1].
 fn pixels(model: &Model, image: &Rgb) -> Tensor {
     let (height, width) = (image.height as i64, image.width as i64);
     let bytes = upload(&Tensor::from_slice(&image.data).view([height, width, 3]), model.device());
     (bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 127.5 - 1.0).to_kind(model.vae_kind())
 }
 
-/// Images brought to the size that they are encoded in, one after the other: each as its caller has it may be large.
+/// Preprocesses images one after the other, since decoded images may be large.
 fn prepare(images: &[Image], how: &Preprocess) -> Result<Vec<Rgb>> {
     let one = |image: &Image| {
         check_interrupt()?;

@@ -1,13 +1,14 @@
-//! A loaded model: what turns images and texts into what a score or an image needs. Scoring, training and generation stand
-//! on it, whatever the family.
+//! Stage 6: a loaded model of any family, which encodes images and texts and evaluates the denoiser. Scoring, training and
+//! generation are built on it.
 
 mod adapted;
+mod base;
 mod batches;
 mod encoding;
 mod prediction_check;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -15,8 +16,8 @@ pub use batches::{Batches, Event};
 pub use encoding::Texts;
 
 use self::adapted::Adapted;
+use self::base::Base;
 use self::batches::Sizes;
-use self::prediction_check::PredictionCheck;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ScoreConfig, Times};
 use crate::deltas::{Architecture, AttentionLayer, Deltas, Fingerprint, Patch};
@@ -25,15 +26,14 @@ use crate::encode::image::{Image, Preprocess, Rgb};
 use crate::encode::text::Tokens;
 use crate::encode::tokenizer::Truncate;
 use crate::encode::{VaeConfig, VaeDecoder};
-use crate::families::{self, Facts, Options, Parts};
+use crate::families::{Facts, Options};
 use crate::kernels::graph_cache::{GraphCache, Mode};
 use crate::kernels::{graph, records_graphs, shim};
 use crate::noise::{self, Prediction, Process, Time};
 use crate::runtime::Shared;
 use crate::{Error, Result};
 
-/// A checkpoint on a device, ready to score, and perhaps deltas. Nothing in it changes after loading; a copy shares
-/// the weights.
+/// A checkpoint on a device, with deltas if they are loaded. It is immutable after loading; clones share the weights.
 #[derive(Clone)]
 pub struct Model {
     base: Arc<Shared<Base>>,
@@ -42,71 +42,42 @@ pub struct Model {
     sizes: Arc<Sizes>,
 }
 
-/// The checkpoint itself.
-struct Base {
-    checkpoint: Checkpoint,
-    facts: &'static Facts,
-    parts: Parts,
-    /// Read when an image is first generated.
-    decoder: OnceLock<VaeDecoder>,
-    device: Device,
-    kind: Kind,
-    /// Of a prediction with what the configuration says.
-    prediction_check: PredictionCheck,
-}
-
 impl Model {
-    /// Loads every part of the model in `dir`.
+    /// Loads every part of the model in the folder `dir`. `variant` is that of [`Checkpoint::open`].
     ///
     /// # Errors
-    /// `Checkpoint`, naming the file and the field, if it is incomplete or of an unsupported kind.
+    /// `Checkpoint`, naming the file and the field, if it is incomplete or of an unsupported kind; `OutOfMemory`.
     pub fn load(dir: &Path, variant: Option<&str>, device: Device, kind: Kind) -> Result<Self> {
         Model::new(Checkpoint::open(dir, variant)?, Options { device, kind, prediction: None })
     }
 
-    /// Loads every part of a checkpoint; the VAE's decoder later, if it is lazy.
+    /// Loads every part of a checkpoint; if it is lazy, the VAE's decoder is loaded at first use.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn new(checkpoint: Checkpoint, options: Options) -> Result<Self> {
-        let family = families::of_checkpoint(&checkpoint)?;
-        let Options { device, kind, .. } = options;
-        let base = Base {
-            parts: family.open(&checkpoint, &options)?,
-            facts: family.facts(),
-            decoder: OnceLock::new(),
-            checkpoint,
-            device,
-            kind,
-            prediction_check: PredictionCheck::default(),
-        };
-        let graphs = match device {
+        let graphs = match options.device {
             Device::Cuda(index) if records_graphs() && graph::has_graphs() => {
                 Some(Arc::new(GraphCache::new(Mode::Cuda(index))))
             }
             _ => None,
         };
-        // SAFETY: beside tensors it holds nothing that changes but behind locks, and weights are only read.
-        let base = unsafe { Shared::new(base) };
-        let model = Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default() };
-        if !model.checkpoint().is_lazy() {
-            model.decoder()?;
-            model.checkpoint().identity()?;
-        }
-        Ok(model)
+        // SAFETY: weights are only read, and everything that changes is behind locks.
+        let base = unsafe { Shared::new(Base::open(checkpoint, options)?) };
+        Ok(Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default() })
     }
 
-    /// The same model with these records of its work, or none.
+    /// The same model with another cache of CUDA graphs, or none.
     pub fn with_graphs(self, graphs: Option<GraphCache>) -> Model {
         Model { graphs: graphs.map(Arc::new), ..self }
     }
 
-    /// Records of small work that comes again, where there may be any.
+    /// The cache of CUDA graphs, if graphs are recorded.
     pub fn graphs(&self) -> Option<&GraphCache> {
         self.graphs.as_deref()
     }
 
-    /// Where memory ran out: gives back what records and libtorch keep for later.
+    /// Frees the memory that recorded graphs and libtorch's allocator keep, after memory ran out.
     pub fn make_room(&self) {
         if let Some(graphs) = self.graphs() {
             graphs.clear();
@@ -116,14 +87,14 @@ impl Model {
 
     /// The same model with these deltas, or none.
     ///
-    /// `merge` adds them to the weights once; otherwise each is a product of its own. By default they are merged in float32,
-    /// while half precision would round small deltas away.
+    /// With `merge` the deltas are added to the weights once, otherwise each is applied by a product of its own. By default
+    /// they are merged in float32 only, since half precision would round small deltas to zero.
     ///
     /// # Errors
     /// `Deltas` if they were made for another architecture.
     pub fn with_deltas(&self, deltas: Option<Deltas>, merge: Option<bool>) -> Result<Model> {
         let adapted = deltas.map(|deltas| adapted::adapt(self, deltas, merge)).transpose()?;
-        // Records read the weights that they were made with.
+        // Recorded graphs read the weights that they were recorded with.
         let graphs = self.graphs().map(|graphs| Arc::new(graphs.anew()));
         Ok(Model { base: self.base.clone(), adapted, graphs, sizes: self.sizes.clone() })
     }
@@ -138,12 +109,12 @@ impl Model {
         self.adapted.as_ref().map(|adapted| &adapted.patch)
     }
 
-    /// What deltas have to fit.
+    /// The attention layers, which deltas must fit.
     pub fn architecture(&self) -> &Architecture {
         self.base.parts.denoiser.architecture()
     }
 
-    /// By what deltas recognise this model.
+    /// The identity by which deltas recognise this model.
     ///
     /// # Errors
     /// `Checkpoint` if a file was written to since it was opened.
@@ -151,19 +122,22 @@ impl Model {
         adapted::fingerprint(self, &self.base.parts)
     }
 
+    /// The checkpoint that the model was loaded from.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.base.checkpoint
     }
 
-    /// What is known of its family.
+    /// The facts about the model's family.
     pub fn family(&self) -> &'static Facts {
         self.base.facts
     }
 
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.base.device
     }
 
+    /// The data type of the denoiser and the text encoders.
     pub fn kind(&self) -> Kind {
         self.base.kind
     }
@@ -173,30 +147,25 @@ impl Model {
         &self.base.parts.vae_config
     }
 
-    /// The type that the autoencoder computes in.
+    /// The data type of the autoencoder.
     pub fn vae_kind(&self) -> Kind {
         self.base.parts.vae_kind
     }
 
-    /// The VAE's other half, read on first use: scores need none of it.
+    /// The VAE's decoder, loaded at first use, since scores do not need it.
     ///
     /// # Errors
     /// `Checkpoint` if it cannot be read.
     pub fn decoder(&self) -> Result<&VaeDecoder> {
-        let known = &self.base.decoder;
-        if known.get().is_none() {
-            // Two threads may both read it; one of them keeps its own.
-            let read = VaeDecoder::new(self.checkpoint(), self.vae(), self.device(), self.vae_kind())?;
-            return Ok(known.get_or_init(|| read));
-        }
-        Ok(known.get().expect("it is there"))
+        self.base.decoder()
     }
 
-    /// What the model was trained to reverse.
+    /// The noise process that the model was trained to reverse.
     pub fn process(&self) -> &dyn Process {
         self.base.parts.process.as_ref()
     }
 
+    /// The denoising network.
     pub fn denoiser(&self) -> &(dyn Denoiser + Send) {
         self.base.parts.denoiser.as_ref()
     }
@@ -206,13 +175,9 @@ impl Model {
         &self.architecture().layers
     }
 
-    /// Number of parameters by part; the VAE's decoder is not loaded and not counted.
+    /// Number of parameters of each part, without the VAE's decoder.
     pub fn parameters(&self) -> Vec<(&'static str, usize)> {
-        let parts = &self.base.parts;
-        let mut found =
-            vec![(self.base.facts.denoiser, parts.denoiser.parameters()), ("vae_encoder", parts.vae.parameters())];
-        found.extend(parts.conditioner.parameters());
-        found
+        self.base.parameters()
     }
 
     /// Side of the latents that the model was trained on.
@@ -272,7 +237,7 @@ impl Model {
         Ok([self.vae().latent_channels, side, side])
     }
 
-    /// The times that `config` asks for, the noisiest first where they come from the schedule.
+    /// The times that `config` selects, the noisiest first if they are computed from the schedule.
     ///
     /// # Errors
     /// `Config` if the model has no such times.
@@ -289,7 +254,7 @@ impl Model {
     /// The seeded noise of each time, `[steps, C, h, w]`, float32 on the CPU.
     ///
     /// # Errors
-    /// `Config` as of [`Self::latent_shape`] and [`Self::times`].
+    /// As [`Self::latent_shape`] and [`Self::times`].
     pub fn noise(&self, config: &ScoreConfig) -> Result<Tensor> {
         let shape = self.latent_shape(config)?;
         let times = self.times(config)?;
@@ -303,20 +268,20 @@ impl Model {
     /// The tokens of a text.
     ///
     /// # Errors
-    /// `Config` if it has more than the model takes and `truncate` is [`Truncate::Error`].
+    /// `Config` if the text has more tokens than the model takes and `truncate` is [`Truncate::Error`].
     pub fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
         self.base.parts.conditioner.tokenize(text, truncate)
     }
 
-    /// Texts as the denoiser is conditioned on them, a few at a time.
+    /// Encodes texts, a few at a time.
     ///
     /// # Errors
-    /// As [`Self::tokenize`]; `Numerical` if a vector is not finite.
+    /// As [`Self::tokenize`]; `Numerical` if a vector is not finite; `Interrupted`.
     pub fn encode_texts(&self, texts: &[&str], truncate: Truncate) -> Result<Texts> {
         encoding::texts(self, &self.base.parts, texts, truncate, false)
     }
 
-    /// The same and behind them what stands for no text.
+    /// Encodes texts and, as one more text after them, the unconditional text.
     ///
     /// # Errors
     /// As [`Self::encode_texts`].
@@ -324,15 +289,16 @@ impl Model {
         encoding::texts(self, &self.base.parts, texts, truncate, true)
     }
 
-    /// Latents `z` `[n, C, h, w]` on the model's device, float32.
+    /// Encodes images to latents `z` `[n, C, h, w]` on the model's device, float32.
     ///
     /// # Errors
-    /// `Image` if one cannot be decoded; `Numerical` if a latent is not finite.
+    /// `Image` if one cannot be decoded; `Config` as of [`Self::latent_shape`]; `Numerical` if a latent is not finite;
+    /// `Interrupted`.
     pub fn encode_images(&self, images: &[Image], config: &ScoreConfig) -> Result<Tensor> {
         self.encode_images_seeing(images, config, |_| ())
     }
 
-    /// The same; `see` is shown every image as it is encoded.
+    /// [`Self::encode_images`], which also calls `see` with every preprocessed image.
     ///
     /// # Errors
     /// As [`Self::encode_images`].
@@ -345,15 +311,16 @@ impl Model {
         encoding::images(self, &self.base.parts, images, &self.preprocessing(config)?, see)
     }
 
-    /// Latents `[n, C, h, w]` as the encoder gives them to images in [−1, 1] `[n, 3, H, W]`, float32, not clipped.
+    /// Decodes latents `[n, C, h, w]`, scaled as the encoder's, to images in about [−1, 1] `[n, 3, H, W]`, float32, not
+    /// clipped.
     ///
     /// # Errors
-    /// `Checkpoint` if the decoder cannot be read; `Numerical` if an image is not finite.
+    /// `Checkpoint` if the decoder cannot be read; `Numerical` if an image is not finite; `Interrupted`.
     pub fn decode_latents(&self, latents: &Tensor) -> Result<Tensor> {
         encoding::decoded(self, latents)
     }
 
-    /// How images are brought to the size that `config` asks for.
+    /// How images are scaled to the resolution of `config`.
     ///
     /// # Errors
     /// As of [`Self::latent_shape`].
@@ -368,37 +335,37 @@ impl Model {
         })
     }
 
-    /// Evaluations at a time: on the CPU one of 64×64 latents already fills the cores, a GPU wants many more, as far as
-    /// its free memory goes.
+    /// The default number of evaluations at a time, for latents of so many pixels. On the CPU, one evaluation of 64×64 latents
+    /// uses all cores; a GPU needs many more, within its free memory.
     pub fn auto_batch(&self, latent_pixels: i64) -> usize {
         batches::auto(self.device(), latent_pixels as usize)
     }
 
-    /// Compares the first predictions that a model makes of much noise with what its configuration says that it predicts;
-    /// all are `[B, C, h, w]`.
+    /// Warns if the first predictions that the model makes at high noise levels are not of the type that its configuration
+    /// names; all tensors are `[B, C, h, w]`.
     pub fn compare_to_target(&self, noised: &Tensor, target: &Tensor, prediction: &Tensor, times: &[Time]) {
         self.base.prediction_check.compare(self, noised, target, prediction, times);
     }
 
-    /// Whether that was done.
+    /// Whether [`Self::compare_to_target`] has made its check.
     pub fn is_compared(&self) -> bool {
         self.base.prediction_check.is_done()
     }
 
-    /// What the network is configured to predict.
+    /// What the network predicts, by its configuration.
     pub fn prediction(&self) -> Prediction {
         self.process().prediction()
     }
 
-    /// Refuses numbers that are not finite; `what` gave them.
+    /// Refuses a tensor with numbers that are not finite; `what` names what computed it.
     ///
     /// # Errors
-    /// `Numerical`, saying what to do.
+    /// `Numerical`, with a remedy.
     pub fn finite(&self, what: &str, tensor: &Tensor) -> Result<()> {
         if tensor.isfinite().all().int64_value(&[]) != 0 { Ok(()) } else { Err(self.not_finite(what)) }
     }
 
-    /// The error for what gave numbers that are not finite.
+    /// The error for numbers that are not finite; `what` names what computed them.
     pub(crate) fn not_finite(&self, what: &str) -> Error {
         let remedy = match self.kind() {
             Kind::Half => "float16 ends at 65504: use dtype=\"float32\" or \"bfloat16\"",

@@ -1,4 +1,4 @@
-//! Whether a network predicts what its configuration says that it does.
+//! A check whether a network's predictions are of the type that its configuration names.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,24 +9,24 @@ use crate::device::to_vec64;
 use crate::noise::{Prediction, Time};
 use crate::runtime::warnings;
 
-/// Where `ᾱ` is below this, `ε` and `v = √ᾱ ε − √(1−ᾱ) z` are far from each other: their correlation is `√ᾱ`.
+/// Below this `ᾱ`, `ε` and `v = √ᾱ ε − √(1−ᾱ) z` differ clearly: their correlation is `√ᾱ`.
 const MOST_SIGNAL: f64 = 0.35;
 
-/// Whether the comparison was made.
+/// A check that is made once per model.
 #[derive(Default)]
 pub struct PredictionCheck(AtomicBool);
 
 impl PredictionCheck {
-    /// Whether it was made.
+    /// Whether the check was made.
     pub fn is_done(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Compares the first predictions that a model makes of much noise with both kinds of target, and warns where they are
-    /// like those of the other kind.
+    /// Compares the first predictions that a model makes at high noise levels with both types of target, and warns if they
+    /// resemble the other type.
     ///
-    /// Much noise is nearly all there is to see, so who predicts `ε` is right about it, whatever the image. A velocity is
-    /// nearly `−z`, which can only be guessed.
+    /// At high noise levels, a network that predicts `ε` is accurate for any image, since its input is nearly `ε`. A velocity
+    /// is nearly `−z` there, of which the input says little.
     pub fn compare(&self, model: &Model, noised: &Tensor, target: &Tensor, prediction: &Tensor, times: &[Time]) {
         if self.is_done() {
             return;
@@ -44,7 +44,7 @@ impl PredictionCheck {
             let (signal, sigma) = factors[row];
             let [prediction, target, noised] =
                 [prediction, target, noised].map(|x| x.get(row as i64).to_kind(Kind::Double));
-            // z_t = √ᾱ z + √(1−ᾱ) ε gives each of the two from the other.
+            // z_t = √ᾱ z + √(1−ᾱ) ε determines each target from the other.
             let (noise, velocity) = match model.prediction() {
                 Prediction::Velocity => (&target * signal + noised * sigma, target),
                 Prediction::Epsilon => {
@@ -56,23 +56,23 @@ impl PredictionCheck {
             of_noise += correlation(&prediction, &noise) / rows.len() as f64;
             of_velocity += correlation(&prediction, &velocity) / rows.len() as f64;
         }
-        let found = if of_noise > 0.9 && of_velocity < of_noise - 0.25 {
+        let resembled = if of_noise > 0.9 && of_velocity < of_noise - 0.25 {
             Prediction::Epsilon
         } else if of_velocity > 0.5 && of_noise < of_velocity - 0.15 {
             Prediction::Velocity
         } else {
             return;
         };
-        let said = model.prediction();
-        if found != said {
+        let configured = model.prediction();
+        if resembled != configured {
             warnings::push(format!(
                 "{}: prediction_type is {}, but what the model predicts of much noise looks like {} (correlation with the \
-                 noise {of_noise:.2}, with the velocity {of_velocity:.2}); denoising scores and pictures are wrong unless it \
+                 noise {of_noise:.2}, with the velocity {of_velocity:.2}); denoising scores and generated images are wrong unless it \
                  is loaded with prediction_type=\"{}\"",
                 model.checkpoint().dir().display(),
-                said.name(),
-                found.name(),
-                found.name()
+                configured.name(),
+                resembled.name(),
+                resembled.name()
             ));
         }
     }
