@@ -1,7 +1,8 @@
 //! The identity of a model: checksums of everything that a score depends on, independent of file names and folders.
 //!
-//! A checksum reads all weights: two threads take 0.5 s for 5.2 GB that the system has cached. It is stored in the user's
-//! cache folder under the file's properties (device, inode, size, both times), so that each file is read only once.
+//! A checksum reads all weights: two threads take 0.5 s for 5.2 GB that the system has cached. It is stored in the
+//! user's cache folder under the file's properties (device, inode, size, both times), so that each file is read only
+//! once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,8 +35,8 @@ const VERSION: u32 = 1;
 /// Fields of a configuration that say where and by what it was written.
 const NO_SETTINGS: [&str; 3] = ["_diffusers_version", "_name_or_path", "transformers_version"];
 
-/// The identity of one network's weights: a checksum of all numbers, and a sample for files that store the same numbers in
-/// another type.
+/// The identity of one network's weights: a checksum of all numbers, and a sample for files that store the same numbers
+/// in another type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sampled {
     #[serde(rename = "digest")]

@@ -1,8 +1,8 @@
 //! Stage 1: reads the configurations and named weights of a diffusers folder, independent of the networks in it.
 //!
 //! The layout is the published one: `model_index.json` and a folder for each part, with its configuration and, for the
-//! networks, safetensors. The family of a model ([`crate::families`]) determines which parts it has. Nothing is downloaded
-//! here, and no pickle is read.
+//! networks, safetensors. The family of a model ([`crate::families`]) determines which parts it has. Nothing is
+//! downloaded here, and no pickle is read.
 
 mod identity;
 mod json;
@@ -32,8 +32,8 @@ use crate::{Error, Result};
 const TOKENIZER: [&str; 5] =
     ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt"];
 
-/// A model folder. Configurations and weights are opened part by part. Each file is opened once, so that weights that are
-/// read late belong to the same version of the file.
+/// A model folder. Configurations and weights are opened part by part. Each file is opened once, so that weights that
+/// are read late belong to the same version of the file.
 pub struct Checkpoint {
     dir: PathBuf,
     variant: Option<String>,

@@ -73,7 +73,8 @@ impl Part {
         Ok(())
     }
 
-    /// The numbers of the weight `name` at these positions, as float32; none if the weight is not of floating-point type.
+    /// The numbers of the weight `name` at these positions, as float32; none if the weight is not of floating-point
+    /// type.
     ///
     /// # Errors
     /// `Checkpoint` if they cannot be read, or the file was written to since it was opened.

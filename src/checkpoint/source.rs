@@ -1,7 +1,8 @@
 //! A file of weights that stays open and is read piece by piece into the process's own memory.
 //!
-//! It is not memory-mapped: a mapped file that is truncated ends the process, one that is rewritten changes numbers in use,
-//! and some file systems cannot map. A piece that is read late comes from the file as it was opened, or is an error.
+//! It is not memory-mapped: a mapped file that is truncated ends the process, one that is rewritten changes numbers in
+//! use, and some file systems cannot map. A piece that is read late comes from the file as it was opened, or is an
+//! error.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -72,8 +73,8 @@ impl Source {
         Error::Checkpoint(format!("{}: {what}", self.path.display()))
     }
 
-    /// A name for the contents from the file's properties; `None` if the file is so new that another write might not change
-    /// them.
+    /// A name for the contents from the file's properties; `None` if the file is so new that another write might not
+    /// change them.
     pub fn name(&self) -> Option<String> {
         // File systems with coarse clocks give two writes within this time the same stamp.
         const COARSE: Duration = Duration::from_secs(3);

@@ -109,9 +109,9 @@ fn number_kind(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-/// Replaces the file at `path` by `bytes`, all or nothing: writes a temporary file beside it, which is then renamed. A crash
-/// of the machine leaves the old or the new file, as far as the file system guarantees that. If several threads or processes
-/// write to one path, the bytes of the last one stay.
+/// Replaces the file at `path` by `bytes`, all or nothing: writes a temporary file beside it, which is then renamed. A
+/// crash of the machine leaves the old or the new file, as far as the file system guarantees that. If several threads
+/// or processes write to one path, the bytes of the last one stay.
 ///
 /// # Errors
 /// If the temporary file cannot be written or renamed.

@@ -9,8 +9,8 @@ use crate::Result;
 use crate::kernels::fast_paths;
 use crate::runtime::{check_interrupt, fail, from_tch};
 
-/// A weight that a layer may hold in another layout than the file's. On the CPU, a lazy weight takes no memory until its
-/// plain layout is used.
+/// A weight that a layer may hold in another layout than the file's. On the CPU, a lazy weight takes no memory until
+/// its plain layout is used.
 pub struct Weight {
     location: Location,
     device: Device,
@@ -102,8 +102,8 @@ impl Weight {
     }
 }
 
-/// A convolution's weight in half precision in channels-last layout, which tensor cores need. The convolution's output then
-/// has that layout too, and layers between convolutions keep it.
+/// A convolution's weight in half precision in channels-last layout, which tensor cores need. The convolution's output
+/// then has that layout too, and layers between convolutions keep it.
 fn channels_last(weight: Tensor) -> Tensor {
     let half = matches!(weight.kind(), Kind::Half | Kind::BFloat16);
     if weight.dim() != 4 || !half || !fast_paths() {

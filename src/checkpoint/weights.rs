@@ -1,5 +1,5 @@
-//! Named weights of a network. A weight is requested by path and shape; a missing, wrongly shaped or unused weight is an
-//! error that names the key.
+//! Named weights of a network. A weight is requested by path and shape; a missing, wrongly shaped or unused weight is
+//! an error that names the key.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

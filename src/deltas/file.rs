@@ -1,7 +1,7 @@
 //! Files of deltas: the native format, and LoRA in other libraries' layouts.
 //!
-//! The native format is one safetensors file. Tensors are `<module path>.delta` `[out, in]`, or `.down` `[r, in]` and `.up`
-//! `[out, r]`, float32. The metadata has `discffusion.format` (`1`), `discffusion.fingerprint` and
+//! The native format is one safetensors file. Tensors are `<module path>.delta` `[out, in]`, or `.down` `[r, in]` and
+//! `.up` `[out, r]`, float32. The metadata has `discffusion.format` (`1`), `discffusion.fingerprint` and
 //! `discffusion.head_weights` (JSON), a checksum, and further entries of the writer.
 
 use std::collections::{BTreeMap, HashMap};
@@ -58,8 +58,8 @@ impl Deltas {
         Self::from_tensors(file, architecture, model, strict)
     }
 
-    /// Deltas from tensors with the names of the native format. Without a fingerprint in the metadata, the weights that they
-    /// were made for are not checked.
+    /// Deltas from tensors with the names of the native format. Without a fingerprint in the metadata, the weights that
+    /// they were made for are not checked.
     ///
     /// # Errors
     /// As [`Self::from_file`].
@@ -96,7 +96,8 @@ impl Deltas {
         TensorFile { tensors: self.tensors(), metadata, checked: true }
     }
 
-    /// Writes the native format, atomically. `metadata` is added to the deltas' own and replaces entries of the same key.
+    /// Writes the native format, atomically. `metadata` is added to the deltas' own and replaces entries of the same
+    /// key.
     ///
     /// # Errors
     /// `Deltas` if the file cannot be written.
@@ -106,8 +107,8 @@ impl Deltas {
         file.write(path).map_err(|why| cannot_write(path, why))
     }
 
-    /// Writes LoRA: one file (diffusers), or a folder with weights and configuration (peft). Deltas are approximated with
-    /// rank `rank`; if it is `None`, low-rank ones are written as they are and dense ones are factored exactly.
+    /// Writes LoRA: one file (diffusers), or a folder with weights and configuration (peft). Deltas are approximated
+    /// with rank `rank`; if it is `None`, low-rank ones are written as they are and dense ones are factored exactly.
     ///
     /// Returns the relative error `‖p − p'‖ / ‖p‖` over all entries.
     ///

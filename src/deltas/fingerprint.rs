@@ -11,11 +11,11 @@ use crate::checkpoint::{Checkpoint, Sampled};
 /// Numbers of each layer's `W_k` that files of the first release identify a model by.
 const PER_LAYER: u64 = 8;
 
-/// The identity of the model that deltas were made for: its attention layers, its weights, and the settings that its training
-/// depends on.
+/// The identity of the model that deltas were made for: its attention layers, its weights, and the settings that its
+/// training depends on.
 ///
-/// A model may be published in float32 and float16, and deltas fit both. So files with weights of the same types are compared
-/// by checksums, others by a sample, up to rounding.
+/// A model may be published in float32 and float16, and deltas fit both. So files with weights of the same types are
+/// compared by checksums, others by a sample, up to rounding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// [`Architecture::describe`].
@@ -37,8 +37,8 @@ pub struct Base {
 }
 
 impl Fingerprint {
-    /// The identity of a checkpoint. `denoiser` is the folder of the network that deltas change, and `settings` are further
-    /// settings that deltas depend on, by name.
+    /// The identity of a checkpoint. `denoiser` is the folder of the network that deltas change, and `settings` are
+    /// further settings that deltas depend on, by name.
     ///
     /// # Errors
     /// `Checkpoint` if a file was written to since it was opened.
@@ -64,7 +64,8 @@ impl Fingerprint {
         Ok(Fingerprint { architecture: architecture.describe(), sample, base: Some(Base { settings, parts }) })
     }
 
-    /// The name of the first difference from `other`; `None` if both are the same model up to rounding to half precision.
+    /// The name of the first difference from `other`; `None` if both are the same model up to rounding to half
+    /// precision.
     pub fn difference(&self, other: &Fingerprint) -> Option<String> {
         if self.architecture != other.architecture {
             return Some("architecture".into());
@@ -91,9 +92,9 @@ fn rounded(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(close)
 }
 
-/// The largest error of a number that was rounded to half precision: half the spacing of the coarsest half-precision type
-/// that can represent it, plus that of float16 for a number that was rounded to float16 before. It is 0 if neither type can
-/// represent the number.
+/// The largest error of a number that was rounded to half precision: half the spacing of the coarsest half-precision
+/// type that can represent it, plus that of float16 for a number that was rounded to float16 before. It is 0 if neither
+/// type can represent the number.
 fn error_of(x: f64) -> f64 {
     let (exponent, size) = (if x == 0.0 { -1000 } else { x.abs().log2().floor() as i32 }, x.abs());
     let space = |bits: i32, least: i32| 2f64.powi(exponent.max(least) - bits);

@@ -31,8 +31,8 @@ pub enum Format {
 
 /// The pairs of a LoRA file; `up` is multiplied by `alpha / r`.
 ///
-/// Alpha is a tensor of its own, or in the metadata: diffusers' `lora_adapter_metadata`, or for peft's keys the text of its
-/// `adapter_config.json` under [`PEFT_CONFIG`]. The default is `r`.
+/// Alpha is a tensor of its own, or in the metadata: diffusers' `lora_adapter_metadata`, or for peft's keys the text of
+/// its `adapter_config.json` under [`PEFT_CONFIG`]. The default is `r`.
 ///
 /// # Errors
 /// `Deltas`, naming the keys, unless every key is understood and every pair complete.
@@ -99,8 +99,8 @@ pub fn read(tensors: Vec<(String, Tensor)>, metadata: &HashMap<String, String>) 
     Ok(pairs)
 }
 
-/// A half as a float32 matrix. Halves of 1×1 convolutions, which SD 1.x files of some trainers have, lose their two trailing
-/// axes.
+/// A half as a float32 matrix. Halves of 1×1 convolutions, which SD 1.x files of some trainers have, lose their two
+/// trailing axes.
 fn matrix(key: &str, tensor: &Tensor) -> Result<Tensor> {
     match tensor.size()[..] {
         [rows, columns] | [rows, columns, 1, 1] if tensor.is_floating_point() => {
@@ -213,8 +213,8 @@ fn shape(pairs: &Pairs) -> BTreeMap<&'static str, Value> {
     ])
 }
 
-/// The best approximation of rank `r` of a delta `p` `[out, in]`: `down` `[r, in]`, `up` `[out, r]`, and the relative error
-/// `‖p − B A‖ / ‖p‖`. It is exact if `rank` is `None` or at least the full rank.
+/// The best approximation of rank `r` of a delta `p` `[out, in]`: `down` `[r, in]`, `up` `[out, r]`, and the relative
+/// error `‖p − B A‖ / ‖p‖`. It is exact if `rank` is `None` or at least the full rank.
 ///
 /// # Errors
 /// `Interrupted`, if the user asked for it.

@@ -65,8 +65,8 @@ impl Delta {
 
     /// How a network with the weight `base` `[out, in]` applies this delta.
     ///
-    /// With `merge`, dense deltas are added to the weight, and so are low-rank ones without a graph. Otherwise the delta is
-    /// applied by a product of its own. A graph of the delta is kept.
+    /// With `merge`, dense deltas are added to the weight, and so are low-rank ones without a graph. Otherwise the
+    /// delta is applied by a product of its own. A graph of the delta is kept.
     pub fn change(&self, base: &Tensor, merge: bool) -> Change {
         let (kind, device) = (base.kind(), base.device());
         let here = |tensor: &Tensor| tensor.to_device(device).to_kind(kind);

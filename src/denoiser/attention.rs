@@ -59,8 +59,8 @@ impl Attention {
         self.fused(&q, &k, &v, changes)
     }
 
-    /// Cross-attention of `x` `[I, n, c]` or `[B, n, c]` to the batch's texts, output `[B, n, c]`. It gives `recorder` the
-    /// map of `layer` if that is wanted, and returns `None` if nothing else is.
+    /// Cross-attention of `x` `[I, n, c]` or `[B, n, c]` to the batch's texts, output `[B, n, c]`. It gives `recorder`
+    /// the map of `layer` if that is wanted, and returns `None` if nothing else is.
     pub fn cross_attention(
         &self,
         x: &Tensor,

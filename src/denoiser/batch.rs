@@ -9,8 +9,8 @@ use crate::runtime::{Lock, Shared};
 
 /// The input of one evaluation: `I` distinct latents, `T` distinct texts, and `B` rows that pair them.
 ///
-/// Layers before the first cross-attention are computed once per latent, and keys and values once per text. From the first
-/// cross-attention on, tensors have one entry per row.
+/// Layers before the first cross-attention are computed once per latent, and keys and values once per text. From the
+/// first cross-attention on, tensors have one entry per row.
 pub struct Batch<'a> {
     noised: &'a Tensor,
     times: &'a Tensor,
@@ -61,8 +61,8 @@ impl MicroConditions {
 }
 
 impl<'a> Batch<'a> {
-    /// A batch of noised latents `[I, C, h, w]`, the network's inputs for their times `[I]`, and `T` texts. `latent_of` and
-    /// `text_of` have the latent and the text of each row.
+    /// A batch of noised latents `[I, C, h, w]`, the network's inputs for their times `[I]`, and `T` texts. `latent_of`
+    /// and `text_of` have the latent and the text of each row.
     ///
     /// # Panics
     /// If `latent_of` and `text_of` differ in length, or there are as many latents as rows but in another order.
@@ -129,8 +129,8 @@ impl<'a> Batch<'a> {
         if x.size()[0] == like.size()[0] { x.shallow_clone() } else { self.by_row(x) }
     }
 
-    /// The projection of the texts' vectors `[T, m, D]` at a layer, by row `[B, m, c]`: from the cache, or computed for this
-    /// batch.
+    /// The projection of the texts' vectors `[T, m, D]` at a layer, by row `[B, m, c]`: from the cache, or computed for
+    /// this batch.
     pub fn of_texts(&self, key: (usize, Projection), project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
         match &self.cache {
             Some((cache, index)) => index.apply(&cache.get(key, project)),

@@ -1,8 +1,8 @@
 //! Stage 5: a noised latent, a time and a conditioning become attention maps and a prediction.
 //!
-//! Maps are returned, not delivered to hooks: a [`Capture`] lists the wanted layers, and only their maps are materialised.
-//! Other layers run fused attention, and the network stops after the last wanted output. Maps stay in the autograd graph if
-//! there is one.
+//! Maps are returned, not delivered to hooks: a [`Capture`] lists the wanted layers, and only their maps are
+//! materialised. Other layers run fused attention, and the network stops after the last wanted output. Maps stay in the
+//! autograd graph if there is one.
 //!
 //! A family's network is a [`Denoiser`], a sequence of segments. Evaluation, capture, early exit and recomputation are
 //! implemented here once, for all families.
@@ -32,14 +32,14 @@ pub struct Capture<'a> {
     pub layers: &'a [bool],
     /// The kind of map: logits, probabilities or cosines.
     pub map: MapKind,
-    /// A function of a layer's index and map `[B, H, n, m]`, whose result is returned in place of the map. It is called as
-    /// soon as the map is formed, so that pooling never holds all maps at once.
+    /// A function of a layer's index and map `[B, H, n, m]`, whose result is returned in place of the map. It is called
+    /// as soon as the map is formed, so that pooling never holds all maps at once.
     pub keep: &'a dyn Fn(usize, &Tensor) -> Tensor,
-    /// An alternative to `keep` for callers that need only the pooled rows of maps, which then need not be materialised. It
-    /// must agree with `keep`, since either may be called.
+    /// An alternative to `keep` for callers that need only the pooled rows of maps, which then need not be
+    /// materialised. It must agree with `keep`, since either may be called.
     pub pooled: Option<PooledCapture<'a>>,
-    /// A function that replaces a layer's map before it is kept. If the map is of logits or probabilities, the network goes
-    /// on with the replacement.
+    /// A function that replaces a layer's map before it is kept. If the map is of logits or probabilities, the network
+    /// goes on with the replacement.
     pub alter: Option<&'a dyn Fn(usize, Tensor) -> Tensor>,
     /// Whether the network's prediction is wanted.
     pub prediction: bool,
@@ -139,8 +139,8 @@ pub trait Denoiser {
 }
 
 impl dyn Denoiser + Send + '_ {
-    /// Evaluates the network once for a batch, whose latents and conditioning are on the network's device and in its data
-    /// type.
+    /// Evaluates the network once for a batch, whose latents and conditioning are on the network's device and in its
+    /// data type.
     ///
     /// # Errors
     /// `Interrupted`, if the user asked for it.
@@ -163,8 +163,8 @@ impl dyn Denoiser + Send + '_ {
         Ok((captured, SavedStates(states)))
     }
 
-    /// Backpropagates the `gradient` of captured results. It recomputes one segment at a time with a graph, which costs one
-    /// more forward pass and saves memory. Gradients are added to those of the patch's leaves.
+    /// Backpropagates the `gradient` of captured results. It recomputes one segment at a time with a graph, which costs
+    /// one more forward pass and saves memory. Gradients are added to those of the patch's leaves.
     ///
     /// # Errors
     /// As [`Self::observe`].

@@ -1,5 +1,5 @@
-//! The data type in which a machine runs a diffusion model fastest. It is measured: processors that support bfloat16 may
-//! still be slower with it than with float32.
+//! The data type in which a machine runs a diffusion model fastest. It is measured: processors that support bfloat16
+//! may still be slower with it than with float32.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use crate::runtime::caught;
 /// bfloat16 is chosen if it takes at most this fraction of float32's time; otherwise its rounding is not worth it.
 const WORTH: f64 = 0.8;
 
-/// float16 on CUDA; on the CPU bfloat16 if it takes at most four fifths of float32's time, otherwise float32. It is measured
-/// once per process, in a fraction of a second.
+/// float16 on CUDA; on the CPU bfloat16 if it takes at most four fifths of float32's time, otherwise float32. It is
+/// measured once per process, in a fraction of a second.
 pub fn fastest(device: Device) -> Kind {
     static FOUND: OnceLock<Kind> = OnceLock::new();
     if device.is_cuda() { Kind::Half } else { *FOUND.get_or_init(|| faster(time)) }
 }
 
-/// The faster of float32 and bfloat16: `time` returns how long the same work takes in a type, or `None` if the type is not
-/// supported.
+/// The faster of float32 and bfloat16: `time` returns how long the same work takes in a type, or `None` if the type is
+/// not supported.
 pub fn faster(time: impl Fn(Kind) -> Option<Duration>) -> Kind {
     match (time(Kind::Float), time(Kind::BFloat16)) {
         (Some(single), Some(half)) if half.as_secs_f64() <= WORTH * single.as_secs_f64() => Kind::BFloat16,

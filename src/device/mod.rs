@@ -44,8 +44,8 @@ pub fn parse_device(name: &str) -> Result<Device> {
 
 /// Reads `auto`, `fastest`, `float32`, `float16` or `bfloat16`.
 ///
-/// `auto` is float16 on CUDA and float32 on the CPU, so that scores do not depend on the processor; `fastest` is the result
-/// of [`fastest`].
+/// `auto` is float16 on CUDA and float32 on the CPU, so that scores do not depend on the processor; `fastest` is the
+/// result of [`fastest`].
 ///
 /// # Errors
 /// `Device` if the name is unknown, or the device only emulates the type.

@@ -2,7 +2,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::kernels::{fast_paths, shim};
 
-/// A copy of a CPU tensor on a device. To a CUDA device it is copied asynchronously through pinned memory, if available.
+/// A copy of a CPU tensor on a device. To a CUDA device it is copied asynchronously through pinned memory, if
+/// available.
 pub fn upload(tensor: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(index) if fast_paths() => shim::upload(tensor, index).unwrap_or_else(|_| tensor.to_device(device)),

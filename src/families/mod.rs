@@ -1,5 +1,5 @@
-//! The families of models, one folder each. A family knows which parts the checkpoints of its pipelines have, and assembles
-//! them. Later stages are independent of the family.
+//! The families of models, one folder each. A family knows which parts the checkpoints of its pipelines have, and
+//! assembles them. Later stages are independent of the family.
 
 mod stable_diffusion;
 mod stable_diffusion_xl;
@@ -102,8 +102,8 @@ pub fn facts() -> Vec<&'static Facts> {
     FAMILIES.iter().map(|family| family.facts()).collect()
 }
 
-/// The family of a checkpoint, by the pipeline class in its index or, if no family knows that class, by the parts that the
-/// index lists.
+/// The family of a checkpoint, by the pipeline class in its index or, if no family knows that class, by the parts that
+/// the index lists.
 ///
 /// # Errors
 /// `Checkpoint` if the class in the index is not a string.

@@ -41,10 +41,11 @@ struct BatchTexts {
 }
 
 impl Model {
-    /// Generates the images of every prompt, grouped by prompt. An image depends on its prompt, its negative prompt, its seed
-    /// and the options, and up to floating-point rounding on nothing else in the request.
+    /// Generates the images of every prompt, grouped by prompt. An image depends on its prompt, its negative prompt,
+    /// its seed and the options, and up to floating-point rounding on nothing else in the request.
     ///
-    /// When memory runs out, the number of images at a time is halved. `on_progress` receives the number of evaluations done.
+    /// When memory runs out, the number of images at a time is halved. `on_progress` receives the number of evaluations
+    /// done.
     ///
     /// # Errors
     /// `Config` if the request or the options do not fit the model; `Numerical` if a latent or an image is not finite;
@@ -154,8 +155,8 @@ impl Model {
     }
 }
 
-/// Classifier-free guidance `ε(∅) + s (ε(y) − ε(∅))` (Ho & Salimans 2022, in the form of Saharia et al. 2022), interpolated
-/// by `rescale` towards the standard deviation of `ε(y)` (Lin et al. 2024, section 3.4).
+/// Classifier-free guidance `ε(∅) + s (ε(y) − ε(∅))` (Ho & Salimans 2022, in the form of Saharia et al. 2022),
+/// interpolated by `rescale` towards the standard deviation of `ε(y)` (Lin et al. 2024, section 3.4).
 fn guide(with_text: &Tensor, without: &Tensor, scale: f64, rescale: f64) -> Tensor {
     let guided = without + (with_text - without) * scale;
     if rescale == 0.0 {

@@ -10,8 +10,8 @@ thread_local! {
     static TO_REPEAT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work` with the kernels that are used when gradients are computed, so that repeating it with a graph gives identical
-/// numbers.
+/// Runs `work` with the kernels that are used when gradients are computed, so that repeating it with a graph gives
+/// identical numbers.
 pub fn to_repeat<T>(work: impl FnOnce() -> T) -> T {
     struct Back(bool);
     impl Drop for Back {

@@ -29,9 +29,9 @@ pub struct Graph(*mut c_void);
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Runs `work` twice on the CUDA device of index `index`: once to initialise libraries and allocators, once to record it.
-    /// The tensors of the second run are computed when the graph is replayed. `work` must not synchronise with the device,
-    /// nor read CPU memory.
+    /// Runs `work` twice on the CUDA device of index `index`: once to initialise libraries and allocators, once to
+    /// record it. The tensors of the second run are computed when the graph is replayed. `work` must not synchronise
+    /// with the device, nor read CPU memory.
     ///
     /// # Errors
     /// An error of `work` or of libtorch; the recording is discarded then.

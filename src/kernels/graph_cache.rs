@@ -1,5 +1,5 @@
-//! A cache of recorded CUDA graphs. Repeated small work is recorded, so that a GPU starts its hundreds of kernels as one:
-//! one evaluation of a UNet keeps an H200 busy for about as long as it takes to launch its kernels one by one.
+//! A cache of recorded CUDA graphs. Repeated small work is recorded, so that a GPU starts its hundreds of kernels as
+//! one: one evaluation of a UNet keeps an H200 busy for about as long as it takes to launch its kernels one by one.
 
 use tch::{Kind, Tensor};
 
@@ -80,9 +80,9 @@ impl GraphCache {
         GraphCache::new(self.mode)
     }
 
-    /// The tensors that `work` computes from `inputs`. Work that runs for the second time is recorded, and recorded work is
-    /// replayed. `name` and the shapes and types of the inputs must determine everything that the work depends on, except
-    /// the numbers in the inputs.
+    /// The tensors that `work` computes from `inputs`. Work that runs for the second time is recorded, and recorded
+    /// work is replayed. `name` and the shapes and types of the inputs must determine everything that the work depends
+    /// on, except the numbers in the inputs.
     ///
     /// # Errors
     /// An error of `work`. A recording that fails is not an error: the work then runs without a graph, with a warning.
@@ -120,7 +120,8 @@ impl GraphCache {
             return (Entry::Refused, Ok(made.tensors));
         }
         let recording = caught(|| {
-            // It is recorded with other numbers than it is checked with, which reveals inputs that the graph does not read.
+            // It is recorded with other numbers than it is checked with, which reveals inputs that the graph does not
+            // read.
             let own: Vec<Tensor> = inputs.iter().map(other).collect();
             let again = || Ok(work(&own)?.tensors);
             let (graph, outputs) = match self.mode {
@@ -140,8 +141,8 @@ impl GraphCache {
         (entry, Ok(made.tensors))
     }
 
-    /// Takes the entry of a key if it can be recorded or replayed now, and leaves [`Entry::InUse`] in its place. Work that
-    /// runs for the first time is entered.
+    /// Takes the entry of a key if it can be recorded or replayed now, and leaves [`Entry::InUse`] in its place. Work
+    /// that runs for the first time is entered.
     fn take(&self, key: &Key) -> Option<Entry> {
         let mut entries = self.entries.hold();
         let full = entries.closed || entries.recordings() >= MOST_RECORDINGS;

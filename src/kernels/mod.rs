@@ -1,5 +1,5 @@
-//! Kernels of this crate, and parts of libtorch that tch does not bind: C++ that links libtorch, CUDA programs, recorded CUDA
-//! graphs; and the rules for when such kernels may replace libtorch's operators.
+//! Kernels of this crate, and parts of libtorch that tch does not bind: C++ that links libtorch, CUDA programs,
+//! recorded CUDA graphs; and the rules for when such kernels may replace libtorch's operators.
 
 mod allowed;
 pub mod cuda;

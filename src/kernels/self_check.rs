@@ -11,9 +11,9 @@ use crate::{Error, Result};
 /// What is checked: a kernel's name, a device, a type, and everything else that its code depends on.
 pub type Case = (&'static str, Device, Kind, Vec<i64>);
 
-/// Whether the kernel may be used in this case. The first call runs `compare`, which runs the kernel and libtorch's operators
-/// on a small input and returns pairs of tensors that should be equal. If they are not, or the kernel fails, the case is
-/// rejected for good, with one warning.
+/// Whether the kernel may be used in this case. The first call runs `compare`, which runs the kernel and libtorch's
+/// operators on a small input and returns pairs of tensors that should be equal. If they are not, or the kernel fails,
+/// the case is rejected for good, with one warning.
 pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>>) -> bool {
     static KNOWN: Lock<Option<HashMap<Case, bool>>> = Lock::new(None);
     let known = || KNOWN.hold();
@@ -44,7 +44,8 @@ pub fn passed(case: Case, compare: impl FnOnce() -> Result<Vec<(Tensor, Tensor)>
     why.is_none()
 }
 
-/// The largest difference, relative to the largest number of `plain`; infinite if a number is not finite or shapes differ.
+/// The largest difference, relative to the largest number of `plain`; infinite if a number is not finite or shapes
+/// differ.
 pub fn distance(ours: &Tensor, plain: &Tensor) -> f64 {
     if ours.size() != plain.size() {
         return f64::INFINITY;
@@ -64,8 +65,8 @@ fn tolerance(kind: Kind) -> f64 {
     }
 }
 
-/// Test input with numbers of the magnitude of activations. It is computed without a random generator, so that no state of
-/// libtorch changes.
+/// Test input with numbers of the magnitude of activations. It is computed without a random generator, so that no state
+/// of libtorch changes.
 pub fn numbers(shape: &[i64], kind: Kind, device: Device, salt: f64) -> Tensor {
     let at = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, device));
     let waves = (&at * 1.7371 + salt).sin() + (&at * 0.377 + salt).cos() * 0.7 + 0.1;

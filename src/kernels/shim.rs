@@ -64,8 +64,8 @@ pub fn records() -> bool {
     unsafe { discffusion_records() }
 }
 
-/// A convolution's weight `[out, in, k, k]` (float32, CPU) in oneDNN's layout for inputs of the shape `input`. It can be
-/// used with inputs of other shapes and gives the same numbers.
+/// A convolution's weight `[out, in, k, k]` (float32, CPU) in oneDNN's layout for inputs of the shape `input`. It can
+/// be used with inputs of other shapes and gives the same numbers.
 pub fn pack_conv2d(weight: &Tensor, stride: i64, padding: i64, input: &[i64]) -> Tensor {
     // SAFETY: the pointers are valid for the call.
     owned(unsafe { discffusion_pack_conv2d(weight.as_ptr(), stride, padding, input.as_ptr(), input.len()) })
@@ -91,12 +91,13 @@ pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
     owned(unsafe { discffusion_linear(x.as_ptr(), packed.as_ptr(), bias) })
 }
 
-/// Attention on the CPU that pools its map `A`, which is `scale · QKᵀ` or, with `probabilities`, its softmax over the keys.
+/// Attention on the CPU that pools its map `A`, which is `scale · QKᵀ` or, with `probabilities`, its softmax over the
+/// keys.
 ///
-/// It returns the means over rows of `1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`, and of `Σ_j |A_ij| softmax_j(λ A_i)`,
-/// float32 `[B, H]`, and the output `[B, H, n, d]` unless `v` is `None`. `q` is `[B, H, n, d]`, `k` and `v` are
-/// `[B, H, m, d]`; `tokens` are the pooled columns of each sample. It returns `None` if there are more tokens than the kernel
-/// supports, or no BLAS is found.
+/// It returns the means over rows of `1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`, and of
+/// `Σ_j |A_ij| softmax_j(λ A_i)`, float32 `[B, H]`, and the output `[B, H, n, d]` unless `v` is `None`. `q` is
+/// `[B, H, n, d]`, `k` and `v` are `[B, H, m, d]`; `tokens` are the pooled columns of each sample. It returns `None` if
+/// there are more tokens than the kernel supports, or no BLAS is found.
 ///
 /// # Panics
 /// If `tokens` has another length than the batch, or ranges that are empty or exceed the keys.
@@ -130,8 +131,8 @@ pub fn attend_pooled(
     Some(made.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })))
 }
 
-/// Fused attention by the kernel that libtorch chooses: the output `[B, H, n, d]`, and `log Σ_j exp(q·k_j/√d)` of every row,
-/// float32 `[B, H, n]`. `None` if that kernel does not return the latter.
+/// Fused attention by the kernel that libtorch chooses: the output `[B, H, n, d]`, and `log Σ_j exp(q·k_j/√d)` of every
+/// row, float32 `[B, H, n]`. `None` if that kernel does not return the latter.
 pub fn attend_lse(q: &Tensor, k: &Tensor, v: &Tensor) -> Option<(Tensor, Tensor)> {
     let mut made = [std::ptr::null_mut(); 2];
     // SAFETY: the pointers are valid for the call, and there is room for the two tensors.
@@ -224,8 +225,8 @@ pub fn empty_cuda_cache() {
     unsafe { discffusion_empty_cuda_cache() }
 }
 
-/// A tensor that C++ returned. If it returned an error, this panics as tch's methods do; [`crate::runtime::guarded`] catches
-/// that.
+/// A tensor that C++ returned. If it returned an error, this panics as tch's methods do; [`crate::runtime::guarded`]
+/// catches that.
 fn owned(made: *mut C_tensor) -> Tensor {
     take(made).unwrap_or_else(|why| panic!("{why}"))
 }

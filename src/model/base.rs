@@ -23,7 +23,8 @@ pub struct Base {
 }
 
 impl Base {
-    /// Loads every part of a checkpoint except the VAE's decoder, which is loaded at first use if the checkpoint is lazy.
+    /// Loads every part of a checkpoint except the VAE's decoder, which is loaded at first use if the checkpoint is
+    /// lazy.
     pub fn open(checkpoint: Checkpoint, options: Options) -> Result<Self> {
         let family = families::of_checkpoint(&checkpoint)?;
         let base = Base {

@@ -35,7 +35,8 @@ pub struct Batches<'a, T> {
 }
 
 impl<'a, T: FnMut(Event) -> Result<()>> Batches<'a, T> {
-    /// Batches of `size` evaluations, of `total` evaluations of latents with `pixels` pixels; `on_progress` receives events.
+    /// Batches of `size` evaluations, of `total` evaluations of latents with `pixels` pixels; `on_progress` receives
+    /// events.
     pub fn new(model: &'a Model, size: usize, pixels: i64, total: usize, on_progress: T) -> Self {
         Batches { model, pixels, wanted: size, size: model.sizes.of(pixels, size), done: 0, total, on_progress }
     }
@@ -102,7 +103,8 @@ impl Sizes {
     }
 }
 
-/// An upper estimate of the memory of one evaluation of Stable Diffusion's UNet on a GPU, per latent pixel: 256 MiB at 64×64.
+/// An upper estimate of the memory of one evaluation of Stable Diffusion's UNet on a GPU, per latent pixel: 256 MiB at
+/// 64×64.
 const BYTES_PER_PIXEL: usize = 64 << 10;
 
 /// Number of evaluations at a time, see [`Model::auto_batch`].

@@ -66,7 +66,8 @@ pub fn texts(model: &Model, parts: &Parts, texts: &[&str], truncate: Truncate, a
     Ok(Texts { conditioning, tokens })
 }
 
-/// Encodes images to latents `z` `[n, C, h, w]` on the model's device, float32; `see` is called with every preprocessed image.
+/// Encodes images to latents `z` `[n, C, h, w]` on the model's device, float32; `see` is called with every preprocessed
+/// image.
 pub fn images(
     model: &Model,
     parts: &Parts,

@@ -1,5 +1,5 @@
-//! Stage 6: a loaded model of any family, which encodes images and texts and evaluates the denoiser. Scoring, training and
-//! generation are built on it.
+//! Stage 6: a loaded model of any family, which encodes images and texts and evaluates the denoiser. Scoring, training
+//! and generation are built on it.
 
 mod adapted;
 mod base;
@@ -87,8 +87,8 @@ impl Model {
 
     /// The same model with these deltas, or none.
     ///
-    /// With `merge` the deltas are added to the weights once, otherwise each is applied by a product of its own. By default
-    /// they are merged in float32 only, since half precision would round small deltas to zero.
+    /// With `merge` the deltas are added to the weights once, otherwise each is applied by a product of its own. By
+    /// default they are merged in float32 only, since half precision would round small deltas to zero.
     ///
     /// # Errors
     /// `Deltas` if they were made for another architecture.
@@ -335,14 +335,14 @@ impl Model {
         })
     }
 
-    /// The default number of evaluations at a time, for latents of so many pixels. On the CPU, one evaluation of 64×64 latents
-    /// uses all cores; a GPU needs many more, within its free memory.
+    /// The default number of evaluations at a time, for latents of so many pixels. On the CPU, one evaluation of 64×64
+    /// latents uses all cores; a GPU needs many more, within its free memory.
     pub fn auto_batch(&self, latent_pixels: i64) -> usize {
         batches::auto(self.device(), latent_pixels as usize)
     }
 
-    /// Warns if the first predictions that the model makes at high noise levels are not of the type that its configuration
-    /// names; all tensors are `[B, C, h, w]`.
+    /// Warns if the first predictions that the model makes at high noise levels are not of the type that its
+    /// configuration names; all tensors are `[B, C, h, w]`.
     pub fn compare_to_target(&self, noised: &Tensor, target: &Tensor, prediction: &Tensor, times: &[Time]) {
         self.base.prediction_check.compare(self, noised, target, prediction, times);
     }

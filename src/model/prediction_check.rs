@@ -22,11 +22,11 @@ impl PredictionCheck {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Compares the first predictions that a model makes at high noise levels with both types of target, and warns if they
-    /// resemble the other type.
+    /// Compares the first predictions that a model makes at high noise levels with both types of target, and warns if
+    /// they resemble the other type.
     ///
-    /// At high noise levels, a network that predicts `ε` is accurate for any image, since its input is nearly `ε`. A velocity
-    /// is nearly `−z` there, of which the input says little.
+    /// At high noise levels, a network that predicts `ε` is accurate for any image, since its input is nearly `ε`. A
+    /// velocity is nearly `−z` there, of which the input says little.
     pub fn compare(&self, model: &Model, noised: &Tensor, target: &Tensor, prediction: &Tensor, times: &[Time]) {
         if self.is_done() {
             return;

@@ -1,5 +1,5 @@
-//! Deferred biases of convolutions on CUDA in half precision. libtorch adds a bias in a pass of its own, which costs a tenth
-//! of the convolution; here it is added in the next pass over the same numbers.
+//! Deferred biases of convolutions on CUDA in half precision. libtorch adds a bias in a pass of its own, which costs a
+//! tenth of the convolution; here it is added in the next pass over the same numbers.
 
 use tch::{Kind, Tensor};
 

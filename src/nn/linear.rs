@@ -14,8 +14,8 @@ pub struct Linear {
     bias: Option<Tensor>,
 }
 
-/// The number of rows that weights are packed for. It is fixed, because the layout determines the order of additions and so
-/// the last bit, which must not depend on the first input. This number is the fastest for 77 rows and for 4,096.
+/// The number of rows that weights are packed for. It is fixed, because the layout determines the order of additions
+/// and so the last bit, which must not depend on the first input. This number is the fastest for 77 rows and for 4,096.
 const ROWS: i64 = 256;
 
 /// For smaller weights the plain layout is as fast.

@@ -1,5 +1,5 @@
-//! Layers that the networks share. Each is a struct with `new(weights, …)` and `forward`; weights have the key names of the
-//! checkpoint.
+//! Layers that the networks share. Each is a struct with `new(weights, …)` and `forward`; weights have the key names of
+//! the checkpoint.
 
 mod activation;
 mod bias;
@@ -25,9 +25,9 @@ use tch::{Device, Kind};
 use crate::checkpoint::Weight;
 use crate::kernels::{self, shim};
 
-/// Whether a layer computes with its weight packed for oneDNN: on the CPU in float32, if nothing is differentiated. Packed
-/// weights are up to three times as fast, most of all for small feature maps with many channels, where reordering the weight
-/// costs as much as the convolution.
+/// Whether a layer computes with its weight packed for oneDNN: on the CPU in float32, if nothing is differentiated.
+/// Packed weights are up to three times as fast, most of all for small feature maps with many channels, where
+/// reordering the weight costs as much as the convolution.
 fn packs(weight: &Weight) -> bool {
     let layout = weight.device() == Device::Cpu && weight.kind() == Kind::Float;
     layout && kernels::free() && shim::has_onednn()

@@ -121,8 +121,8 @@ impl LayerNorm {
         x.layer_norm([self.width], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
-    /// The result of this crate's kernel, if it can be used: on CUDA in half precision, where libtorch's is a third as fast
-    /// for such short rows.
+    /// The result of this crate's kernel, if it can be used: on CUDA in half precision, where libtorch's is a third as
+    /// fast for such short rows.
     fn fused(&self, x: &Tensor, added: Option<&Tensor>) -> Option<(Option<Tensor>, Tensor)> {
         if !kernels::on_cuda_in_half(x) {
             return None;

@@ -69,8 +69,8 @@ pub enum Clip {
     Never,
     /// To plus or minus this value.
     Range(f64),
-    /// Dynamic thresholding (Saharia et al. 2022, section 2.3): the latent is clipped to a quantile of its absolute values
-    /// and divided by it.
+    /// Dynamic thresholding (Saharia et al. 2022, section 2.3): the latent is clipped to a quantile of its absolute
+    /// values and divided by it.
     Dynamic {
         /// The quantile, 0 to 1.
         quantile: f64,
@@ -134,8 +134,9 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Reads a configuration. Absent variances take the defaults of the class in the file, or else of `named`, the class in
-    /// the pipeline's index; other absent fields take DDIM's defaults, as when diffusers reads another scheduler's file.
+    /// Reads a configuration. Absent variances take the defaults of the class in the file, or else of `named`, the
+    /// class in the pipeline's index; other absent fields take DDIM's defaults, as when diffusers reads another
+    /// scheduler's file.
     ///
     /// `pipeline` is the offset of pipelines that override offset and clipping of the file.
     ///
@@ -208,7 +209,8 @@ struct BetaDefaults {
     layout: &'static str,
 }
 
-/// The default variances of a class. Refuses schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from betas.
+/// The default variances of a class. Refuses schedulers whose noise is not `z_t = √ᾱ_t z + √(1−ᾱ_t) ε` with `ᾱ` from
+/// betas.
 fn beta_defaults(config: &Json, class: Option<&str>) -> Result<BetaDefaults> {
     // The defaults of diffusers 0.42.
     let defaults = match class {

@@ -24,8 +24,8 @@ impl Schedule {
 
     /// The DDIM timesteps of a run of `steps` steps, the noisiest first.
     ///
-    /// With `leading` spacing and an offset the first may be `T` itself (as in diffusers); [`Self::clamp`] maps it to the
-    /// last timestep that exists.
+    /// With `leading` spacing and an offset the first may be `T` itself (as in diffusers); [`Self::clamp`] maps it to
+    /// the last timestep that exists.
     ///
     /// # Errors
     /// `Config` if the schedule has no such number of steps.
@@ -55,8 +55,8 @@ impl Schedule {
         })
     }
 
-    /// `steps` timesteps whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is in
-    /// the middle.
+    /// `steps` timesteps whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is
+    /// in the middle.
     ///
     /// # Errors
     /// `Config` if the range has fewer timesteps.

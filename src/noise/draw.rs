@@ -7,8 +7,8 @@ use super::Time;
 
 /// Standard normal noise `[C, h, w]` on the CPU, float32. It depends only on its arguments.
 ///
-/// A counter-based generator (ChaCha, 8 rounds) keyed by the seed has a stream for every time, so that a time has the same
-/// noise in every schedule and on every machine. `repeat` distinguishes several draws at one time.
+/// A counter-based generator (ChaCha, 8 rounds) keyed by the seed has a stream for every time, so that a time has the
+/// same noise in every schedule and on every machine. `repeat` distinguishes several draws at one time.
 pub fn draw(seed: u64, time: Time, repeat: u32, shape: [i64; 3]) -> Tensor {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     generator.set_stream(u64::from(repeat) << 32 | stream(time));

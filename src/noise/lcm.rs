@@ -22,9 +22,9 @@ pub fn timesteps(steps: i64, original: i64, train: i64) -> Result<Vec<i64>> {
     Ok((0..steps).map(|i| (original - (i as f64 * apart).floor() as i64) * every - 1).collect())
 }
 
-/// One step (Luo et al. 2023, algorithm 3): `z' = c_out z + c_skip x`, to which noise is added up to `ᾱ = next`, except in
-/// the last step. `c_skip` and `c_out` are those of consistency models (Song et al. 2023, appendix C); at timestep 0 the
-/// result is `x`.
+/// One step (Luo et al. 2023, algorithm 3): `z' = c_out z + c_skip x`, to which noise is added up to `ᾱ = next`, except
+/// in the last step. `c_skip` and `c_out` are those of consistency models (Song et al. 2023, appendix C); at timestep 0
+/// the result is `x`.
 pub fn step(
     clean: &Clean,
     x: &Tensor,

@@ -1,5 +1,5 @@
-//! Stage 3: adds noise to latents (Eq. 3), and removes it by sampling. A [`Process`] is the noise process that a model was
-//! trained to reverse, by its scheduler's configuration; [`Schedule`] is that of diffusion models.
+//! Stage 3: adds noise to latents (Eq. 3), and removes it by sampling. A [`Process`] is the noise process that a model
+//! was trained to reverse, by its scheduler's configuration; [`Schedule`] is that of diffusion models.
 
 mod clean;
 mod config;
@@ -57,8 +57,8 @@ pub trait Process: Send {
     /// `Config` if the schedule has no such number of steps.
     fn steps(&self, steps: i64) -> Result<Vec<Time>>;
 
-    /// `steps` times whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is in the
-    /// middle.
+    /// `steps` times whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is in
+    /// the middle.
     ///
     /// # Errors
     /// `Config` if the range has fewer times.
@@ -91,8 +91,8 @@ pub trait Process: Send {
     /// A sampler of so many steps.
     ///
     /// # Errors
-    /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise, at
-    /// which the schedule starts.
+    /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise,
+    /// at which the schedule starts.
     fn sampler(&self, steps: i64, eta: f64) -> Result<Box<dyn Sampler + '_>>;
 
     /// The settings that deltas depend on, by name, for their fingerprint.
@@ -107,8 +107,8 @@ pub trait Sampler {
     /// The times of the steps, the noisiest first.
     fn times(&self) -> &[Time];
 
-    /// The latents after a step, from those before it, `x` `[I, C, h, w]`, and the network's prediction; float32. `noise`
-    /// returns noise of that shape; it is called only if noise is added.
+    /// The latents after a step, from those before it, `x` `[I, C, h, w]`, and the network's prediction; float32.
+    /// `noise` returns noise of that shape; it is called only if noise is added.
     fn step(&self, step: usize, predicted: &Tensor, x: &Tensor, noise: &dyn Fn() -> Tensor) -> Tensor;
 }
 

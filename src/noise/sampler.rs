@@ -15,8 +15,8 @@ impl<'a> DiffusionSampler<'a> {
     /// A sampler of so many steps; `eta` scales the noise that DDIM adds.
     ///
     /// # Errors
-    /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise, at
-    /// which the schedule starts.
+    /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise,
+    /// at which the schedule starts.
     pub fn new(schedule: &'a Schedule, steps: i64, eta: f64) -> Result<Self> {
         let config = schedule.config();
         let timesteps = match config.sampling.sampler {

@@ -26,11 +26,11 @@ pub struct FusedPooling<'a> {
 /// The pooled rows of maps `A` `[B, H, n, m]`.
 #[derive(Debug)]
 pub struct PooledAttention {
-    /// `1/n Σ_i 1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`: Eq. 4 without its constant `log(m)/λ`, next to which it
-    /// would lose its digits.
+    /// `1/n Σ_i 1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`: Eq. 4 without its constant `log(m)/λ`, next to which
+    /// it would lose its digits.
     pub pooled: Tensor,
-    /// `1/n Σ_i Σ_j |A_ij| softmax_j(λ A_i)`, float32 `[B, H]`: the attribution of Eq. 7 to a head by the local gradient, up
-    /// to a factor that all heads share. Present if it was wanted.
+    /// `1/n Σ_i Σ_j |A_ij| softmax_j(λ A_i)`, float32 `[B, H]`: the attribution of Eq. 7 to a head by the local
+    /// gradient, up to a factor that all heads share. Present if it was wanted.
     pub strength: Option<Tensor>,
 }
 
@@ -50,9 +50,9 @@ type Attended = (PooledAttention, Option<Tensor>);
 /// The pooled map, and the output `[B, H, n, d]` of the attention if there are values. `None` if the map must be
 /// materialised: if gradients are needed, or no kernel for this case passes its self-check.
 ///
-/// `scale` is the factor of `QKᵀ`. The CPU kernel computes in one pass in float32, whatever the type of the inputs. On CUDA
-/// there are three ways: one pass on tensor cores if all keys fit in a tile, libtorch's fused attention if only the
-/// log-sum-exp of its softmax is needed, and otherwise one pass over the products of queries and keys.
+/// `scale` is the factor of `QKᵀ`. The CPU kernel computes in one pass in float32, whatever the type of the inputs. On
+/// CUDA there are three ways: one pass on tensor cores if all keys fit in a tile, libtorch's fused attention if only
+/// the log-sum-exp of its softmax is needed, and otherwise one pass over the products of queries and keys.
 pub fn attend(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Option<Attended> {
     if !kernels::allowed() {
         return None;

@@ -1,6 +1,6 @@
-//! Pooling of a map `[…, n, m]` to a number: Eq. 4 and the ablations of Table 3, each with its gradient in closed form. Maps
-//! are float32; pooled numbers are float64, since candidates may differ by less than the precision of float32. If only Eq. 4
-//! of a map is needed, [`attend`] computes it without materialising the map.
+//! Pooling of a map `[…, n, m]` to a number: Eq. 4 and the ablations of Table 3, each with its gradient in closed form.
+//! Maps are float32; pooled numbers are float64, since candidates may differ by less than the precision of float32. If
+//! only Eq. 4 of a map is needed, [`attend`] computes it without materialising the map.
 
 mod fused;
 mod lse;
@@ -18,7 +18,8 @@ pub fn pool(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     excess(map, pooling, lambda) + constant(pooling, lambda, tokens_of(map))
 }
 
-/// `f(A)` without [`constant`], float64 `[…]`. The constant grows as `1/λ`; added to it, the rest would lose its digits.
+/// `f(A)` without [`constant`], float64 `[…]`. The constant grows as `1/λ`; added to it, the rest would lose its
+/// digits.
 pub fn excess(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     match pooling {
         Pooling::Lse => lse::excess(map, lambda),
@@ -45,8 +46,8 @@ pub fn gradient(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
 
 /// The contribution of each entry of a map to `f(A)`, in the shape of the map: `Σ_ij shares_ij = f(A)`.
 ///
-/// A maximum is attributed to the entry that attains it, in equal parts if several do; the mean to all entries in proportion
-/// to their value; LogSumExp within each row in proportion to the softmax that is its gradient.
+/// A maximum is attributed to the entry that attains it, in equal parts if several do; the mean to all entries in
+/// proportion to their value; LogSumExp within each row in proportion to the softmax that is its gradient.
 pub fn shares(map: &Tensor, pooling: Pooling, lambda: f64) -> Tensor {
     shares_beside(map, pooling, lambda, constant(pooling, lambda, tokens_of(map)))
 }

@@ -43,8 +43,8 @@ pub(crate) fn from_text(text: &str) -> Error {
     Error::Internal(anyhow::anyhow!("{first}"))
 }
 
-/// The sentence that says what happened. libtorch adds a source location before it, and advice and a C++ stack trace after
-/// it. If tch panicked, all of that is in Rust's debug notation, with line ends as `\n`.
+/// The sentence that says what happened. libtorch adds a source location before it, and advice and a C++ stack trace
+/// after it. If tch panicked, all of that is in Rust's debug notation, with line ends as `\n`.
 fn what_happened(text: &str) -> String {
     let printed = text.find("Torch(\"").map(|at| &text[at + "Torch(\"".len()..]);
     let line = match printed {

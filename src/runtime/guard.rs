@@ -38,9 +38,9 @@ pub fn check_interrupt() -> Result<()> {
     if stop { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// The entry point of the core: runs `work` in a thread state of its own, without a gradient graph (see [`Visit`]). It calls
-/// `poll` from time to time, in the caller's state, to ask whether to stop, and turns panics, including libtorch's
-/// exceptions, into errors without printing them.
+/// The entry point of the core: runs `work` in a thread state of its own, without a gradient graph (see [`Visit`]). It
+/// calls `poll` from time to time, in the caller's state, to ask whether to stop, and turns panics, including
+/// libtorch's exceptions, into errors without printing them.
 ///
 /// # Errors
 /// The error of `work`, or of a panic in it.

@@ -8,9 +8,9 @@ thread_local! {
 
 /// A mutex that is never held while Python code can run.
 ///
-/// [`check_interrupt`](super::check_interrupt) may run a signal handler on the same thread. If the handler calls the core, it
-/// would wait forever for a lock that its own thread holds. So no lock may be held there, and debug builds assert it. After a
-/// panic, the value is left as it is then.
+/// [`check_interrupt`](super::check_interrupt) may run a signal handler on the same thread. If the handler calls the
+/// core, it would wait forever for a lock that its own thread holds. So no lock may be held there, and debug builds
+/// assert it. After a panic, the value is left as it is then.
 #[derive(Debug, Default)]
 pub struct Lock<T>(Mutex<T>);
 

@@ -7,11 +7,11 @@ use super::guard::POLL_EVERY;
 use super::{check_interrupt, guarded};
 use crate::Result;
 
-/// Runs `prepare` and then `work` on every item, in order, and returns the results. The next item is prepared in another
-/// thread meanwhile.
+/// Runs `prepare` and then `work` on every item, in order, and returns the results. The next item is prepared in
+/// another thread meanwhile.
 ///
-/// For a single item no thread is started. `prepare` must not hold tensors. The calling thread polls for interruption, also
-/// while it waits; `prepare` learns of it through [`check_interrupt`].
+/// For a single item no thread is started. `prepare` must not hold tensors. The calling thread polls for interruption,
+/// also while it waits; `prepare` learns of it through [`check_interrupt`].
 ///
 /// # Errors
 /// The first error of `prepare` or `work`; `Interrupted`.

@@ -3,10 +3,10 @@
 //! oneDNN's generated matrix kernels point the stack register into a buffer on the heap when the inner dimension is
 //! large. A signal that arrives then makes the kernel of the operating system push its frame below that buffer, into
 //! whatever lies there: Ctrl-C would corrupt the heap once in twenty times. A handler that asks for the alternate stack
-//! (SA_ONSTACK), as Python's do, runs there instead, if the thread has one. Any thread that runs such a kernel needs one:
-//! a timer's signal goes to whichever is running, and of several signals at once some go to others than the main thread.
-//! These are the thread that entered the core, which has a [`SignalStack`] until it leaves, and the other threads of
-//! libtorch's OpenMP, to which `teams.rs` gives a permanent one.
+//! (SA_ONSTACK), as Python's do, runs there instead, if the thread has one. Any thread that runs such a kernel needs
+//! one: a timer's signal goes to whichever is running, and of several signals at once some go to others than the main
+//! thread. These are the thread that entered the core, which has a [`SignalStack`] until it leaves, and the other
+//! threads of libtorch's OpenMP, to which `teams.rs` gives a permanent one.
 
 /// While it lives, this thread has an alternate signal stack.
 pub struct SignalStack {

@@ -13,8 +13,9 @@ unsafe extern "C" {
 }
 
 /// While it lives, this thread computes in the default state of a new thread, without a graph. Settings of the caller
-/// (autocast, inference mode, Python dispatch modes, the current stream, treatment of denormal numbers) change no number and
-/// do not mark tensors that are kept. Dropping it restores the caller's state; it must be dropped on the same thread.
+/// (autocast, inference mode, Python dispatch modes, the current stream, treatment of denormal numbers) change no
+/// number and do not mark tensors that are kept. Dropping it restores the caller's state; it must be dropped on the
+/// same thread.
 pub struct Visit(*mut c_void);
 
 impl Visit {

@@ -13,8 +13,8 @@ use crate::config::{Heads, ScoreConfig};
 use crate::denoiser::Capture;
 use crate::runtime::gradients;
 
-/// Head weights `[B, H]` of each scored layer from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the scored layers of their
-/// unweighted mean over heads.
+/// Head weights `[B, H]` of each scored layer from `A_h ⊙ ∂f/∂A_h`, where `f` is the mean over the scored layers of
+/// their unweighted mean over heads.
 pub fn full(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
     let maps = RefCell::new(vec![]);
     // The first map becomes a leaf of the graph; later maps depend on it.

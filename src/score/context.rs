@@ -209,8 +209,8 @@ impl<'a> ScoringContext<'a> {
         Ok(weights)
     }
 
-    /// The head weights of each layer that must be known before its map is pooled: learned ones, or attributed ones that
-    /// depend on the rest of the network.
+    /// The head weights of each layer that must be known before its map is pooled: learned ones, or attributed ones
+    /// that depend on the rest of the network.
     pub(super) fn head_weights(&self, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
         let none = || self.encoded.chosen.iter().map(|_| None).collect();
         let anything = inputs.layers.contains(&true);
@@ -273,7 +273,8 @@ pub struct SavedEvaluation {
     saved: SavedStates,
 }
 
-/// The learned head weights `[H]` of the chosen layers, from the model's deltas; all `None` unless `heads` is `learned`.
+/// The learned head weights `[H]` of the chosen layers, from the model's deltas; all `None` unless `heads` is
+/// `learned`.
 ///
 /// # Errors
 /// `Config` if a chosen layer has none.

@@ -17,8 +17,8 @@ use crate::encode::text::Tokens;
 use crate::model::{Batches, Event, Model};
 use crate::noise::{self, Time};
 
-/// The noise level at which a text is embedded. At 1 the input surely holds no image, but a clean latent computed from a
-/// predicted noise is inaccurate (1/√ᾱ is 15 in Stable Diffusion). On the pocket model, 0.7 to 1 are equally good.
+/// The noise level at which a text is embedded. At 1 the input surely holds no image, but a clean latent computed from
+/// a predicted noise is inaccurate (1/√ᾱ is 15 in Stable Diffusion). On the pocket model, 0.7 to 1 are equally good.
 const LEVEL: f64 = 0.85;
 /// Draws of noise that are averaged; eight times as many change accuracies by less than their confidence interval.
 const DRAWS: usize = 8;

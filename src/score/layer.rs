@@ -18,8 +18,8 @@ fn offset(config: &ScoreConfig, m: usize) -> f64 {
     if shared && config.lambda < LEAST_LAMBDA { 0.0 } else { constant(config.pooling, config.lambda, m) }
 }
 
-/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `columns[b]` are the columns of sample `b`'s content
-/// tokens.
+/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `columns[b]` are the columns of sample `b`'s
+/// content tokens.
 ///
 /// `given` are head weights `[H]` or `[B, H]` that were computed elsewhere (learned, or by backpropagation).
 pub fn layer_score(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
@@ -81,8 +81,9 @@ pub fn pooled_score(
     of_heads(&pooled.pooled, &offset, config, given, attributed)
 }
 
-/// The contribution of each head, image token and scored text token to the layer's score, float64 `[B, H, n, m']`. Summed
-/// over all axes except the first it is [`layer_score`]. All samples must have the same number `m'` of scored tokens.
+/// The contribution of each head, image token and scored text token to the layer's score, float64 `[B, H, n, m']`.
+/// Summed over all axes except the first it is [`layer_score`]. All samples must have the same number `m'` of scored
+/// tokens.
 pub fn layer_shares(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     let map = &exact(map, config);
     of_tokens(map, columns, config, |map, b| match (given, b) {

@@ -68,13 +68,13 @@ impl Model {
 
     /// Algorithm 2: the score of every pair at every time, `[pairs][steps]`; a pair's score is the mean over the steps.
     ///
-    /// Images and texts are encoded once, and all pairs share the noise of a time. Up to floating-point rounding, a score
-    /// depends neither on the batch size, nor on the order of the pairs, nor on the rest of the request. When memory runs
-    /// out, the batch is halved and evaluated again. `on_progress` receives the number of evaluations done.
+    /// Images and texts are encoded once, and all pairs share the noise of a time. Up to floating-point rounding, a
+    /// score depends neither on the batch size, nor on the order of the pairs, nor on the rest of the request. When
+    /// memory runs out, the batch is halved and evaluated again. `on_progress` receives the number of evaluations done.
     ///
     /// # Errors
-    /// `Config` if the configuration does not fit the model or the texts; `Image`; `Numerical` if a score is not finite;
-    /// `OutOfMemory`; `Interrupted`.
+    /// `Config` if the configuration does not fit the model or the texts; `Image`; `Numerical` if a score is not
+    /// finite; `OutOfMemory`; `Interrupted`.
     pub fn score_pairs(
         &self,
         request: &Request,
@@ -152,8 +152,8 @@ impl Model {
         embed::texts(self, texts, config, on_progress)
     }
 
-    /// Checks a configuration against this model, except for learned head weights, which may be loaded later. Returns for
-    /// each layer whether it is scored.
+    /// Checks a configuration against this model, except for learned head weights, which may be loaded later. Returns
+    /// for each layer whether it is scored.
     ///
     /// # Errors
     /// `Config`, naming the option.

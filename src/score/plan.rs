@@ -24,8 +24,8 @@ impl EvaluationPlan {
     /// `steps` are the times of every pair, as indices. `no_text` is the index of the unconditional text, if the score
     /// needs its predictions.
     ///
-    /// The texts of an image at a timestep are adjacent: layers that depend on the latent alone are computed once for all
-    /// rows of a batch that share it.
+    /// The texts of an image at a timestep are adjacent: layers that depend on the latent alone are computed once for
+    /// all rows of a batch that share it.
     pub fn new(pairs: &[(usize, usize)], steps: &[usize], no_text: Option<usize>) -> Self {
         let mut seen = HashSet::new();
         let mut index_of = HashMap::new();

@@ -1,5 +1,5 @@
-//! Evaluations as recorded CUDA graphs: all tensors that they read are listed, so that a replay can copy them to where the
-//! graph reads them.
+//! Evaluations as recorded CUDA graphs: all tensors that they read are listed, so that a replay can copy them to where
+//! the graph reads them.
 
 use tch::Tensor;
 

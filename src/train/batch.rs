@@ -22,8 +22,8 @@ use crate::score::{Coefficients, Encoded, Evaluation, ScoringContext};
 use crate::{Error, Result};
 
 impl Session {
-    /// Runs one batch, with the given way to compute gradients or the cheapest one that memory allows. When memory runs out,
-    /// it runs the batch again with less of it in memory.
+    /// Runs one batch, with the given way to compute gradients or the cheapest one that memory allows. When memory runs
+    /// out, it runs the batch again with less of it in memory.
     pub(super) fn pass(
         &mut self,
         indices: &[usize],
@@ -47,8 +47,8 @@ impl Session {
         }
     }
 
-    /// Runs one batch, part by part, within the current memory limits. `tried` becomes the largest number of rows that were
-    /// in memory at a time.
+    /// Runs one batch, part by part, within the current memory limits. `tried` becomes the largest number of rows that
+    /// were in memory at a time.
     fn attempt(
         &mut self,
         indices: &[usize],
@@ -82,8 +82,8 @@ impl Session {
         Ok(total)
     }
 
-    /// Divides a batch into parts of sets of items; only items of a set are compared with each other. A part has at most
-    /// `1/accumulate` of the items, and, unless it is a single set, at most as many rows as graphs may be kept of.
+    /// Divides a batch into parts of sets of items; only items of a set are compared with each other. A part has at
+    /// most `1/accumulate` of the items, and, unless it is a single set, at most as many rows as graphs may be kept of.
     fn parts<'i>(&self, indices: &'i [usize]) -> Result<Vec<Vec<&'i [usize]>>> {
         if self.options.in_batch {
             return Ok(vec![vec![indices]]);
@@ -108,7 +108,8 @@ impl Session {
         Ok(parts)
     }
 
-    /// Runs one part of a batch and adds its numbers to `total`. Only items of the same set are compared with each other.
+    /// Runs one part of a batch and adds its numbers to `total`. Only items of the same set are compared with each
+    /// other.
     fn part(
         &self,
         sets: &[&[usize]],

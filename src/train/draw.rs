@@ -46,8 +46,8 @@ pub fn order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     order
 }
 
-/// `count` times, drawn from `choices`, and their noise `[count, C, h, w]`, for the item at `position` in the batch of a
-/// step.
+/// `count` times, drawn from `choices`, and their noise `[count, C, h, w]`, for the item at `position` in the batch of
+/// a step.
 pub fn times(
     seed: u64,
     step: u64,

@@ -42,8 +42,8 @@ impl HeadStatistics {
         }
     }
 
-    /// All numbers in an order that depends only on the model, so that workers can add them: for each layer the number of
-    /// summands, then the sum of each head.
+    /// All numbers in an order that depends only on the model, so that workers can add them: for each layer the number
+    /// of summands, then the sum of each head.
     pub fn flat(&self, layers: &[AttentionLayer]) -> Vec<f64> {
         let of = |(index, layer): (usize, &AttentionLayer)| match self.sums.get(&index) {
             Some((sum, count)) => std::iter::once(*count as f64).chain(sum.iter().copied()).collect(),

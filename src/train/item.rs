@@ -94,8 +94,8 @@ pub struct ComparedPairs {
 }
 
 impl ComparedPairs {
-    /// Every matching pair and its mismatches of the given kinds; a matching pair without any is left out. `relations` is
-    /// `[images][texts]`.
+    /// Every matching pair and its mismatches of the given kinds; a matching pair without any is left out. `relations`
+    /// is `[images][texts]`.
     pub fn new(relations: &[Vec<Relation>], kinds: NegativeKinds) -> Self {
         let mut compared = ComparedPairs { pairs: vec![], comparisons: vec![] };
         let mut index_of = HashMap::new();
@@ -148,8 +148,8 @@ pub struct Labels<'a> {
     pub matches: &'a [Vec<bool>],
 }
 
-/// The relations of all images and texts of several items, `[images][texts]`. An image and a text of different items are a
-/// mismatch, unless some item labels an equal image and an equal text as a match: then their relation is unknown.
+/// The relations of all images and texts of several items, `[images][texts]`. An image and a text of different items
+/// are a mismatch, unless some item labels an equal image and an equal text as a match: then their relation is unknown.
 pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
     let mut known = HashSet::new();
     for item in items {

@@ -2,7 +2,8 @@
 
 use super::pass::GradientMode;
 
-/// How many rows of a batch are in memory at a time, and how their graphs are kept. Results depend on it only by rounding.
+/// How many rows of a batch are in memory at a time, and how their graphs are kept. Results depend on it only by
+/// rounding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
     /// The most rows whose graphs are kept at a time, if memory has run out before.
@@ -11,13 +12,13 @@ pub struct Memory {
     recompute: bool,
 }
 
-/// The number of rows whose graphs are kept even if the batch size is smaller: an item has about as many, and a first pass
-/// that finds the rows with a gradient costs up to half as much again.
+/// The number of rows whose graphs are kept even if the batch size is smaller: an item has about as many, and a first
+/// pass that finds the rows with a gradient costs up to half as much again.
 const AT_LEAST: usize = 4;
 /// The number of rows whose hidden states between blocks take as much memory as the graph of one row.
 const BOUNDARIES: usize = 8;
-/// Below this fraction `q` of rows with a gradient, finding them first is cheaper than keeping a graph of all: a backward
-/// pass costs about 1.14 forward passes, so `1 + 2.14 q < 2.14`.
+/// Below this fraction `q` of rows with a gradient, finding them first is cheaper than keeping a graph of all: a
+/// backward pass costs about 1.14 forward passes, so `1 + 2.14 q < 2.14`.
 const FEW: f64 = 0.53;
 
 impl Memory {

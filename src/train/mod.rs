@@ -1,7 +1,8 @@
-//! Stage 8, Algorithm 1: training of deltas on `W_k` and `W_v` (Eq. 5) from a few labelled items by a margin loss (Eq. 6).
+//! Stage 8, Algorithm 1: training of deltas on `W_k` and `W_v` (Eq. 5) from a few labelled items by a margin loss (Eq.
+//! 6).
 //!
-//! A step is a function of the deltas, the optimiser, the position and the seed. [`View::save`] writes them all, so that an
-//! interrupted run can be resumed with identical results.
+//! A step is a function of the deltas, the optimiser, the position and the seed. [`View::save`] writes them all, so
+//! that an interrupted run can be resumed with identical results.
 
 mod batch;
 mod draw;
@@ -46,8 +47,8 @@ use crate::noise::Time;
 use crate::runtime::Lock;
 use crate::{Error, Result};
 
-/// The mean difference between a match and a mismatch at the start of training, in scores divided by the temperature, that
-/// an automatic temperature aims at. It is the paper's margin.
+/// The mean difference between a match and a mismatch at the start of training, in scores divided by the temperature,
+/// that an automatic temperature aims at. It is the paper's margin.
 const TYPICAL: f64 = 0.2;
 
 /// A training run: a model, its deltas, and the state of their optimisation.
@@ -88,8 +89,8 @@ pub struct StepReport {
     pub backward_rows: usize,
 }
 
-/// The gradients of a step, and the times and noise that they were computed with. With `in_batch` there is one group of all
-/// items, otherwise one group per item.
+/// The gradients of a step, and the times and noise that they were computed with. With `in_batch` there is one group of
+/// all items, otherwise one group per item.
 pub struct Gradients {
     /// The mean loss over the groups.
     pub loss: f64,
@@ -189,8 +190,8 @@ impl Session {
     /// Restores a state that [`View::save`] wrote, and returns its `extra`.
     ///
     /// # Errors
-    /// `Deltas` if the file is damaged or not a training state; `Config` if it belongs to another model or other options.
-    /// The session is unchanged then.
+    /// `Deltas` if the file is damaged or not a training state; `Config` if it belongs to another model or other
+    /// options. The session is unchanged then.
     pub fn load(&mut self, path: &Path) -> Result<String> {
         self.state.hold().load(path)
     }
@@ -232,9 +233,9 @@ impl Session {
         Ok(())
     }
 
-    /// The temperature, by which scores are divided. If the options leave it open, the first call computes it from these
-    /// items, so that the mean absolute difference between matches and mismatches becomes 0.2. Scores of different maps and
-    /// poolings differ by thousandths or by tens, so a margin needs a common scale.
+    /// The temperature, by which scores are divided. If the options leave it open, the first call computes it from
+    /// these items, so that the mean absolute difference between matches and mismatches becomes 0.2. Scores of
+    /// different maps and poolings differ by thousandths or by tens, so a margin needs a common scale.
     ///
     /// # Errors
     /// `Training` if a score is not finite; `OutOfMemory`; `Interrupted`.
@@ -251,12 +252,12 @@ impl Session {
         Ok(temperature)
     }
 
-    /// One optimiser step on the items of these indices, which must be cached. `total` is the number of steps of the whole
-    /// run, which the learning rate's schedule needs.
+    /// One optimiser step on the items of these indices, which must be cached. `total` is the number of steps of the
+    /// whole run, which the learning rate's schedule needs.
     ///
     /// # Errors
-    /// `Training` if the loss or the gradient is not finite; `Config` if no trained layer influences the loss; `Dataset` if
-    /// an item has nothing to compare; `OutOfMemory`; `Interrupted`. The state is unchanged then.
+    /// `Training` if the loss or the gradient is not finite; `Config` if no trained layer influences the loss;
+    /// `Dataset` if an item has nothing to compare; `OutOfMemory`; `Interrupted`. The state is unchanged then.
     pub fn step(&mut self, indices: &[usize], total: u64) -> Result<StepReport> {
         loop {
             let totals = self.backpropagate(indices, Share::whole(indices))?;

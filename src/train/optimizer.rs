@@ -26,8 +26,8 @@ impl AdamW {
         AdamW { moments, steps: 0, reached, weight_decay }
     }
 
-    /// One step with the gradients times `factor`. A parameter that the loss does not depend on is left unchanged. Any other
-    /// parameter without a gradient has a gradient of zero: that of a loss of zero, and its weight decays.
+    /// One step with the gradients times `factor`. A parameter that the loss does not depend on is left unchanged. Any
+    /// other parameter without a gradient has a gradient of zero: that of a loss of zero, and its weight decays.
     pub fn step(&mut self, parameters: &mut [Tensor], rate: f64, factor: f64) {
         self.steps += 1;
         let correction = |beta: f64, steps: u64| 1.0 - beta.powf(steps as f64);

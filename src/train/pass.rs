@@ -1,4 +1,5 @@
-//! One batch through the network: scores, loss, and the gradient of the deltas. Only rows with a gradient are backpropagated.
+//! One batch through the network: scores, loss, and the gradient of the deltas. Only rows with a gradient are
+//! backpropagated.
 
 use std::cell::RefCell;
 

@@ -2,8 +2,8 @@
 
 /// The factor of the loss, so that half precision does not round small gradients to zero.
 ///
-/// It is halved when a gradient overflows, and doubled again after 2,000 steps without overflow, up to its initial value:
-/// the rule of PyTorch's `GradScaler`, with its interval.
+/// It is halved when a gradient overflows, and doubled again after 2,000 steps without overflow, up to its initial
+/// value: the rule of PyTorch's `GradScaler`, with its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossScale {
     factor: f64,
@@ -39,8 +39,8 @@ impl LossScale {
         self.calm
     }
 
-    /// Records a gradient that is not finite: halves the factor, or returns false if it is 1, so that scaling cannot be the
-    /// cause.
+    /// Records a gradient that is not finite: halves the factor, or returns false if it is 1, so that scaling cannot be
+    /// the cause.
     pub fn overflowed(&mut self) -> bool {
         let may_be_the_cause = self.factor > 1.0;
         if may_be_the_cause {

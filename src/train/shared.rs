@@ -13,8 +13,8 @@ use crate::{Error, Result};
 /// The gradient of a share of a batch, with the statistics that workers add up too.
 #[derive(Debug, Clone)]
 pub struct Gradient {
-    /// The gradients of all trained tensors, concatenated. They are float64, so that the order in which workers are added
-    /// does not show in float32.
+    /// The gradients of all trained tensors, concatenated. They are float64, so that the order in which workers are
+    /// added does not show in float32.
     pub values: Vec<f64>,
     /// Loss, active fraction, counts and sums of head weights, in an order that depends only on the model.
     pub statistics: Vec<f64>,
@@ -26,8 +26,9 @@ const COUNTS: usize = 5;
 impl Session {
     /// The first half of a step: the gradient of some items of a batch. `indices` may be empty.
     ///
-    /// Each item is evaluated on its own, so that its gradient is identical to the last bit whatever other items the worker
-    /// has. Adam divides a gradient by its magnitude, so that rounding would show in the deltas where terms cancel.
+    /// Each item is evaluated on its own, so that its gradient is identical to the last bit whatever other items the
+    /// worker has. Adam divides a gradient by its magnitude, so that rounding would show in the deltas where terms
+    /// cancel.
     ///
     /// # Errors
     /// `Config` with `in_batch`, which compares all items of a batch; otherwise as [`Session::step`].
@@ -61,8 +62,8 @@ impl Session {
         Ok(Gradient { values, statistics })
     }
 
-    /// The second half of a step, with the sum of all workers' shares; `None` if the gradient overflowed half precision, so
-    /// that the first half must be repeated with a smaller loss scale.
+    /// The second half of a step, with the sum of all workers' shares; `None` if the gradient overflowed half
+    /// precision, so that the first half must be repeated with a smaller loss scale.
     ///
     /// # Errors
     /// `Internal` if the numbers belong to another model; `Training` as [`Session::step`].

@@ -2,8 +2,8 @@
 
 use super::heads::HeadStatistics;
 
-/// The numbers of a batch, of a part of it, or of a worker's share, without the gradients, which are on the trained tensors.
-/// Those of the parts add up to those of the batch.
+/// The numbers of a batch, of a part of it, or of a worker's share, without the gradients, which are on the trained
+/// tensors. Those of the parts add up to those of the batch.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     /// The sum of the losses of the groups; after the last part, their mean.

@@ -14,8 +14,8 @@ pub(super) fn is_complete(format: ImageFormat, bytes: &[u8], pixels: u64) -> boo
     }
 }
 
-/// Whether a JPEG file is large enough for so many pixels: the mean of each block of 8 × 8 takes at least one bit. Otherwise
-/// a file of a few hundred bytes that declares the largest size would keep the decoder busy for seconds.
+/// Whether a JPEG file is large enough for so many pixels: the mean of each block of 8 × 8 takes at least one bit.
+/// Otherwise a file of a few hundred bytes that declares the largest size would keep the decoder busy for seconds.
 fn has_bits_for(bytes: &[u8], pixels: u64) -> bool {
     8 * bytes.len() as u64 >= pixels / 64
 }

@@ -17,8 +17,8 @@ pub struct Preprocess {
     pub width: usize,
     /// An intermediate size, in pixels (Table 1 of the paper: a coarser image, scaled up to the model's resolution).
     ///
-    /// With `squash` the image is first scaled to `via × via`. With `crop` it is first cropped to the ratio of the result and
-    /// scaled so that its shorter side is `via`; the second step only scales.
+    /// With `squash` the image is first scaled to `via × via`. With `crop` it is first cropped to the ratio of the
+    /// result and scaled so that its shorter side is `via`; the second step only scales.
     pub via: Option<usize>,
     /// How images of another aspect ratio are treated.
     pub resize: Resize,
@@ -27,8 +27,8 @@ pub struct Preprocess {
 /// Scales `image` to `how.height × how.width` with Pillow's antialiased bicubic filter, by way of `how.via` if given.
 ///
 /// # Errors
-/// [`Error::Config`] if a size, including that of the intermediate step, is zero or above [`MAX_SIDE`]; [`Error::Image`] if
-/// the image has no pixels or its data do not fit its size.
+/// [`Error::Config`] if a size, including that of the intermediate step, is zero or above [`MAX_SIDE`];
+/// [`Error::Image`] if the image has no pixels or its data do not fit its size.
 pub fn preprocess(image: &Rgb, how: &Preprocess) -> Result<Rgb> {
     image.check()?;
     for (name, size) in [("height", how.height), ("width", how.width), ("via", how.via.unwrap_or(1))] {
@@ -52,8 +52,8 @@ pub fn preprocess(image: &Rgb, how: &Preprocess) -> Result<Rgb> {
     Ok(fit(&fit(image, via, how.resize), size, how.resize))
 }
 
-/// The part of an image of `(width, height)` pixels that [`preprocess`] keeps: left, top, right and bottom edge, in pixels of
-/// the image.
+/// The part of an image of `(width, height)` pixels that [`preprocess`] keeps: left, top, right and bottom edge, in
+/// pixels of the image.
 pub fn view(image: (usize, usize), how: &Preprocess) -> [f64; 4] {
     let size = (how.width, how.height);
     let whole = [0.0, 0.0, image.0 as f64, image.1 as f64];

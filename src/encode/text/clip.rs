@@ -23,8 +23,8 @@ pub struct ClipTextEncoder {
     parameters: usize,
 }
 
-/// The `eos_token_id` of old configurations, which differs from the tokenizer's. Then the largest id of a text ends it, as in
-/// transformers.
+/// The `eos_token_id` of old configurations, which differs from the tokenizer's. Then the largest id of a text ends it,
+/// as in transformers.
 const LEGACY_EOS: i64 = 2;
 
 impl ClipTextEncoder {
@@ -70,7 +70,8 @@ impl ClipTextEncoder {
         Ok(self.final_norm.forward_of_sum(&x, &added).1)
     }
 
-    /// The hidden state before the last layer, `[T, m, D]`, and the pooled vector `[T, p]` if there is a projection to it.
+    /// The hidden state before the last layer, `[T, m, D]`, and the pooled vector `[T, p]` if there is a projection to
+    /// it.
     ///
     /// # Errors
     /// `Interrupted`, if the user asked for it.

@@ -23,8 +23,8 @@ pub struct Segment {
 }
 
 impl Tokens {
-    /// The tokens for encoders whose vectors are concatenated in the same columns. If the tokenizers find different numbers of
-    /// tokens, the columns are labelled by the longest encoding.
+    /// The tokens for encoders whose vectors are concatenated in the same columns. If the tokenizers find different
+    /// numbers of tokens, the columns are labelled by the longest encoding.
     ///
     /// # Panics
     /// If there are no encodings.

@@ -1,9 +1,9 @@
 //! CLIP's tokenizer, as a diffusers folder defines it.
 //!
-//! A text is normalised to composed form (NFC), white space is collapsed, and letters are lowercased. It is split into words,
-//! digits and runs of other signs; each is encoded in bytes, which are merged by the merges of the vocabulary, and the last
-//! piece of a word is marked `</w>`. The strings of special tokens are recognised within a text, as by transformers'
-//! `CLIPTokenizer`: Stable Diffusion 2.x pads with `!`, so every `!` is that token.
+//! A text is normalised to composed form (NFC), white space is collapsed, and letters are lowercased. It is split into
+//! words, digits and runs of other signs; each is encoded in bytes, which are merged by the merges of the vocabulary,
+//! and the last piece of a word is marked `</w>`. The strings of special tokens are recognised within a text, as by
+//! transformers' `CLIPTokenizer`: Stable Diffusion 2.x pads with `!`, so every `!` is that token.
 
 mod files;
 

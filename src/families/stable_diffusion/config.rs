@@ -52,8 +52,8 @@ pub struct UNetConfig {
     pub freq_shift: f64,
     /// Width of the embedding of the guidance scale, which is an input of latent consistency models.
     pub guidance_dim: Option<i64>,
-    /// For each down block, the number of blocks of each of its transformers. Up blocks mirror them, and the mid block has as
-    /// many as the last down block.
+    /// For each down block, the number of blocks of each of its transformers. Up blocks mirror them, and the mid block
+    /// has as many as the last down block.
     pub transformer_blocks: Vec<usize>,
     /// The embedding of the pooled text and of sizes, if there is one.
     pub added: Option<AddedConfig>,

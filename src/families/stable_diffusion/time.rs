@@ -1,5 +1,5 @@
-//! The embeddings that are added in every residual block: of the time, and in some models of the guidance scale, the pooled
-//! text and sizes.
+//! The embeddings that are added in every residual block: of the time, and in some models of the guidance scale, the
+//! pooled text and sizes.
 
 use tch::{Device, Kind, Tensor};
 
@@ -93,8 +93,8 @@ impl Guidance {
     }
 }
 
-/// The embedding of the pooled text and the sizes of an image, which is added to the time embedding (Podell et al. 2023,
-/// section 2.2).
+/// The embedding of the pooled text and the sizes of an image, which is added to the time embedding (Podell et al.
+/// 2023, section 2.2).
 pub struct AddedEmbedding {
     linear1: Linear,
     linear2: Linear,

@@ -19,8 +19,8 @@ pub struct Transformer {
     proj_out: PointwiseLayer,
 }
 
-/// Stable Diffusion 1.x projects by a 1×1 convolution, later models by a linear layer. Both compute the same in different
-/// layouts.
+/// Stable Diffusion 1.x projects by a 1×1 convolution, later models by a linear layer. Both compute the same in
+/// different layouts.
 enum PointwiseLayer {
     Conv(Conv2d),
     Linear(Linear),

@@ -1,4 +1,5 @@
-//! UNet2DConditionModel of Stable Diffusion 1.x, 2.x and XL (Rombach et al. 2022, section 3.3; Podell et al. 2023, section 2).
+//! UNet2DConditionModel of Stable Diffusion 1.x, 2.x and XL (Rombach et al. 2022, section 3.3; Podell et al. 2023,
+//! section 2).
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ use crate::deltas::{Architecture, Patch, Target};
 use crate::denoiser::{Batch, Denoiser, Pass, Recorder, State};
 use crate::nn::{Conv2d, GroupNorm};
 
-/// The UNet, which computes attention maps and a prediction of noise or velocity from noised latents, times and text vectors.
+/// The UNet, which computes attention maps and a prediction of noise or velocity from noised latents, times and text
+/// vectors.
 pub struct UNet {
     time: TimeEmbedding,
     added: Option<AddedEmbedding>,

@@ -30,8 +30,8 @@ impl Encoder {
     }
 }
 
-/// A conditioner of two CLIP text encoders. The context is the concatenation of their hidden states before the last layer.
-/// The pooled vector is the second encoder's projection of its last hidden state at EOS.
+/// A conditioner of two CLIP text encoders. The context is the concatenation of their hidden states before the last
+/// layer. The pooled vector is the second encoder's projection of its last hidden state at EOS.
 pub struct TwoEncoders {
     first: Encoder,
     second: Encoder,

@@ -1,5 +1,5 @@
-//! Stable Diffusion XL and models fine-tuned from it (Podell et al. 2023): the UNet of Stable Diffusion with more blocks per
-//! transformer, two text encoders whose vectors are concatenated, and sizes as inputs.
+//! Stable Diffusion XL and models fine-tuned from it (Podell et al. 2023): the UNet of Stable Diffusion with more
+//! blocks per transformer, two text encoders whose vectors are concatenated, and sizes as inputs.
 
 mod conditioning;
 

@@ -153,8 +153,8 @@ impl Module {
             check("cuModuleGetFunction", unsafe { (driver.function)(&mut kernel, self.handle, name.as_ptr()) })?;
             let ((x, y), threads) = (grid.blocks, grid.threads);
             let arguments = pointers.as_mut_ptr();
-            // SAFETY: as many arguments as the kernel declares, of its types: the callers in `programs` stand beside the
-            // declarations. They are copied before the call returns; tensors live until the stream has used them,
+            // SAFETY: as many arguments as the kernel declares, of its types: the callers in `programs` stand beside
+            // the declarations. They are copied before the call returns; tensors live until the stream has used them,
             // since libtorch gives their memory to later work of the same stream only.
             let status =
                 unsafe { (driver.launch)(kernel, x, y, 1, threads, 1, 1, 0, stream, arguments, ptr::null_mut()) };

@@ -49,8 +49,8 @@ impl Library {
     }
 }
 
-/// The folders in which torch's wheels install NVIDIA's libraries: that of the loaded libtorch, and `nvidia/*/lib` in the same
-/// environment.
+/// The folders in which torch's wheels install NVIDIA's libraries: that of the loaded libtorch, and `nvidia/*/lib` in
+/// the same environment.
 pub fn beside_torch() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let torch = maps

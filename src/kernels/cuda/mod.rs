@@ -1,5 +1,5 @@
-//! CUDA kernels of this crate: source text that is compiled by NVRTC and launched through the driver. Both libraries are
-//! opened at first use; nothing of CUDA is linked, and nothing here is called without a device.
+//! CUDA kernels of this crate: source text that is compiled by NVRTC and launched through the driver. Both libraries
+//! are opened at first use; nothing of CUDA is linked, and nothing here is called without a device.
 
 mod driver;
 mod library;
@@ -43,8 +43,8 @@ pub enum KernelArgument<'a> {
 
 type Key = (Program, Kind, usize);
 
-/// Launches `function` of `program` for tensors of type `kind`, on libtorch's current stream. The tensors must be contiguous,
-/// on one CUDA device, and of the types that the source declares.
+/// Launches `function` of `program` for tensors of type `kind`, on libtorch's current stream. The tensors must be
+/// contiguous, on one CUDA device, and of the types that the source declares.
 ///
 /// # Errors
 /// The message of NVRTC or the driver, in one line; nothing is launched then.

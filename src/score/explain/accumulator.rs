@@ -56,8 +56,8 @@ impl Accumulator {
         }
     }
 
-    /// Runs evaluations with the text: records maps of `kind` at the layers `shown` and, if `scored`, the contributions to
-    /// the score.
+    /// Runs evaluations with the text: records maps of `kind` at the layers `shown` and, if `scored`, the contributions
+    /// to the score.
     pub fn add(
         &mut self,
         context: &ScoringContext,

@@ -30,8 +30,8 @@ impl ShownColumns {
         self.split(map, |padding| padding.mean_dim(-1, true, None))
     }
 
-    /// Shares of the pooled tokens `[…, m']` to `[…, k]`; padding is represented by its sum, and tokens that the score does
-    /// not pool have share zero.
+    /// Shares of the pooled tokens `[…, m']` to `[…, k]`; padding is represented by its sum, and tokens that the score
+    /// does not pool have share zero.
     pub fn of_shares(&self, shares: &Tensor) -> Tensor {
         let sum = |padding: &Tensor| padding.sum_dim_intlist(-1, true, None);
         match self.counted {

@@ -1,12 +1,13 @@
 //! The contributions to a score of every token, layer, head, timestep and image position, and the attention maps.
 //!
 //! The score is a mean over timesteps, layers and heads of pooled maps, and a pooled map is a sum over its entries
-//! ([`crate::pooling::shares`]). So the score is a sum over all of them, plus the denoising term, which belongs to no token.
+//! ([`crate::pooling::shares`]). So the score is a sum over all of them, plus the denoising term, which belongs to no
+//! token.
 //!
 //! Memory grows with the number of timesteps only by numbers per timestep, head and token, and by one map per timestep:
-//! other maps are summed as they are formed, per layer and head at the layer's own resolution. Of the text, BOS, content
-//! tokens and EOS are kept apart; the padding, most of the 77 tokens, counts as one. For Stable Diffusion 2.1 and a text of
-//! ten words that is 9 MB, and 0.2 MB for each timestep.
+//! other maps are summed as they are formed, per layer and head at the layer's own resolution. Of the text, BOS,
+//! content tokens and EOS are kept apart; the padding, most of the 77 tokens, counts as one. For Stable Diffusion 2.1
+//! and a text of ten words that is 9 MB, and 0.2 MB for each timestep.
 
 mod accumulator;
 mod columns;
@@ -34,8 +35,8 @@ pub struct Maps {
     pub layers: Layers,
 }
 
-/// A score, decomposed. The `k` tokens are, for each segment of the text: BOS, the content tokens, EOS, and the padding as
-/// one token if there is any.
+/// A score, decomposed. The `k` tokens are, for each segment of the text: BOS, the content tokens, EOS, and the padding
+/// as one token if there is any.
 pub struct Explained {
     /// The text's tokens.
     pub tokens: Tokens,

@@ -1,5 +1,5 @@
-//! By how much the text improves the prediction of the noise (DiffusionITM, Krojer et al. 2023), or the negative error of the
-//! prediction with the text (Diffusion Classifier, Li et al. 2023).
+//! By how much the text improves the prediction of the noise (DiffusionITM, Krojer et al. 2023), or the negative error
+//! of the prediction with the text (Diffusion Classifier, Li et al. 2023).
 
 use super::Coefficients;
 use crate::config::ScoreConfig;

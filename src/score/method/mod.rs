@@ -1,7 +1,7 @@
 //! The score methods, one file each. A method is a set of coefficients.
 //!
-//! Every method is linear in three numbers: the pooled attention, the error of the prediction with the text, and the error
-//! of the prediction without it. Scores, explanations and training gradients all use the same coefficients.
+//! Every method is linear in three numbers: the pooled attention, the error of the prediction with the text, and the
+//! error of the prediction without it. Scores, explanations and training gradients all use the same coefficients.
 
 mod attention;
 mod combined;

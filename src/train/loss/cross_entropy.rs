@@ -1,7 +1,7 @@
 use super::{Comparison, LossValue};
 
-/// `−log softmax` of the matching pair among its candidates: once among the images for its text, once among the texts for its
-/// image. It is averaged over those of the two that have negatives, and over the matching pairs.
+/// `−log softmax` of the matching pair among its candidates: once among the images for its text, once among the texts
+/// for its image. It is averaged over those of the two that have negatives, and over the matching pairs.
 ///
 /// Scores 1 (positive) and 0 (negative): `log(1 + e⁻¹) = 0.313262`.
 pub fn cross_entropy(scores: &[f64], comparisons: &[Comparison]) -> LossValue {

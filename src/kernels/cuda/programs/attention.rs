@@ -49,9 +49,9 @@ impl RowStatistics {
     }
 }
 
-/// Pools the rows of a map that is given by the products `[B, H, n, m]`, float32, of queries and keys: the statistics of every
-/// row `[B, H, n]`, and, if a type for them is given, the probabilities `[B, H, n, m]`. `lengths` are needed for cosines: the
-/// inverse lengths of the queries `[B, H, n]` and of the keys `[B, H, m]`, float32.
+/// Pools the rows of a map that is given by the products `[B, H, n, m]`, float32, of queries and keys: the statistics
+/// of every row `[B, H, n]`, and, if a type for them is given, the probabilities `[B, H, n, m]`. `lengths` are needed
+/// for cosines: the inverse lengths of the queries `[B, H, n]` and of the keys `[B, H, m]`, float32.
 ///
 /// # Errors
 /// If there are more than 512 keys, or the kernel cannot be launched.
@@ -114,8 +114,9 @@ pub fn attends(q: &Tensor, k: &Tensor, v: Option<&Tensor>) -> bool {
         && [Some(q), Some(k), v].into_iter().flatten().all(packed)
 }
 
-/// Attention of `q` `[B, H, n, d]` to `k` `[B, H, m, d]` in one pass that does not write the map: statistics summed over parts
-/// of the rows, `[B, H, parts]`, and with `v` `[B, H, m, d]` the output `[B, H, n, d]`. The inputs must satisfy [`attends`].
+/// Attention of `q` `[B, H, n, d]` to `k` `[B, H, m, d]` in one pass that does not write the map: statistics summed
+/// over parts of the rows, `[B, H, parts]`, and with `v` `[B, H, m, d]` the output `[B, H, n, d]`. The inputs must
+/// satisfy [`attends`].
 ///
 /// # Errors
 /// If there are too many heads, or the kernel cannot be launched.

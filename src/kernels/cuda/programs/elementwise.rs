@@ -27,7 +27,8 @@ pub fn geglu(wide: &Tensor) -> Result<Tensor, String> {
     Ok(narrow)
 }
 
-/// `a + b + bias`, or `b + bias` without `a`, of `a` and `b` `[B, C, h, w]` and `bias` `[C]`; the result is channels-last.
+/// `a + b + bias`, or `b + bias` without `a`, of `a` and `b` `[B, C, h, w]` and `bias` `[C]`; the result is
+/// channels-last.
 ///
 /// # Errors
 /// If there are too many numbers, or the kernel cannot be launched.

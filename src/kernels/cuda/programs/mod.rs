@@ -1,7 +1,7 @@
 //! The kernels and how they are launched. Shapes and types are those in the comments of their sources.
 //!
-//! A pack is 16 adjacent bytes, which a thread reads or writes at once. All functions return an error, and launch nothing, if
-//! there is no NVRTC or driver, or a size is not supported.
+//! A pack is 16 adjacent bytes, which a thread reads or writes at once. All functions return an error, and launch
+//! nothing, if there is no NVRTC or driver, or a size is not supported.
 
 mod attention;
 mod elementwise;

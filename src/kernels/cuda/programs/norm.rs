@@ -17,8 +17,8 @@ pub fn packs_rows(width: i64, kind: Kind) -> bool {
     width % pack == 0 && width <= pack * 32 * MOST_PACKS
 }
 
-/// The sum `a + b` `[…, width]`, if there is `b`, and the normalisation of the sum (or of `a`) over the last axis, with weight
-/// and bias `[width]` and `ε`.
+/// The sum `a + b` `[…, width]`, if there is `b`, and the normalisation of the sum (or of `a`) over the last axis, with
+/// weight and bias `[width]` and `ε`.
 ///
 /// # Errors
 /// If rows are too long or not packs, or the kernel cannot be launched.
@@ -117,8 +117,8 @@ pub fn group_norm(x: &Tensor, added: Option<&Tensor>, how: &Groups, silu: bool) 
     Ok(y.permute([0, 3, 1, 2]))
 }
 
-/// Number of parts into which a sample's pixels are divided: enough for all multiprocessors, but each with tens of thousands of
-/// numbers, since a block first reads the parameters of every channel.
+/// Number of parts into which a sample's pixels are divided: enough for all multiprocessors, but each with tens of
+/// thousands of numbers, since a block first reads the parameters of every channel.
 fn parts(samples: i64, pixels: i64, channels: i64) -> i64 {
     let worth = (pixels * channels / 32_768).clamp(1, 256);
     worth.min((1024 / samples).max(1)).min(pixels)
