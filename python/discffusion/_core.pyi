@@ -278,7 +278,7 @@ class ScoreConfig:
         noise_range of this configuration, or over the default one if this configuration named its noise levels.
         """
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name, as plain data (lists, not tuples); without those that are left out where they are None."""
+        """All fields by name, as plain data (lists, not tuples). Those added later are left out while None."""
     def changes(self) -> dict[str, Any]:
         """The fields that differ from the default configuration."""
     @classmethod
