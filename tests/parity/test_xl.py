@@ -296,5 +296,5 @@ def test_every_use_of_it(xl: Case) -> None:
     assert list(attention.head_weights(image, text)) == ["mid.0.0", "mid.0.1", "mid.0.2"]
     with pytest.raises(ConfigError, match=r"layers names 'mid\.0'|this model has down\.1\.0\.0"):
         scorer.with_config(ScoreConfig(layers=["mid.0"]))
-    with pytest.raises(ConfigError, match="layers is 'middle'"):
+    with pytest.raises(ConfigError, match='layers is "middle"'):
         scorer.with_config(ScoreConfig(layers="middle"))
