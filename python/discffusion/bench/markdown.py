@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from discffusion._markdown import table
 from discffusion.bench.implementations import IMPLEMENTATIONS, OURS
 from discffusion.bench.options import MAPS
 from discffusion.bench.phases import ENCODING
@@ -113,7 +114,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
     return (
         "## Whole requests\n\nFrom encoded pictures and texts to scores, in turns. «Longer» is how many times the time "
         "of this package, by medians and by the least times; «counted work» is the ratio of arithmetic alone.\n\n"
-        + _table(names, rows)
+        + table(names, rows, padded=False)
     )
 
 
@@ -135,8 +136,8 @@ def _phases(phases: Phases) -> str:
             row.append(f"{theirs / ours:.2f}×")
         rows.append(row)
     assert set(_PHASES) == {*ENCODING, "unet", *MAPS}
-    return "## Phases\n\nMedians.\n\n" + _table(
-        ["phase", *names, *(["longer"] if len(names) > 1 else [])], rows
+    return "## Phases\n\nMedians.\n\n" + table(
+        ["phase", *names, *(["longer"] if len(names) > 1 else [])], rows, padded=False
     )
 
 
@@ -156,19 +157,22 @@ def _peak(peak: Peak) -> str:
         f"## Fraction of the machine's rate\n\nBest matrix product of the network's sizes: "
         f"{peak.gemm_rate() / 1e9:,.0f} GFLOP/s by medians, {best / 1e9:,.0f} at best. The UNet does "
         f"{peak.flops / peak.rows / 1e9:,.4g} GFLOP in an evaluation; {peak.rows} evaluations without maps:\n\n"
-        + _table(
-            ["implementation", "an evaluation", "GFLOP/s", "of the product's rate", "least with least"], rows
+        + table(
+            ["implementation", "an evaluation", "GFLOP/s", "of the product's rate", "least with least"],
+            rows,
+            padded=False,
         )
     )
 
 
 def _memory(state: str, footprints: dict[str, Footprint], weights: dict[str, int]) -> str:
+    gpu = ["GPU peak"] if any(one.gpu_peak for one in footprints.values()) else []
     rows = [
         [
             implementation,
             size(one.peak),
             size(one.private),
-            *([size(one.gpu_peak)] if one.gpu_peak else []),
+            *(size(one.gpu_peak) if one.gpu_peak else "" for _ in gpu),
             duration(one.imported),
             duration(one.loaded),
             duration(one.scored),
@@ -178,7 +182,6 @@ def _memory(state: str, footprints: dict[str, Footprint], weights: dict[str, int
         ]
         for implementation, one in footprints.items()
     ]
-    gpu = ["GPU peak"] if any(one.gpu_peak for one in footprints.values()) else []
     how = "put out of the system's cache first" if state == "cold" else "in the system's cache"
     names = [
         "implementation",
@@ -197,7 +200,7 @@ def _memory(state: str, footprints: dict[str, Footprint], weights: dict[str, int
         f"Loaded, what a score needs of them takes {size(weights['loaded'])}. «Peak» counts mapped files, «private» "
         "does not."
     )
-    return f"## Memory and time to the first score, {state}\n\n{text}\n\n" + _table(names, rows)
+    return f"## Memory and time to the first score, {state}\n\n{text}\n\n" + table(names, rows, padded=False)
 
 
 def _growth(growth: Growth) -> str:
@@ -211,7 +214,7 @@ def _growth(growth: Growth) -> str:
                 row.append(f"{duration(fixed)} + {duration(each)} each")
             rows.append(row)
         last = [] if what == "resolution" else ["line"]
-        parts.append(_table([what, *(str(one) for one in sizes), *last], rows))
+        parts.append(table([what, *(str(one) for one in sizes), *last], rows, padded=False))
     return "\n\n".join(parts)
 
 
@@ -233,9 +236,3 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {entry}" for key, entry in value.items())
     return str(value)
-
-
-def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(names)
-    lines = [head, ["---"] * len(head), *map(list, rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
