@@ -362,7 +362,7 @@ impl Model {
     /// # Errors
     /// `Numerical`, with a remedy.
     pub fn finite(&self, what: &str, tensor: &Tensor) -> Result<()> {
-        if tensor.isfinite().all().int64_value(&[]) != 0 { Ok(()) } else { Err(self.not_finite(what)) }
+        if is_finite(tensor) { Ok(()) } else { Err(self.not_finite(what)) }
     }
 
     /// The error for numbers that are not finite; `what` names what computed them.
@@ -379,4 +379,9 @@ impl Model {
             crate::device::dtype_name(self.kind())
         ))
     }
+}
+
+/// Whether all numbers of a tensor are finite.
+pub(crate) fn is_finite(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) != 0
 }

@@ -6,11 +6,8 @@ use tch::Tensor;
 
 use super::{Evaluation, ScoringContext};
 use crate::denoiser::{Capture, Captured};
+use crate::model::is_finite;
 use crate::{Error, Result};
-
-pub(super) fn is_finite(tensor: &Tensor) -> bool {
-    tensor.isfinite().all().int64_value(&[]) != 0
-}
 
 impl ScoringContext<'_> {
     /// The error for an evaluation whose score is not finite; repeats it to find where that starts.

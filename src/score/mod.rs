@@ -39,6 +39,7 @@ use crate::encode::Conditioning;
 use crate::encode::image::Image;
 use crate::encode::text::Tokens;
 use crate::encode::tokenizer::Truncate;
+use crate::model::is_finite;
 pub use crate::model::{Event, Model};
 use crate::noise::Time;
 use crate::runtime::check_interrupt;
@@ -248,7 +249,7 @@ fn noise_or_given(model: &Model, config: &ScoreConfig, given: Option<&Tensor>) -
             noise.size()
         )));
     }
-    if !finite::is_finite(noise) {
+    if !is_finite(noise) {
         return Err(Error::Config("noise holds values that are not finite".into()));
     }
     Ok(upload(noise, model.device()))

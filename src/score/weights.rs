@@ -2,12 +2,11 @@
 
 use tch::Tensor;
 
-use super::finite::is_finite;
 use super::plan::Evaluation;
 use super::{Request, ScoringContext, encode};
 use crate::Result;
 use crate::config::{Heads, Method, ScoreConfig};
-use crate::model::Model;
+use crate::model::{Model, is_finite};
 
 /// See [`Model::head_weights`].
 pub fn head_weights(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Vec<(String, Tensor)>> {

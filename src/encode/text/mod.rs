@@ -66,9 +66,6 @@ pub trait Conditioner: Send {
     /// `m`, the number of columns of the context.
     fn columns(&self) -> usize;
 
-    /// `D`, the width of the context.
-    fn width(&self) -> i64;
-
     /// The tokens of a text.
     ///
     /// # Errors

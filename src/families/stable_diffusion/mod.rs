@@ -62,12 +62,7 @@ impl Family for StableDiffusion {
         tokenizer.check_fits(text.vocab_size)?;
         let encoder = ClipTextEncoder::new(&checkpoint.weights("text_encoder", device, kind)?, &text, false)?;
         Ok(Parts {
-            conditioner: Box::new(ClipConditioner {
-                tokenizer,
-                encoder,
-                columns: text.max_tokens,
-                width: text.hidden_size,
-            }),
+            conditioner: Box::new(ClipConditioner { tokenizer, encoder, columns: text.max_tokens }),
             vae: VaeEncoder::new(checkpoint, &vae, device, kind)?,
             vae_config: vae,
             vae_kind: kind,
@@ -83,16 +78,11 @@ struct ClipConditioner {
     tokenizer: Tokenizer,
     encoder: ClipTextEncoder,
     columns: i64,
-    width: i64,
 }
 
 impl Conditioner for ClipConditioner {
     fn columns(&self) -> usize {
         self.columns as usize
-    }
-
-    fn width(&self) -> i64 {
-        self.width
     }
 
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {

@@ -36,7 +36,6 @@ pub struct TwoEncoders {
     first: Encoder,
     second: Encoder,
     columns: i64,
-    width: i64,
     unconditional_is_zero: bool,
 }
 
@@ -84,7 +83,6 @@ impl TwoEncoders {
             first: Encoder::open(checkpoint, options, ["tokenizer", "text_encoder"], first, false)?,
             second: Encoder::open(checkpoint, options, ["tokenizer_2", "text_encoder_2"], second, true)?,
             columns: first.max_tokens,
-            width,
             unconditional_is_zero: checkpoint.index().or("force_zeros_for_empty_prompt", true)?,
         })
     }
@@ -93,10 +91,6 @@ impl TwoEncoders {
 impl Conditioner for TwoEncoders {
     fn columns(&self) -> usize {
         self.columns as usize
-    }
-
-    fn width(&self) -> i64 {
-        self.width
     }
 
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
