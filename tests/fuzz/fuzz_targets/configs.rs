@@ -2,9 +2,11 @@
 #![no_main]
 
 use discffusion::checkpoint::Checkpoint;
-use discffusion::noise::Schedule;
+use discffusion::families::{self, Options};
+use discffusion::noise::{DiffusionSampler, Schedule, SchedulerConfig};
 use discffusion_fuzz::{checked, in_folder};
 use libfuzzer_sys::fuzz_target;
+use tch::{Device, Kind};
 
 const WHOLE: [(&str, &[u8]); 5] = [
     ("model_index.json", include_bytes!("../tiny/model_index.json")),
@@ -22,8 +24,12 @@ fuzz_target!(|data: &[u8]| {
     in_folder(&files, |folder| {
         checked(|| {
             let checkpoint = Checkpoint::open(folder, None)?;
-            let _ = Schedule::new(&checkpoint.scheduler).timesteps(4)?;
-            Ok(())
+            let (scheduler, class) = checkpoint.scheduler()?;
+            let schedule = Schedule::new(SchedulerConfig::read(&scheduler, class, None)?);
+            let _ = DiffusionSampler::new(&schedule, 4, 0.0)?;
+            // Weights are missing, and all of the configurations is read before them.
+            let options = Options { device: Device::Cpu, kind: Kind::Float, prediction: None };
+            families::of_checkpoint(&checkpoint)?.open(&checkpoint, &options).map(drop)
         });
     });
 });

@@ -1,11 +1,11 @@
 //! What the targets share: the door that all of the core is entered by, and files in memory.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use discffusion::checkpoint::{Site, Stage};
-use discffusion::deltas::{Architecture, Fingerprint};
-use discffusion::torch::guarded;
+use discffusion::deltas::{Architecture, AttentionKind, AttentionLayer, Fingerprint, Projection, Target, TargetWeight};
+use discffusion::runtime::guarded;
 use discffusion::{Error, Result};
 use tempfile::TempDir;
 
@@ -35,8 +35,34 @@ pub fn in_folder(files: &[(&str, &[u8])], work: impl FnOnce(&Path)) {
 
 /// A model of two layers, of no particular weights.
 pub fn model() -> (Architecture, Fingerprint) {
-    let site = |stage, channels| Site { stage, block: 0, layer: 0, heads: 2, channels };
-    let architecture = Architecture { sites: vec![site(Stage::Down, 4), site(Stage::Mid, 6)], text_width: 3 };
+    let layer = |name: &str, group: &str, channels| AttentionLayer {
+        name: name.into(),
+        group: group.into(),
+        block: 0,
+        heads: 2,
+        channels,
+    };
+    let layers = vec![layer("down.0.0", "down", 4), layer("mid.0", "mid", 6)];
+    let mut targets = BTreeMap::new();
+    for (layer, (module, channels)) in
+        [("down_blocks.0.attentions.0", 4), ("mid_block.attentions.0", 6)].into_iter().enumerate()
+    {
+        for attention in AttentionKind::ALL {
+            for projection in Projection::ALL {
+                let (number, name) = match attention {
+                    AttentionKind::Itself => (1, projection.name()),
+                    AttentionKind::Cross => (2, projection.name()),
+                };
+                let of_text =
+                    attention == AttentionKind::Cross && matches!(projection, Projection::Key | Projection::Value);
+                let name = if projection == Projection::Out { "to_out.0".into() } else { format!("to_{name}") };
+                let path = format!("{module}.transformer_blocks.0.attn{number}.{name}");
+                let shape = [channels, if of_text { 3 } else { channels }];
+                targets.insert(Target { layer, attention, projection }, TargetWeight { path, shape });
+            }
+        }
+    }
+    let architecture = Architecture { layers, targets, text_width: 3 };
     let fingerprint = Fingerprint { architecture: architecture.describe(), sample: vec![0.0; 16], base: None };
     (architecture, fingerprint)
 }
