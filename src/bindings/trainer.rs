@@ -98,9 +98,9 @@ impl Trainer {
         enter(py, |_| Ok(self.view.steps()))
     }
 
-    /// Whether the item of that index is encoded and still kept.
-    fn has(&self, py: Python<'_>, index: usize) -> PyResult<bool> {
-        enter(py, |_| self.work(|session| Ok(session.has(index))))
+    /// The indices of items that are not encoded; none of the list is dropped before the next call.
+    fn ensure(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<Vec<usize>> {
+        enter(py, |_| self.work(|session| Ok(session.ensure(&indices))))
     }
 
     /// Encodes an item and keeps it under that index.

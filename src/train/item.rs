@@ -1,6 +1,6 @@
-//! Encoded training items, their cache, and the pairs that a loss compares.
+//! Encoded training items, and the pairs that a loss compares.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tch::Tensor;
@@ -10,9 +10,6 @@ use crate::config::NegativeKinds;
 use crate::encode::Conditioning;
 use crate::encode::image::Rgb;
 use crate::encode::text::Tokens;
-
-/// Bytes of encoded items that are cached; the oldest items are dropped first.
-const BUDGET: usize = 4 << 30;
 
 /// One item, encoded.
 pub struct Item {
@@ -36,41 +33,13 @@ impl Item {
         Labels { image_hashes: &self.image_hashes, texts: &self.texts, matches: &self.matches }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of its encodings.
+    pub fn bytes(&self) -> usize {
         [&self.latents]
             .into_iter()
             .chain(self.conditioning.tensors())
             .map(|x| x.numel() * x.kind().elt_size_in_bytes())
             .sum()
-    }
-}
-
-/// Encoded items by the caller's indices.
-#[derive(Default)]
-pub struct Cache {
-    items: HashMap<usize, Item>,
-    order: VecDeque<usize>,
-    bytes: usize,
-}
-
-impl Cache {
-    /// The item of an index, if it is cached.
-    pub fn get(&self, index: usize) -> Option<&Item> {
-        self.items.get(&index)
-    }
-
-    /// Caches an item, and drops the oldest ones if there is no room.
-    pub fn insert(&mut self, index: usize, item: Item) {
-        self.bytes += item.bytes();
-        if let Some(before) = self.items.insert(index, item) {
-            self.bytes -= before.bytes();
-            self.order.retain(|&other| other != index);
-        }
-        self.order.push_back(index);
-        while self.bytes > BUDGET && self.order.len() > 1 {
-            let oldest = self.order.pop_front().expect("more than one");
-            self.bytes -= self.items.remove(&oldest).expect("listed items are kept").bytes();
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! that an interrupted run can be resumed with identical results.
 
 mod batch;
+pub mod cache;
 mod draw;
 mod group;
 mod heads;
@@ -13,6 +14,7 @@ pub mod loss;
 mod memory;
 mod optimizer;
 mod pass;
+mod row_gradients;
 mod scale;
 mod shared;
 mod start;
@@ -32,8 +34,9 @@ pub use scale::LossScale;
 pub use shared::Gradient;
 pub use state::View;
 
+use self::cache::Cache;
 use self::heads::HeadStatistics;
-use self::item::{Cache, Item};
+use self::item::Item;
 use self::optimizer::AdamW;
 use self::pass::GradientMode;
 use self::state::State;
@@ -51,6 +54,9 @@ use crate::{Error, Result};
 /// that an automatic temperature aims at. It is the paper's margin.
 const TYPICAL: f64 = 0.2;
 
+/// Bytes of encoded items that are cached.
+const CACHE_BYTES: usize = 4 << 30;
+
 /// A training run: a model, its deltas, and the state of their optimisation.
 pub struct Session {
     model: Model,
@@ -60,7 +66,7 @@ pub struct Session {
     /// Handles of the tensors of `state.deltas` and `state.trained`, which can be used without its lock.
     deltas: Deltas,
     trained: Vec<Tensor>,
-    cache: Cache,
+    cache: Cache<Item>,
     /// For each layer, whether it is scored.
     chosen: Vec<bool>,
     learned: Vec<Option<Tensor>>,
@@ -133,7 +139,7 @@ impl Session {
             options,
             deltas,
             trained,
-            cache: Cache::default(),
+            cache: Cache::new(CACHE_BYTES),
             chosen,
             learned,
             memory: Memory::default(),
@@ -196,9 +202,10 @@ impl Session {
         self.state.hold().load(path)
     }
 
-    /// Whether the item of this index is encoded and cached.
-    pub fn has(&self, index: usize) -> bool {
-        self.cache.get(index).is_some()
+    /// The indices of items that are not encoded, each once. None of the list is dropped before the next call, so that
+    /// all are cached once these are added.
+    pub fn ensure(&mut self, indices: &[usize]) -> Vec<usize> {
+        self.cache.ensure(indices)
     }
 
     /// Encodes an item and caches it under the caller's index. When the cache is full, the oldest items are dropped.
@@ -229,7 +236,8 @@ impl Session {
             texts: texts.iter().map(|&text| text.to_owned()).collect(),
             matches,
         };
-        self.cache.insert(index, item);
+        let bytes = item.bytes();
+        self.cache.insert(index, item, bytes);
         Ok(())
     }
 

@@ -6,12 +6,11 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 use super::group::ItemGroup;
-use super::loss::{LossValue, binary_cross_entropy, cross_entropy, diffusion, triplet};
 use super::totals::Totals;
+use crate::Result;
 use crate::config::{Loss, TrainConfig};
 use crate::device::to_vec64;
 use crate::score::{Evaluation, EvaluationOutput, SavedEvaluation, ScoringContext};
-use crate::{Error, Result};
 
 /// How gradients are computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,10 +27,10 @@ pub enum GradientMode {
 
 /// The numbers of one evaluation (a row), or the gradients of the loss with respect to them.
 #[derive(Clone, Copy, Default)]
-struct RowValues {
-    attention: f64,
-    error: f64,
-    squared: f64,
+pub struct RowValues {
+    pub attention: f64,
+    pub error: f64,
+    pub squared: f64,
 }
 
 /// The forward and backward pass of a batch, or of a part of it.
@@ -72,7 +71,7 @@ impl TrainingPass<'_> {
         self.running.take();
 
         let mut totals = Totals { rows: evaluations.len(), ..Totals::default() };
-        let gradients = self.judge(&evaluations, &rows, &mut totals)?;
+        let gradients = self.row_gradients(&evaluations, &rows, &mut totals)?;
         if graph == GradientMode::None {
             return Ok(totals);
         }
@@ -152,7 +151,7 @@ impl TrainingPass<'_> {
     }
 
     /// Whether the loss needs predictions without text.
-    fn compares_to_none(&self) -> bool {
+    pub fn compares_to_none(&self) -> bool {
         self.options.loss != Loss::Diffusion && self.context.coefficients().needs_empty()
     }
 
@@ -162,98 +161,9 @@ impl TrainingPass<'_> {
         with.chunks(self.batch).chain(without.chunks(self.batch)).collect()
     }
 
-    fn without_text(&self, group: &ItemGroup, pair: (usize, usize), step: usize) -> Evaluation {
+    /// The evaluation of a pair's image without text.
+    pub fn without_text(&self, group: &ItemGroup, pair: (usize, usize), step: usize) -> Evaluation {
         group.without_text(pair, step, self.context.encoded.no_text)
-    }
-
-    /// Adds the loss to `totals`, and returns its gradient with respect to the numbers of every row.
-    fn judge(&self, evaluations: &[Evaluation], rows: &[RowValues], totals: &mut Totals) -> Result<Vec<RowValues>> {
-        let place: std::collections::HashMap<Evaluation, usize> =
-            evaluations.iter().enumerate().map(|(i, &evaluation)| (evaluation, i)).collect();
-        let mut gradients = vec![RowValues::default(); rows.len()];
-        let coefficients = self.context.coefficients();
-        for group in self.groups {
-            let steps = group.steps.len() as f64;
-            if self.options.loss == Loss::Diffusion {
-                let of = |&pair: &(usize, usize)| group.steps.clone().map(move |step| group.evaluation(pair, step));
-                let index: Vec<usize> =
-                    group.compared.pairs.iter().flat_map(of).map(|evaluation| place[&evaluation]).collect();
-                let loss = diffusion(&index.iter().map(|&i| rows[i].squared).collect::<Vec<_>>());
-                index
-                    .iter()
-                    .zip(&loss.gradient)
-                    .for_each(|(&i, gradient)| gradients[i].squared += gradient * self.scale);
-                self.add(totals, loss, group, &[])?;
-                continue;
-            }
-            let mut scores = vec![0.0; group.compared.pairs.len()];
-            for (score, &pair) in scores.iter_mut().zip(&group.compared.pairs) {
-                for step in group.steps.clone() {
-                    let row = rows[place[&group.evaluation(pair, step)]];
-                    let none = self.compares_to_none().then(|| place[&self.without_text(group, pair, step)]);
-                    let empty = none.map_or(0.0, |none| rows[none].error);
-                    *score += coefficients.score(row.attention, row.error, empty) / steps;
-                }
-            }
-            self.check(&scores, group, totals)?;
-            for comparison in &group.compared.comparisons {
-                let difference = |negative: usize| (scores[comparison.positive] - scores[negative]).abs();
-                totals.differences.extend(comparison.negatives().map(difference));
-            }
-            let loss = self.loss(&scores, group);
-            for (&gradient, &pair) in loss.gradient.iter().zip(&group.compared.pairs) {
-                let gradient = gradient * self.scale / (self.temperature * steps);
-                for step in group.steps.clone() {
-                    let row = place[&group.evaluation(pair, step)];
-                    gradients[row].attention += coefficients.attention * gradient;
-                    gradients[row].error += coefficients.error * gradient;
-                    if self.compares_to_none() {
-                        gradients[place[&self.without_text(group, pair, step)]].error += coefficients.empty * gradient;
-                    }
-                }
-            }
-            self.add(totals, loss, group, &scores)?;
-        }
-        Ok(gradients)
-    }
-
-    fn loss(&self, scores: &[f64], group: &ItemGroup) -> LossValue {
-        let scores: Vec<f64> = scores.iter().map(|score| score / self.temperature).collect();
-        let comparisons = &group.compared.comparisons;
-        match self.options.loss {
-            Loss::Triplet => triplet(&scores, comparisons, self.options.margin, self.options.negatives),
-            Loss::CrossEntropy => cross_entropy(&scores, comparisons),
-            Loss::BinaryCrossEntropy => binary_cross_entropy(&scores, comparisons),
-            Loss::Diffusion => unreachable!("compares no scores"),
-        }
-    }
-
-    fn add(&self, totals: &mut Totals, loss: LossValue, group: &ItemGroup, scores: &[f64]) -> Result<()> {
-        totals.loss += loss.value;
-        totals.active += loss.active;
-        totals.scores.push(group.compared.pairs.iter().copied().zip(scores.iter().copied()).collect());
-        if totals.loss.is_finite() { Ok(()) } else { Err(self.not_finite("loss", loss.value, totals.scores.len() - 1)) }
-    }
-
-    /// Refuses scores that are not finite: a mismatch with a score of minus infinity would have a loss of zero.
-    fn check(&self, scores: &[f64], group: &ItemGroup, totals: &Totals) -> Result<()> {
-        match scores.iter().zip(&group.compared.pairs).find(|(score, _)| !score.is_finite()) {
-            Some((&score, &(image, text))) => {
-                let what = format!("score of image {image} and text {text}");
-                Err(self.not_finite(&what, score, totals.scores.len()))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn not_finite(&self, what: &str, value: f64, place: usize) -> Error {
-        let item = self.first + place;
-        let times = self.groups.get(place).and_then(|group| self.context.encoded.times.get(group.steps.clone()));
-        Error::Training(format!(
-            "the {what} is {value} for item {item} of the batch (timesteps {:?}); nothing was changed. Try a smaller \
-             learning_rate, gradient_clip, or dtype=\"float32\"",
-            times.unwrap_or_default()
-        ))
     }
 
     /// `Σ gradient · value`, a number with the same gradient as the loss; `None` if all gradients are zero.

@@ -27,7 +27,7 @@ reader = scorer.with_config()
 
 def handler(*_):
     try:
-        trainer._core.has(0)
+        trainer._core.ensure([0])
     except TrainingError as error:
         assert "in the middle of a step" in str(error)
         trainer.save(PATH)

@@ -2,6 +2,7 @@
 
 use approx::assert_relative_eq;
 use discffusion::config::{NegativeKinds, RateSchedule, TrainConfig};
+use discffusion::train::cache::Cache;
 use discffusion::train::loss::Comparison;
 use discffusion::train::{ComparedPairs, Labels, LossScale, Memory, Relation, order, relations};
 
@@ -149,4 +150,29 @@ fn memory_that_ran_out_is_asked_for_less_until_one_row_is_left() {
         limits.push((tried, memory.recompute(false)));
     }
     assert_eq!(limits, [(3, false), (1, false), (1, true)]);
+}
+
+#[test]
+fn the_oldest_items_are_dropped_first() {
+    let mut cache = Cache::new(10);
+    (0..4).for_each(|index| cache.insert(index, index, 3));
+    assert_eq!((0..4).map(|index| cache.get(index).is_some()).collect::<Vec<_>>(), [false, true, true, true]);
+    // Replaced, an item is a new one, and its bytes are counted once.
+    cache.insert(1, 10, 4);
+    cache.insert(4, 4, 3);
+    assert_eq!((1..5).map(|index| cache.get(index).copied()).collect::<Vec<_>>(), [Some(10), None, Some(3), Some(4)]);
+}
+
+#[test]
+fn no_item_of_a_batch_drives_out_another() {
+    let mut cache = Cache::new(10);
+    (0..3).for_each(|index| cache.insert(index, index, 3));
+    // The oldest item is needed, and more than there is room for.
+    assert_eq!(cache.ensure(&[0, 5, 6, 0, 7, 5]), [5, 6, 7]);
+    [5, 6, 7].into_iter().for_each(|index| cache.insert(index, index, 3));
+    assert!([0, 5, 6, 7].iter().all(|&index| cache.get(index).is_some()));
+    assert!([1, 2].iter().all(|&index| cache.get(index).is_none()));
+    assert_eq!(cache.ensure(&[5, 6, 7]), [0; 0]);
+    cache.insert(8, 8, 1);
+    assert!(cache.get(0).is_none() && cache.get(8).is_some());
 }

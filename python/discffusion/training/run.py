@@ -191,13 +191,9 @@ class Run:
             raise TrainingError(f"among {keys}: {error}") from None
 
     def _gather(self, indices: list[int]) -> None:
-        """Has the core hold all of these items. Where its memory is short, one that comes may drive out another."""
-        for _ in indices:
-            missing = [index for index in indices if not self._core.has(index)]
-            for index in missing:
-                self._encode(index)
-            if not missing:
-                break
+        """Has the core hold all of these items."""
+        for index in self._core.ensure(indices):
+            self._encode(index)
 
     def _encode(self, index: int) -> None:
         item = self._train[index]
