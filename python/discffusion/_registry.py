@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module, metadata
 from typing import Any, Generic, TypeVar
 
+from discffusion import _native
 from discffusion._warning import warn
 from discffusion.errors import ConfigError, InstallationError
 
-__all__ = ["Entry", "Registry", "did_you_mean"]
+__all__ = ["Entry", "Registry"]
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Registry(Mapping[str, T], Generic[T]):
             return self.own[name]
         candidates = self._added.get(name, []) if isinstance(name, str) else []
         if not candidates:
-            hint, names = did_you_mean(name, self), ", ".join(self)
+            hint, names = _native.core().did_you_mean(str(name), list(self)), ", ".join(self)
             raise self._error(f"unknown {self.kind} {name!r}{hint}; there are: {names}{self._note}")
         if len(candidates) > 1:
             packages = " and ".join(str(entry.package) for entry in candidates)
@@ -152,9 +152,3 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self.own) + len(self._added)
-
-
-def did_you_mean(name: Any, names: Iterable[str]) -> str:
-    """The name most like `name`, as a remark for a message; empty where none is alike."""
-    close = difflib.get_close_matches(str(name), list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

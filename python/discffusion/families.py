@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from discffusion import _native
 
-__all__ = ["Family", "families", "family_of"]
+__all__ = ["Family", "Found", "families", "family_of"]
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,12 @@ class Family:
     Attributes:
         name: of its folder in the core.
         about: what it is, for messages.
-        pipelines: how the classes of its pipelines (``_class_name`` in ``model_index.json``) begin.
-        other_pipelines: those that begin so and are of another family.
         denoiser: the folder of the denoising network.
         parts: every folder but the scheduler's, and the classes that the part may be of.
     """
 
     name: str
     about: str
-    pipelines: tuple[str, ...]
-    other_pipelines: tuple[str, ...]
     denoiser: str
     parts: Mapping[str, tuple[str, ...]]
 
@@ -43,11 +39,15 @@ class Family:
         """The folders with weights."""
         return tuple(part for part in self.parts if part not in self.tokenizers)
 
-    def matches(self, kind: str) -> bool:
-        """Whether pipelines of this class are of the family."""
-        return kind.startswith(self.pipelines) and not (
-            self.other_pipelines and kind.startswith(self.other_pipelines)
-        )
+
+class Found(NamedTuple):
+    """What a ``model_index.json`` says of the family."""
+
+    family: Family
+    #: whether a family knows the pipeline's class; without it, the family is found by the parts that are listed
+    by_class: bool
+    #: why a model of the family is not supported, or None
+    refusal: str | None
 
 
 @cache
@@ -57,8 +57,6 @@ def families() -> tuple[Family, ...]:
         Family(
             name=row["name"],
             about=row["about"],
-            pipelines=tuple(row["pipelines"]),
-            other_pipelines=tuple(row["other_pipelines"]),
             denoiser=row["denoiser"],
             parts={part: tuple(classes) for part, classes in row["parts"]},
         )
@@ -66,12 +64,12 @@ def families() -> tuple[Family, ...]:
     )
 
 
-def family_of(index: Mapping[str, Any]) -> Family:
-    """The family of a ``model_index.json``: by its pipeline's class or, where no family knows that, by its parts."""
-    kind = index.get("_class_name")
-    if isinstance(kind, str):
-        for family in families():
-            if family.matches(kind):
-                return family
-    complete = [family for family in families() if all(part in index for part in family.parts)]
-    return max(complete, key=lambda family: len(family.parts), default=families()[0])
+def family_of(index: Mapping[str, Any]) -> Found:
+    """The family of a ``model_index.json``, by the core's rule.
+
+    Raises:
+        CheckpointError: a field has another type than the core reads.
+    """
+    found = json.loads(_native.core().family_of(json.dumps(index)))
+    family = next(family for family in families() if family.name == found["name"])
+    return Found(family, found["by_class"], found["refusal"])

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from discffusion import _native
 from discffusion.errors import CheckpointError
 from discffusion.families import Family, families, family_of
 from discffusion.pipelines import check_pipeline
@@ -192,7 +193,7 @@ def _family(folder: Path) -> Family:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         index = {}
-    return family_of(index if isinstance(index, dict) else {})
+    return family_of(index if isinstance(index, dict) else {}).family
 
 
 def _configs(family: Family) -> list[str]:
@@ -204,17 +205,12 @@ def _configs(family: Family) -> list[str]:
     ]
 
 
-def _stem(part: str) -> str:
-    """How the names of a part's weight files begin."""
-    return "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
-
-
 def wanted_files(family: Family, variant: str | None) -> list[str]:
     """Patterns of the files that a score needs, as ``snapshot_download`` takes them."""
     middle = f".{variant}" if variant else ""
     patterns = [*_configs(family), *(f"{part}/{file}" for part in family.tokenizers for file in _TOKENIZER)]
     for part in family.networks:
-        stem = _stem(part)
+        stem = _native.core().weights_stem(part)
         patterns += [
             f"{part}/{stem}{middle}.safetensors",
             f"{part}/{stem}{middle}-?????-of-?????.safetensors",
@@ -233,7 +229,7 @@ def missing_files(folder: Path, variant: str | None) -> list[str]:
         if not pair and not (tokenizer / "tokenizer.json").is_file():
             missing.append(f"{part}/vocab.json and merges.txt")
     for part in family.networks:
-        stem = _stem(part)
+        stem = _native.core().weights_stem(part)
         lacking = [_missing_weights(folder, part, stem, form) for form in (variant, _other(variant))]
         if all(lacking):
             missing += lacking[0]

@@ -50,15 +50,14 @@ def check_pipeline(folder: Path, name: str) -> None:
 
 
 def _reason(index: dict[str, Any], kind: Any) -> str | None:
-    parts, family = _classes(index), family_of(index)
+    parts, (family, by_class, refusal) = _classes(index), family_of(index)
     foreign = sorted(part for part in parts if _FOREIGN.fullmatch(part) and part not in family.parts)
     if foreign:
         return f"it has {' and '.join(f'{part} ({parts[part]})' for part in foreign)}"
     if parts.keys().isdisjoint(family.parts):  # the index says its class alone
-        is_known = not isinstance(kind, str) or not kind or family.matches(kind)
-        return None if is_known else "it is of another family"
-    if index.get("requires_aesthetics_score"):
-        return "it is a refiner (requires_aesthetics_score), trained on low noise levels alone; use the base model"
+        return None if by_class or not kind else "it is of another family"
+    if refusal:
+        return refusal
     for part, classes in family.parts.items():
         if part not in parts:
             return f"it has no {part} ({classes[0]})"

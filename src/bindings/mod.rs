@@ -34,8 +34,10 @@ mod _core {
     #[pymodule_export]
     use super::scorer::Scorer;
     #[pymodule_export]
-    use super::tools::{Tokenizer, after_fork_in_child, before_fork, cuda_available, cuda_device_count, families};
-
+    use super::tools::{
+        Tokenizer, after_fork_in_child, before_fork, cuda_available, cuda_device_count, did_you_mean, families,
+        family_of, weights_stem,
+    };
     #[pymodule_export]
     use super::trainer::Trainer;
 

@@ -3,18 +3,46 @@ use std::path::PathBuf;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use serde_json::json;
 
 use super::enter::enter;
+use super::scorer::strs;
+use crate::checkpoint::{self, Json};
+use crate::config;
 use crate::encode::text::Tokens;
 use crate::encode::tokenizer::{self, Encoding, Truncate};
-use crate::families::facts;
+use crate::families::{facts, of_index};
 use crate::noise::Time;
 use crate::runtime::teams;
 
 /// What is known of the families of models, as a JSON list.
 #[pyfunction]
 pub fn families() -> String {
-    serde_json::to_string(&facts()).expect("facts are plain data")
+    json!(facts()).to_string()
+}
+
+/// What an index, the text of `model_index.json`, says of the family, as a JSON object: its name, whether a family knows
+/// the pipeline's class, and why the model is not supported, or null.
+#[pyfunction]
+pub fn family_of(py: Python<'_>, index: &str) -> PyResult<String> {
+    enter(py, |_| {
+        let found = of_index(&Json::parse("model_index.json".as_ref(), index.as_bytes())?)?;
+        let (name, by_class, refusal) = (found.family.facts().name, found.by_class, found.refusal);
+        Ok(json!({"name": name, "by_class": by_class, "refusal": refusal}).to_string())
+    })
+}
+
+/// How the names of a part's weight files begin.
+#[pyfunction]
+pub fn weights_stem(part: &str) -> &'static str {
+    checkpoint::weights_stem(part)
+}
+
+/// ` (did you mean 'steps'?)`, or nothing where no name is near.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value, reason = "PyO3 gives lists by value")]
+pub fn did_you_mean(name: &str, names: Vec<String>) -> String {
+    config::did_you_mean(name, &strs(&names))
 }
 
 /// Whether libtorch sees a CUDA device.

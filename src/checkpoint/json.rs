@@ -18,6 +18,9 @@ pub struct Json {
 }
 
 /// Reads a JSON object.
+///
+/// # Errors
+/// `Checkpoint`, naming the file, if it cannot be read, is too large, or holds anything else.
 pub fn read(path: &Path) -> Result<Json> {
     let fail = |why: String| Error::Checkpoint(format!("{}: {why}", path.display()));
     let size =
@@ -26,11 +29,20 @@ pub fn read(path: &Path) -> Result<Json> {
         return Err(fail(format!("{size} bytes is too large for a configuration")));
     }
     let text = std::fs::read(path).map_err(|why| fail(format!("cannot be read ({why})")))?;
-    let fields = serde_json::from_slice(&text).map_err(|why| fail(format!("is not a JSON object ({why})")))?;
-    Ok(Json { path: path.to_owned(), fields })
+    Json::parse(path, &text)
 }
 
 impl Json {
+    /// A JSON object that was read from a file before.
+    ///
+    /// # Errors
+    /// `Checkpoint`, naming the file, if the text is anything else.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Json> {
+        let fields = serde_json::from_slice(text)
+            .map_err(|why| Error::Checkpoint(format!("{}: is not a JSON object ({why})", path.display())))?;
+        Ok(Json { path: path.to_owned(), fields })
+    }
+
     /// All fields.
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields
@@ -63,6 +75,11 @@ impl Json {
                 .map(Some)
                 .map_err(|why| self.error(field, &format!("has the wrong type: {why}"))),
         }
+    }
+
+    /// The class of a part, in a pipeline's index.
+    pub fn class_of(&self, part: &str) -> Option<String> {
+        self.optional::<(Option<String>, Option<String>)>(part).ok().flatten().and_then(|(_, class)| class)
     }
 
     /// Refuses a configuration whose `field` is anything but absent, null or one of `allowed`.

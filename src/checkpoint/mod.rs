@@ -51,6 +51,11 @@ struct Opened {
     parts: BTreeMap<String, Arc<Part>>,
 }
 
+/// How the names of a part's weight files begin.
+pub fn weights_stem(part: &str) -> &'static str {
+    if part.starts_with("text_encoder") { "model" } else { "diffusion_pytorch_model" }
+}
+
 impl Checkpoint {
     /// Reads `dir/model_index.json`. `variant` is the middle of a weight file's name, as in
     /// `diffusion_pytorch_model.fp16.safetensors`.
@@ -85,7 +90,7 @@ impl Checkpoint {
 
     /// The class of a part, by the index.
     pub fn class_of(&self, part: &str) -> Option<String> {
-        self.index.optional::<(Option<String>, Option<String>)>(part).ok().flatten().and_then(|(_, class)| class)
+        self.index.class_of(part)
     }
 
     /// The same checkpoint, whose weights on the CPU are each read at first use (`lazy`), or all when a part is opened.
@@ -145,8 +150,7 @@ impl Checkpoint {
         if let Some(known) = known {
             return Ok(known);
         }
-        let stem = if part.starts_with("text_encoder") { "model" } else { "diffusion_pytorch_model" };
-        let opened = Arc::new(Part::open(&self.dir.join(part), stem, self.variant.as_deref())?);
+        let opened = Arc::new(Part::open(&self.dir.join(part), weights_stem(part), self.variant.as_deref())?);
         Ok(Arc::clone(self.opened.hold().parts.entry(part.to_owned()).or_insert(opened)))
     }
 

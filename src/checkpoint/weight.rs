@@ -43,6 +43,9 @@ impl Location {
 
 impl Weight {
     /// The weight at a location. It is read now if it belongs on another device than the CPU or is not `lazy`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if it is read now and the file cannot be; `OutOfMemory` if the device has no room; `Interrupted`.
     pub fn new(location: Location, device: Device, kind: Kind, lazy: bool) -> Result<Self> {
         let plain = OnceLock::new();
         if device != Device::Cpu || !lazy {

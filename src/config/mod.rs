@@ -10,7 +10,7 @@ mod score;
 mod times;
 mod train;
 
-pub use declare::{Fields, OptionSpec};
+pub use declare::{Fields, OptionSpec, did_you_mean};
 pub use generate::GenerateConfig;
 pub use layers::{GROUPS, Heads, Layers, layers};
 pub use rules::{Allowed, Rule, one_of};

@@ -9,7 +9,7 @@ use tch::{Device, Kind};
 use self::stable_diffusion::{StableDiffusion, UNetConfig};
 use self::stable_diffusion_xl::StableDiffusionXl;
 use crate::Result;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Json};
 use crate::denoiser::Denoiser;
 use crate::encode::{Conditioner, VaeConfig, VaeEncoder};
 use crate::noise::{Prediction, Process, SchedulerConfig};
@@ -90,6 +90,15 @@ pub trait Family: Sync {
     /// The facts about the family.
     fn facts(&self) -> &'static Facts;
 
+    /// Why checkpoints with this index are not supported, if they are of the family and not supported.
+    ///
+    /// # Errors
+    /// `Checkpoint` if a field has another type.
+    fn refusal(&self, index: &Json) -> Result<Option<&'static str>> {
+        let _ = index;
+        Ok(None)
+    }
+
     /// Reads the parts of a checkpoint.
     ///
     /// # Errors
@@ -102,22 +111,40 @@ pub fn facts() -> Vec<&'static Facts> {
     FAMILIES.iter().map(|family| family.facts()).collect()
 }
 
-/// The family of a checkpoint, by the pipeline class in its index or, if no family knows that class, by the parts that
-/// the index lists.
+/// What an index says of the family.
+pub struct Found {
+    /// The family.
+    pub family: &'static dyn Family,
+    /// Whether a family knows the pipeline's class. Without it, the family is that of the parts that are listed, or the
+    /// first, since old indices list neither.
+    pub by_class: bool,
+    /// Why the checkpoint is not supported, if it is not.
+    pub refusal: Option<&'static str>,
+}
+
+/// The family of a pipeline's index, `model_index.json`.
 ///
 /// # Errors
-/// `Checkpoint` if the class in the index is not a string.
+/// `Checkpoint` if a field has another type.
+pub fn of_index(index: &Json) -> Result<Found> {
+    let class = index.optional::<String>("_class_name")?.unwrap_or_default();
+    let by_class = FAMILIES.iter().find(|family| family.facts().matches(&class));
+    let lists_all = |family: &&&dyn Family| family.facts().parts.iter().all(|(part, _)| index.class_of(part).is_some());
+    let by_parts = || FAMILIES.iter().filter(lists_all).max_by_key(|family| family.facts().parts.len());
+    let family = *by_class.or_else(by_parts).unwrap_or(&FAMILIES[0]);
+    Ok(Found { family, by_class: by_class.is_some(), refusal: family.refusal(index)? })
+}
+
+/// The family of a checkpoint.
+///
+/// # Errors
+/// `Checkpoint` if it is not supported, or a field of the index has another type.
 pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
-    let class = checkpoint.index().optional::<String>("_class_name")?.unwrap_or_default();
-    let by_class = |family: &&&dyn Family| family.facts().matches(&class);
-    let by_parts =
-        |family: &&&dyn Family| family.facts().parts.iter().all(|(part, _)| checkpoint.class_of(part).is_some());
-    let found = FAMILIES
-        .iter()
-        .find(by_class)
-        .or_else(|| FAMILIES.iter().filter(by_parts).max_by_key(|family| family.facts().parts.len()));
-    // Old indices list neither a class nor parts.
-    Ok(*found.unwrap_or(&FAMILIES[0]))
+    let found = of_index(checkpoint.index())?;
+    match found.refusal {
+        Some(reason) => Err(checkpoint.error(&format!("is not supported: {reason}"))),
+        None => Ok(found.family),
+    }
 }
 
 /// Refuses a UNet whose latents differ in shape from the autoencoder's.

@@ -29,7 +29,7 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
             "tokenizer": NONE,
             "tokenizer_2": TOKENIZER,
         },
-        "refiner (requires_aesthetics_score)",
+        "refiner of Stable Diffusion XL (requires_aesthetics_score",
     ),
     "StableDiffusion3Pipeline": (
         {

@@ -27,6 +27,8 @@ pub struct UNet {
     norm_out: GroupNorm,
     conv_out: Conv2d,
     architecture: Architecture,
+    /// The layers of each block; a block is a segment.
+    segments: Vec<Range<usize>>,
     parameters: usize,
 }
 
@@ -50,23 +52,31 @@ impl UNet {
         let conv_in = Conv2d::new(&(&root / "conv_in"), config.in_channels, first, 3)?;
         let down = (0..levels)
             .map(|i| DownBlock::new(&(&(&root / "down_blocks") / i), config, i, &mut architecture))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
         let mid = MidBlock::new(&(&root / "mid_block"), config, &mut architecture)?;
         let up = (0..levels)
             .map(|i| UpBlock::new(&(&(&root / "up_blocks") / i), config, i, &mut architecture))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
         let norm_out = GroupNorm::new(&(&root / "conv_norm_out"), config.norm_groups, first, config.norm_eps)?;
         let conv_out = Conv2d::new(&(&root / "conv_out"), first, config.out_channels, 3)?;
         weights.finish(|_| false)?;
         let parameters = weights.parameters_used();
-        Ok(UNet { time, added, conv_in, down, mid, up, norm_out, conv_out, architecture, parameters })
+        let down_counts = down.iter().map(|block| block.transformer_blocks().count());
+        let counts = down_counts.chain([mid.transformer_blocks().count()]);
+        let segments = (counts.chain(up.iter().map(|block| block.transformer_blocks().count())))
+            .scan(0, |end, count| {
+                *end += count;
+                Some(*end - count..*end)
+            })
+            .collect();
+        Ok(UNet { time, added, conv_in, down, mid, up, norm_out, conv_out, architecture, segments, parameters })
     }
 
-    /// For each block in forward order, the blocks of its transformers.
-    fn transformer_blocks(&self) -> Vec<Vec<&TransformerBlock>> {
-        let down = self.down.iter().map(|block| block.transformer_blocks().collect());
-        let mid = std::iter::once(self.mid.transformer_blocks().collect());
-        down.chain(mid).chain(self.up.iter().map(|block| block.transformer_blocks().collect())).collect()
+    /// The blocks of all transformers, in forward order.
+    fn transformer_blocks(&self) -> impl Iterator<Item = &TransformerBlock> {
+        let down = self.down.iter().flat_map(|block| block.transformer_blocks());
+        let up = self.up.iter().flat_map(|block| block.transformer_blocks());
+        down.chain(self.mid.transformer_blocks()).chain(up)
     }
 }
 
@@ -76,19 +86,13 @@ impl Denoiser for UNet {
     }
 
     fn weight(&self, target: Target) -> &Tensor {
-        let mut blocks = self.transformer_blocks().into_iter().flatten();
+        let mut blocks = self.transformer_blocks();
         let block = blocks.find(|block| block.layer() == target.layer).expect("a target is one of the architecture's");
         block.attention(target.attention).weight(target.projection)
     }
 
-    fn segments(&self) -> Vec<Range<usize>> {
-        let mut start = 0;
-        let of_block = |blocks: Vec<&TransformerBlock>| {
-            let layers = start..start + blocks.len();
-            start = layers.end;
-            layers
-        };
-        self.transformer_blocks().into_iter().map(of_block).collect()
+    fn segments(&self) -> &[Range<usize>] {
+        &self.segments
     }
 
     fn pass<'a>(&self, batch: &'a Batch<'a>, patch: Option<&'a Patch>) -> Pass<'a> {

@@ -9,7 +9,7 @@ use self::conditioning::TwoEncoders;
 use super::stable_diffusion::{UNet, UNetConfig};
 use super::{CLIP, CLIP_TOKENIZER, Facts, Family, Options, Parts, UNET, VAE, check_latents};
 use crate::Result;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Json};
 use crate::encode::{VaeConfig, VaeEncoder};
 use crate::noise::{Schedule, SchedulerConfig};
 
@@ -36,8 +36,17 @@ impl Family for StableDiffusionXl {
         }
     }
 
+    fn refusal(&self, index: &Json) -> Result<Option<&'static str>> {
+        let aesthetics = index.or("requires_aesthetics_score", false)?;
+        let lacks_encoder = index.class_of("text_encoder").is_none() && index.class_of("text_encoder_2").is_some();
+        // A refiner lacks the first text encoder and the target size.
+        Ok((aesthetics || lacks_encoder).then_some(
+            "it is a refiner of Stable Diffusion XL (requires_aesthetics_score, or no text_encoder), trained on the \
+             lowest fifth of the noise levels alone; use the base model",
+        ))
+    }
+
     fn open(&self, checkpoint: &Checkpoint, options: &Options) -> Result<Parts> {
-        refuse_refiner(checkpoint)?;
         let (device, kind) = (options.device, options.kind);
         let unet = UNetConfig::read(&checkpoint.config("unet")?)?;
         let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
@@ -58,18 +67,4 @@ impl Family for StableDiffusionXl {
             sample_size: unet.sample_size,
         })
     }
-}
-
-/// Refuses a refiner: it was trained on low noise levels only, and lacks the first text encoder and the target size.
-fn refuse_refiner(checkpoint: &Checkpoint) -> Result<()> {
-    let aesthetics = checkpoint.index().or("requires_aesthetics_score", false)?;
-    let lacks_encoder =
-        checkpoint.class_of("text_encoder").is_none() && checkpoint.class_of("text_encoder_2").is_some();
-    if aesthetics || lacks_encoder {
-        return Err(checkpoint.error(
-            "is a refiner of Stable Diffusion XL (requires_aesthetics_score, or no text_encoder), which was trained on the \
-             lowest fifth of the noise levels alone and is not supported; use the base model",
-        ));
-    }
-    Ok(())
 }
