@@ -107,7 +107,7 @@ pub trait Denoiser {
     fn weight(&self, target: Target) -> &Tensor;
 
     /// For each segment, the indices of its attention layers.
-    fn segments(&self) -> Vec<Range<usize>>;
+    fn segments(&self) -> &[Range<usize>];
 
     /// The inputs of all segments.
     fn pass<'a>(&self, batch: &'a Batch<'a>, patch: Option<&'a Patch>) -> Pass<'a>;

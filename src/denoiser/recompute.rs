@@ -31,7 +31,7 @@ pub fn backward(
         return Ok(());
     };
     let last = states.len() - 1;
-    for (index, (layers, state)) in segments.into_iter().zip(states).enumerate().rev() {
+    for (index, (layers, state)) in segments.iter().cloned().zip(states).enumerate().rev() {
         if layers.end <= first {
             break;
         }
