@@ -131,7 +131,9 @@ class Deltas:
     def entries(self) -> list[dict[str, Any]]:
         """A row for each changed weight: where it is, its kind, shape and rank, and how large the change is."""
         return [
+            # "site" is the old name of "layer", kept for one release
             {name: value for name, value in entry.items() if name != "relative_norm"}
+            | {"site": entry["layer"]}
             for entry in self._info["entries"]
         ]
 
@@ -203,7 +205,7 @@ class Deltas:
         of_layer: dict[str, list[float]] = {}
         sparsity = self.sparsity(threshold)
         for entry in self._entries_of(layers):
-            of_layer.setdefault(entry["site"], []).append(sparsity[entry["name"]])
+            of_layer.setdefault(entry["layer"], []).append(sparsity[entry["name"]])
         figure = new_figure((9.0, max(3.5, 1.5 + 0.25 * len(of_layer))))
         left, right = figure.subplots(1, 2, width_ratios=[3, 2])
         histogram(left, {"": counted})
@@ -238,7 +240,7 @@ class Deltas:
         names = select("all" if layers is None else layers, self.layers)
         if not names:
             raise ConfigError(f"layers is {layers!r}; expected some of {', '.join(self.layers)}")
-        return [entry for entry in self.entries if entry["site"] in names]
+        return [entry for entry in self.entries if entry["layer"] in names]
 
     @cached_property
     def _info(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ impl Deltas {
                 let zeros = dense.eq(0.0).to_kind(tch::Kind::Float).mean(None).double_value(&[]);
                 entries.push(json!({
                     "name": deltas.architecture.path(target),
-                    "site": layer,
+                    "layer": layer,
                     "attention": target.attention.name(),
                     "projection": target.projection.name(),
                     "kind": if delta.rank().is_some() { "low_rank" } else { "dense" },

@@ -19,7 +19,6 @@ use crate::score::{Maps, Request};
 /// The score of an image and a text, taken apart; maps of `map` at `layers` (a value of the option `layers`).
 #[pyfunction]
 #[pyo3(signature = (scorer, image, text, map, layers, config, noise, progress))]
-#[allow(clippy::too_many_arguments)]
 pub fn explain<'py>(
     py: Python<'py>,
     scorer: &Scorer,

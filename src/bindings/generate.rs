@@ -41,7 +41,6 @@ pub fn generate_check<'py>(
 /// Images uint8 [H, W, 3] of each prompt, those of one prompt together.
 #[pyfunction]
 #[pyo3(signature = (scorer, prompts, negatives, seeds, options, latents, noise, progress))]
-#[allow(clippy::too_many_arguments)]
 pub fn generate<'py>(
     py: Python<'py>,
     scorer: &Scorer,

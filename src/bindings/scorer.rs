@@ -77,7 +77,7 @@ impl Scorer {
             "vae_scale_factor": model.vae().scale_factor(),
             "resolution": model.resolution(),
             "max_tokens": model.columns(),
-            "sites": layers.collect::<Vec<_>>(),
+            "layers": layers.collect::<Vec<_>>(),
         })
         .to_string()
     }
@@ -222,7 +222,6 @@ impl Scorer {
 
     /// The score of each pair (image, text) at each timestep, float64 [n, steps].
     #[pyo3(signature = (images, texts, pairs, config, noise, progress))]
-    #[allow(clippy::too_many_arguments)]
     fn score_pairs<'py>(
         &self,
         py: Python<'py>,
@@ -262,7 +261,6 @@ impl Scorer {
 
     /// One evaluation in full: maps, prediction, latents, noise, tokens. `layers` are names; all if None, and none if empty.
     #[pyo3(signature = (image, text, timestep, layers, map, want_prediction, config, noise))]
-    #[allow(clippy::too_many_arguments)]
     fn observe<'py>(
         &self,
         py: Python<'py>,

@@ -12,11 +12,14 @@ pub type Fields = Map<String, Value>;
 /// One option as users see it.
 #[derive(Debug, Clone, Serialize)]
 pub struct OptionSpec {
+    /// The name that users type.
     pub name: &'static str,
     /// One sentence: what it is, the range of its values, and what null stands for.
     pub help: String,
+    /// The values that it takes.
     #[serde(flatten)]
     pub allowed: Allowed,
+    /// The default, as JSON.
     pub default: Value,
 }
 
@@ -74,7 +77,7 @@ pub fn check_name(kind: &str, name: &str, names: &[&str]) -> Result<()> {
 }
 
 /// ` (did you mean 'steps'?)`, or nothing where no name is near.
-fn did_you_mean(name: &str, names: &[&str]) -> String {
+pub fn did_you_mean(name: &str, names: &[&str]) -> String {
     let nearest = names.iter().map(|other| (likeness(name, other), other)).max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((likeness, other)) if likeness >= 0.6 => format!(" (did you mean '{other}'?)"),

@@ -7,6 +7,7 @@ use super::rules::{Outcome, Rule};
 /// Which cross-attention layers count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layers {
+    /// Every layer.
     All,
     /// A part of the network, such as `down`, `mid` and `up` of a UNet.
     Group(String),
@@ -58,8 +59,11 @@ fn read_layers(value: &Value) -> Option<Layers> {
 /// How the heads of a layer are averaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heads {
+    /// The plain mean.
     Mean,
+    /// Weighed by what changes the score (Eq. 7).
     Attributed,
+    /// Weighed as the deltas in use have learned.
     Learned,
     /// The plain mean of some.
     Subset(Vec<usize>),

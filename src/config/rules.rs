@@ -29,6 +29,7 @@ type Read<T> = Box<dyn Fn(&Value) -> Outcome<T>>;
 
 /// How the value of one option is read, written and described.
 pub struct Rule<T> {
+    /// The same for Python and the command line.
     pub allowed: Allowed,
     /// What an error says was expected.
     expected: String,
@@ -39,6 +40,8 @@ pub struct Rule<T> {
 }
 
 impl<T> Rule<T> {
+    /// A rule that reads a value, where it is of the form, and writes it. `expected` is what an error says of values that
+    /// are not.
     pub fn new(
         kind: &'static str,
         expected: impl Into<String>,
@@ -50,6 +53,7 @@ impl<T> Rule<T> {
         Rule { allowed, expected: expected.into(), read, write: Box::new(write), omits_null: false }
     }
 
+    /// Lists the choices that users see.
     pub fn choices(mut self, choices: &'static [&'static str]) -> Self {
         self.allowed.choices = choices;
         self
@@ -70,11 +74,15 @@ impl<T> Rule<T> {
         Rule { read: Box::new(checked), ..self }
     }
 
+    /// Does not write null: see [`Rule::omits_null`].
     pub fn omit_null(self) -> Self {
         Rule { omits_null: true, ..self }
     }
 
-    /// The value, or an error that names the option, what was given and what was expected.
+    /// The value of an option.
+    ///
+    /// # Errors
+    /// `Config`, which names the option, what was given and what was expected.
     pub fn parse(&self, name: &str, value: &Value) -> Result<T> {
         (self.read)(value).map_err(|fault| {
             let fault = fault.unwrap_or_else(|| format!("is {value}; expected {}", self.expected));
@@ -82,6 +90,7 @@ impl<T> Rule<T> {
         })
     }
 
+    /// The value as JSON.
     pub fn value(&self, value: &T) -> Value {
         (self.write)(value)
     }
@@ -89,8 +98,11 @@ impl<T> Rule<T> {
 
 /// What `choices!` makes.
 pub trait Choice: Copy {
+    /// The names that users type, in order.
     const NAMES: &'static [&'static str];
+    /// The name that users type.
     fn name(self) -> &'static str;
+    /// The choice of that name.
     fn from_name(name: &str) -> Option<Self>;
 }
 

@@ -12,7 +12,14 @@ pub enum Times {
     /// DDIM steps over the checkpoint's whole schedule.
     Steps(i64),
     /// Noise levels from `high` down to `low`, evenly spaced, both included; one step is the middle.
-    Range { low: f64, high: f64, steps: i64 },
+    Range {
+        /// The lowest level, 0 to 1.
+        low: f64,
+        /// The highest level, 0 to 1.
+        high: f64,
+        /// How many levels.
+        steps: i64,
+    },
     /// Times of the model's process as given: training timesteps of a diffusion model.
     Timesteps(Vec<f64>),
     /// `t = round(level · T)`.

@@ -21,7 +21,9 @@ choices! {
 choices! {
     /// Which of several negatives count in the triplet loss.
     Negatives {
+        /// The one with the highest score.
         Hardest = "hardest",
+        /// The mean over all.
         Mean = "mean",
     }
 }
@@ -29,8 +31,11 @@ choices! {
 choices! {
     /// What a negative of a pair is: another image with its text, another text with its image.
     NegativeKinds {
+        /// Both kinds.
         Both = "both",
+        /// Other images.
         Image = "image",
+        /// Other texts.
         Text = "text",
     }
 }
@@ -38,8 +43,11 @@ choices! {
 choices! {
     /// Which projections of the cross-attention are trained.
     Projections {
+        /// `W_k` and `W_v`.
         KeyValue = "kv",
+        /// `W_k`.
         Key = "k",
+        /// `W_v`.
         Value = "v",
     }
 }
@@ -47,6 +55,7 @@ choices! {
 choices! {
     /// How the learning rate goes on after the warm-up.
     RateSchedule {
+        /// Always the same.
         Constant = "constant",
         /// Half a cosine down towards zero, which a step after the last would have, as `get_cosine_schedule_with_warmup` of
         /// transformers and diffusers does it.

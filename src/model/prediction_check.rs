@@ -66,9 +66,9 @@ impl PredictionCheck {
         let configured = model.prediction();
         if resembled != configured {
             warnings::push(format!(
-                "{}: prediction_type is {}, but what the model predicts of much noise looks like {} (correlation with the \
-                 noise {of_noise:.2}, with the velocity {of_velocity:.2}); denoising scores and generated images are wrong unless it \
-                 is loaded with prediction_type=\"{}\"",
+                "{}: prediction_type is {}, but what the model predicts of much noise looks like {} (correlation with \
+                 the noise {of_noise:.2}, with the velocity {of_velocity:.2}); denoising scores and generated images \
+                 are wrong unless it is loaded with prediction_type=\"{}\"",
                 model.checkpoint().dir().display(),
                 configured.name(),
                 resembled.name(),

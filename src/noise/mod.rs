@@ -1,6 +1,7 @@
 //! Stage 3: adds noise to latents (Eq. 3), and removes it by sampling. A [`Process`] is the noise process that a model
 //! was trained to reverse, by its scheduler's configuration; [`Schedule`] is that of diffusion models.
 
+mod beta_defaults;
 mod clean;
 mod config;
 mod ddim;

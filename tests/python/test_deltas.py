@@ -111,6 +111,8 @@ def test_what_deltas_tell(dense: Deltas, low_rank: Deltas, plain: Scorer) -> Non
     assert info["rank"] == 3
     assert info["metadata"]["training"]["steps"] == 4
     assert {entry["attention"] for entry in info["entries"]} == {"cross"}
+    assert [entry["layer"] for entry in info["entries"]] == [entry["site"] for entry in info["entries"]]
+    assert {entry["layer"] for entry in info["entries"]} == set(low_rank.layers)
 
 
 @pytest.mark.parametrize("kind", ["dense", "low_rank"])

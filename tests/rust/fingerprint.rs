@@ -18,6 +18,13 @@ const HALF: [f32; 2] = [0.333_251_95, 5.960_464_5e-8];
 const BRAIN: [f32; 2] = [0.333_984_38, 6.984_919e-8];
 
 #[test]
+fn files_call_a_checksum_digest() {
+    let base = serde_json::to_value(model("F32", &SINGLE)).unwrap()["base"].clone();
+    let part = &base["parts"]["unet"];
+    assert!(part["digest"].is_string() && part.get("checksum").is_none(), "{part}");
+}
+
+#[test]
 fn models_are_the_same_up_to_rounding_where_their_types_differ() {
     let same = |a: (&str, [f32; 2]), b: (&str, [f32; 2])| model(a.0, &a.1).difference(&model(b.0, &b.1)).is_none();
     for (a, b) in

@@ -176,15 +176,15 @@ class LoadedModel:
     @property
     def layers(self) -> list[str]:
         """The names of the cross-attention layers, in forward order, as ``"up.3.2"``."""
-        return [str(layer["name"]) for layer in self._info["sites"]]
+        return [str(layer["name"]) for layer in self._info["layers"]]
 
     def info(self) -> dict[str, Any]:
         """What the model is: path, device, dtype, parameters by part, prediction type, resolution, layers.
 
         ``fingerprint`` and ``parts`` are those of :meth:`describe`, ``revision`` is the commit of a hub repository.
         """
-        layers = self._info["sites"]  # the old name of the key, kept for one release
-        return {**self._info, "layers": layers, **self._identity, "revision": self._revision}
+        old = {"sites": self._info["layers"]}  # the old name of the key, kept for one release
+        return {**self._info, **old, **self._identity, "revision": self._revision}
 
     def describe(self) -> dict[str, Any]:
         """What a score depends on, and where it was computed, as plain data.

@@ -99,7 +99,7 @@ def card(
 def _norms(deltas: Deltas, relative: Mapping[str, float]) -> str:
     head = ["layer", "attention", "projection", "norm", "relative norm"]
     rows = [
-        [e["site"], e["attention"], e["projection"], f"{e['norm']:.4g}", f"{relative[e['name']]:.4g}"]
+        [e["layer"], e["attention"], e["projection"], f"{e['norm']:.4g}", f"{relative[e['name']]:.4g}"]
         for e in deltas.entries
     ]
     return _markdown.table(head, rows, right=head[3:], padded=False)
