@@ -184,6 +184,27 @@ impl Scorer {
         Ok(vectors.into_py(py))
     }
 
+    /// The latents of null images, float32 [k, C, h, w].
+    fn null_latents<'py>(&self, py: Python<'py>, config: &ScoreConfig) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let latents = enter(py, |_| Ok(Floats::new(&self.0.null_latents(config.get())?)))?;
+        Ok(latents.into_py(py))
+    }
+
+    /// What texts score without an image, at each timestep; float64 [n, steps].
+    #[pyo3(signature = (texts, config, progress))]
+    fn blind<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        config: &ScoreConfig,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let rows = enter(py, |raised| {
+            self.0.blind(&strs(&texts), config.get(), |event| tell(event, progress.as_ref(), raised))
+        })?;
+        Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
     /// Refuses a configuration that asks for layers, heads or times that the model has not.
     fn check(&self, py: Python<'_>, config: &ScoreConfig) -> PyResult<()> {
         enter(py, |_| self.0.check_config(config.get()).map(drop))

@@ -9,6 +9,7 @@ use super::inputs::Inputs;
 use super::layer::{fused_pooling, layer_score, local_weights, pooled_score};
 use super::method::Coefficients;
 use super::plan::Evaluation;
+use super::prior::TextPrior;
 use crate::config::{Attribution, DenoisingError, Heads, ScoreConfig};
 use crate::deltas::{AttentionLayer, Patch};
 use crate::denoiser::{Batch, Capture, Captured, MicroConditions, PooledCapture, SavedStates, TextCache};
@@ -46,6 +47,16 @@ pub struct Encoded {
     pub cache: Option<Arc<TextCache>>,
     /// Sizes and guidance that some networks take as inputs.
     pub conditions: MicroConditions,
+    /// What is subtracted for each text. Its null images follow the images in `latents`.
+    pub prior: Option<TextPrior>,
+}
+
+impl Encoded {
+    /// The number of images that were given.
+    pub fn images(&self) -> usize {
+        let nulls = self.prior.as_ref().map_or(0, |prior| prior.nulls.len());
+        self.latents.size()[0] as usize - nulls
+    }
 }
 
 /// Everything that the evaluations of one request, or of one training step, share.

@@ -15,6 +15,7 @@ mod observe;
 mod pairs;
 mod plan;
 mod prepared;
+mod prior;
 mod recorded;
 mod select;
 mod weights;
@@ -30,8 +31,10 @@ pub use method::Coefficients;
 pub use observe::{Observation, ObserveRequest};
 pub use plan::Evaluation;
 pub use prepared::Prepared;
+pub use prior::log_mean_exp;
 pub use select::layers as select_layers;
 
+use self::prior::TextPrior;
 use crate::config::{ScoreConfig, TokenSet};
 use crate::denoiser::TextCache;
 use crate::device::upload;
@@ -89,6 +92,27 @@ impl Model {
         let encoded = encode(self, request, config)?;
         let steps: Vec<usize> = (0..encoded.times.len()).collect();
         ScoringContext::new(self, config, &encoded).score(request.pairs, &steps, on_progress)
+    }
+
+    /// What texts score without an image, `[texts][steps]`: the prior that `config.prior` subtracts, unweighted.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn blind(
+        &self,
+        texts: &[&str],
+        config: &ScoreConfig,
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<Vec<Vec<f64>>> {
+        prior::blind(self, texts, config, on_progress)
+    }
+
+    /// The latents of the null images that [`Self::blind`] scores, float32 `[k, C, h, w]` on the model's device.
+    ///
+    /// # Errors
+    /// As [`Self::latent_shape`].
+    pub fn null_latents(&self, config: &ScoreConfig) -> Result<Tensor> {
+        prior::null_latents(self, config)
     }
 
     /// Encodes the images and texts of a request; its pairs are ignored.
@@ -192,14 +216,21 @@ impl Model {
 /// Encodes the images and texts of a request and collects everything else that its evaluations share.
 fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Encoded> {
     let Checked { times, noise, chosen, learned } = check(model, request, config)?;
-    let latents = model.encode_images(request.images, config)?;
+    let prior = TextPrior::new(request, config);
+    let mut latents = vec![];
+    if !request.images.is_empty() {
+        latents.push(model.encode_images(request.images, config)?);
+    }
+    if prior.is_some() {
+        latents.push(model.null_latents(config)?);
+    }
     let texts = match Coefficients::new(config).needs_empty() {
         true => model.encode_texts_and_none(request.texts, config.truncate)?,
         false => model.encode_texts(request.texts, config.truncate)?,
     };
     check_words(request.texts, &texts.tokens, config)?;
     Ok(Encoded {
-        latents,
+        latents: Tensor::cat(&latents, 0),
         noise,
         times,
         columns: texts.tokens.iter().map(Tokens::own_columns).collect(),
@@ -209,6 +240,7 @@ fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Enco
         no_text: request.texts.len(),
         learned,
         conditions: model.conditions(config)?,
+        prior,
     })
 }
 

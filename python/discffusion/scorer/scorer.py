@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion import _layers
-from discffusion._arguments import checked_noise, checked_texts
+from discffusion._arguments import checked_noise, checked_texts, has_content
 from discffusion._deprecated import renamed_argument
 from discffusion._progress import Progress, reporting
+from discffusion._warning import warn
 from discffusion.errors import ConfigError
 from discffusion.images import ImageLike, is_single, prepare, prepare_many
 from discffusion.observation import Observation, Tokens
@@ -145,6 +146,9 @@ class Scorer(DiffusionModel):
     ) -> list[tuple[int, float]]:
         """Images for a text, or texts for an image, best first: ``[(index, score)]``. Ties keep their order.
 
+        Among texts, those without content (no word but an article) come last, with a warning: a score says how much of
+        a text the image shows, and they say nothing.
+
         Args:
             images: several images with one text, or one image with several texts.
             top_k: how many to return; all if None.
@@ -163,17 +167,24 @@ class Scorer(DiffusionModel):
             isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1
         ):
             raise ConfigError(f"top_k is {top_k!r}; expected a whole number above 0, or None")
+        texts = checked_texts(text)
         if stages is None:
             if keep is not None:
                 raise ConfigError(f"keep is {keep!r}, but there are no stages; give both or neither")
-            scores = self.matrix(images, text, noise=noise, progress=progress).ravel()
-            order = np.argsort(-scores, kind="stable")[:top_k]
+            scores = self.matrix(images, texts, noise=noise, progress=progress).ravel()
+            is_whole = np.ones(scores.shape, dtype=bool)
         else:
             staged = self.staged(stages, keep, least=top_k or 1)
-            matrix, whole = staged.staged(images, text, noise=noise, progress=progress)
-            scores = matrix.ravel()
-            order = np.argsort(-scores, kind="stable")[: int(whole.sum())][:top_k]
-        return [(int(index), float(scores[index])) for index in order]
+            matrix, whole = staged.staged(images, texts, noise=noise, progress=progress)
+            scores, is_whole = matrix.ravel(), whole.ravel()
+        is_empty = np.zeros(scores.shape, dtype=bool)
+        if not isinstance(text, str):
+            is_empty = np.array([not has_content(one) for one in texts])
+            if is_empty.any():
+                named = ", ".join(repr(texts[index]) for index in np.flatnonzero(is_empty)[:3])
+                warn(f"texts without content come last, whatever they score: {named}")
+        order = np.lexsort((-scores, is_empty))
+        return [(int(index), float(scores[index])) for index in order[is_whole[order]][:top_k]]
 
     def staged(
         self,
