@@ -28,14 +28,17 @@ __all__ = [
     "cuda_device_count",
     "decode_image",
     "decode_latents",
+    "did_you_mean",
     "explain",
     "families",
+    "family_of",
     "generate",
     "generate_check",
     "generate_options",
     "preprocess_image",
     "train_check",
     "train_options",
+    "weights_stem",
 ]
 
 __version__: str
@@ -364,6 +367,15 @@ class Scorer:
         noise: NDArray[np.float32] | None,
         progress: Callable[[int, int], Any] | None,
     ) -> NDArray[np.float64]: ...
+    def head_scores(
+        self,
+        images: Sequence[bytes | NDArray[np.uint8]],
+        texts: Sequence[str],
+        pairs: NDArray[np.int64],
+        config: ScoreConfig,
+        noise: NDArray[np.float32] | None,
+        progress: Callable[[int, int], Any] | None,
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64] | None]: ...
     def prepare(
         self,
         images: Sequence[bytes | NDArray[np.uint8]],

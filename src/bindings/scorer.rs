@@ -21,6 +21,9 @@ use crate::runtime::warnings::Truncation;
 use crate::score::{Model, ObserveRequest, Request};
 use crate::{Error, Result};
 
+/// Numbers of heads by layer, and denoising terms.
+type HeadScores<'py> = (Bound<'py, PyDict>, Option<Bound<'py, PyArray2<f64>>>);
+
 /// A loaded model. Arrays go in and out; every call may run beside others on other threads.
 #[pyclass(frozen, module = "discffusion._core")]
 pub struct Scorer(Model);
@@ -261,6 +264,36 @@ impl Scorer {
             self.0.score_pairs(&request, config.get(), |event| tell(event, progress.as_ref(), raised))
         })?;
         Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
+    /// What `score_pairs` weighs: the pooled maps of every head by layer, float32 [n, steps, H], and the denoising terms,
+    /// float64 [n, steps], or None.
+    #[pyo3(signature = (images, texts, pairs, config, noise, progress))]
+    fn head_scores<'py>(
+        &self,
+        py: Python<'py>,
+        images: Vec<Image>,
+        texts: Vec<String>,
+        pairs: PyReadonlyArray2<'py, i64>,
+        config: &ScoreConfig,
+        noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<HeadScores<'py>> {
+        let pairs = pairs.as_array().to_owned();
+        let noise = noise.as_ref().map(to_tensor);
+        let (layers, denoising) = enter(py, |raised| {
+            let pairs = indices(&pairs, images.len(), texts.len())?;
+            let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
+            let found = self.0.head_scores(&request, config.get(), |event| tell(event, progress.as_ref(), raised))?;
+            let layers: Vec<(String, Floats)> =
+                found.layers.into_iter().map(|(name, numbers)| (name, Floats::new(&numbers))).collect();
+            Ok((layers, found.denoising))
+        })?;
+        let dict = PyDict::new(py);
+        for (name, numbers) in layers {
+            dict.set_item(name, numbers.into_py(py))?;
+        }
+        Ok((dict, denoising.map(|rows| PyArray2::from_vec2(py, &rows)).transpose()?))
     }
 
     /// Encoded images and texts, to be scored in parts.

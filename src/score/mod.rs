@@ -3,6 +3,7 @@
 
 mod attribution;
 mod backprop;
+mod by_head;
 mod context;
 mod embed;
 mod explain;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+pub use by_head::HeadScores;
 pub use context::{Encoded, EvaluationOutput, SavedEvaluation, ScoringContext, learned_weights};
 pub use explain::{Explained, Maps};
 pub use layer::{layer_score, layer_shares};
@@ -113,6 +115,20 @@ impl Model {
     /// As [`Self::latent_shape`].
     pub fn null_latents(&self, config: &ScoreConfig) -> Result<Tensor> {
         prior::null_latents(self, config)
+    }
+
+    /// The numbers that [`Self::score_pairs`] weighs: the pooled maps of every head of the scored layers and the denoising
+    /// terms, of every pair at every time. `config.heads` and `config.prior` are ignored.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`]; `Config` if there are no pairs.
+    pub fn head_scores(
+        &self,
+        request: &Request,
+        config: &ScoreConfig,
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<HeadScores> {
+        by_head::head_scores(self, request, config, on_progress)
     }
 
     /// Encodes the images and texts of a request; its pairs are ignored.
