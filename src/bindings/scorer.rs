@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray2, PyReadonlyArrayDyn};
+use numpy::{PyArray1, PyArray2, PyArrayDyn, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArrayDyn};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Map, Value, json};
@@ -18,7 +19,7 @@ use crate::device::{device_name, dtype_name, parse_device, parse_dtype};
 use crate::families::Options;
 use crate::noise::Prediction;
 use crate::runtime::warnings::Truncation;
-use crate::score::{Model, ObserveRequest, Request};
+use crate::score::{Calibration, Model, ObserveRequest, Request};
 use crate::{Error, Result};
 
 /// Numbers of heads by layer, and denoising terms.
@@ -97,6 +98,32 @@ impl Scorer {
             let deltas = deltas.map(|deltas| deltas.get().to_device(self.0.device()));
             self.0.with_deltas(deltas, merge).map(Scorer)
         })
+    }
+
+    /// A scorer of the same weights and deltas that scores by `method="calibrated"` with these weights: `[steps, H]` by
+    /// layer, and `[steps]` of the denoising term. `config` is the configuration that they belong to.
+    #[pyo3(signature = (config, layers, denoising))]
+    fn with_calibration(
+        &self,
+        py: Python<'_>,
+        config: &ScoreConfig,
+        layers: BTreeMap<String, PyReadonlyArray2<'_, f64>>,
+        denoising: Option<PyReadonlyArray1<'_, f64>>,
+    ) -> PyResult<Self> {
+        let rows = |weights: &PyReadonlyArray2<'_, f64>| {
+            weights.as_array().rows().into_iter().map(|row| row.to_vec()).collect()
+        };
+        let calibration = Calibration {
+            config: config.get().clone(),
+            layers: layers.iter().map(|(name, weights)| (name.clone(), rows(weights))).collect(),
+            denoising: denoising.map(|weights| weights.as_array().to_vec()),
+        };
+        enter(py, |_| self.0.with_calibration(Some(calibration)).map(Scorer))
+    }
+
+    /// A scorer of the same weights and deltas without weights of scores.
+    fn without_calibration(&self, py: Python<'_>) -> PyResult<Self> {
+        enter(py, |_| self.0.with_calibration(None).map(Scorer))
     }
 
     /// A copy of the deltas in use.

@@ -17,6 +17,8 @@ choices! {
         Denoising = "denoising",
         /// Their weighted sum; weight 1 is the authors' released code.
         Combined = "combined",
+        /// A sum with the weights of a calibration.
+        Calibrated = "calibrated",
     }
 }
 

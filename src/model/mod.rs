@@ -4,6 +4,7 @@
 mod adapted;
 mod base;
 mod batches;
+mod calibration;
 mod encoding;
 mod kept;
 mod prediction_check;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 pub use batches::{Batches, Event};
+pub use calibration::Calibration;
 pub use encoding::Texts;
 
 use self::adapted::Adapted;
@@ -43,6 +45,7 @@ pub struct Model {
     graphs: Option<Arc<GraphCache>>,
     sizes: Arc<Sizes>,
     kept: Arc<Kept>,
+    calibration: Option<Arc<Calibration>>,
 }
 
 impl Model {
@@ -67,7 +70,14 @@ impl Model {
         };
         // SAFETY: weights are only read, and everything that changes is behind locks.
         let base = unsafe { Shared::new(Base::open(checkpoint, options)?) };
-        Ok(Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default(), kept: Arc::default() })
+        Ok(Model {
+            base: Arc::new(base),
+            adapted: None,
+            graphs,
+            sizes: Arc::default(),
+            kept: Arc::default(),
+            calibration: None,
+        })
     }
 
     /// The same model with another cache of CUDA graphs, or none.
@@ -104,7 +114,19 @@ impl Model {
         let adapted = deltas.map(|deltas| adapted::adapt(self, deltas, merge)).transpose()?;
         // Recorded graphs read the weights that they were recorded with.
         let graphs = self.graphs().map(|graphs| Arc::new(graphs.anew()));
-        Ok(Model { base: self.base.clone(), adapted, graphs, sizes: self.sizes.clone(), kept: Arc::default() })
+        let (base, sizes) = (self.base.clone(), self.sizes.clone());
+        Ok(Model { base, adapted, graphs, sizes, kept: Arc::default(), calibration: None })
+    }
+
+    /// The same model with these weights of scores, which were checked, or none. Weights belong to the deltas in use:
+    /// with others there are none again.
+    pub fn with_checked_calibration(&self, calibration: Option<Calibration>) -> Model {
+        Model { calibration: calibration.map(Arc::new), kept: Arc::default(), ..self.clone() }
+    }
+
+    /// The weights of scores, if there are some.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_deref()
     }
 
     /// The deltas in use.

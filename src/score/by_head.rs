@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::plan::{Evaluation, EvaluationPlan};
 use super::{Request, ScoringContext, encode};
-use crate::config::{Heads, ScoreConfig};
+use crate::config::{Heads, Method, ScoreConfig};
 use crate::device::to_vec64;
 use crate::model::{Batches, Event, Model, is_finite};
 use crate::{Error, Result};
@@ -28,7 +28,8 @@ pub fn head_scores(
     on_progress: impl FnMut(Event) -> Result<()>,
 ) -> Result<HeadScores> {
     // No weights are applied, so none are computed.
-    let config = &ScoreConfig { heads: Heads::Mean, prior: None, ..config.clone() };
+    let method = if config.method == Method::Calibrated { Method::Combined } else { config.method };
+    let config = &ScoreConfig { method, heads: Heads::Mean, prior: None, ..config.clone() };
     if request.pairs.is_empty() {
         return Err(Error::Config("head_scores was given no pairs".into()));
     }

@@ -10,16 +10,17 @@ use super::layer::{fused_pooling, head_scores, layer_score, local_weights, poole
 use super::method::Coefficients;
 use super::plan::Evaluation;
 use super::prior::TextPrior;
-use crate::config::{Attribution, DenoisingError, Heads, ScoreConfig};
-use crate::deltas::{AttentionLayer, Patch};
+use crate::Result;
+use crate::config::{Attribution, DenoisingError, Heads, Method, ScoreConfig};
+use crate::deltas::Patch;
 use crate::denoiser::{Batch, Capture, Captured, MicroConditions, PooledCapture, SavedStates, TextCache};
+use crate::device::upload;
 use crate::encode::Conditioning;
 use crate::encode::text::Columns;
 use crate::kernels::to_repeat;
 use crate::model::Model;
 use crate::noise::Time;
 use crate::pooling::PooledAttention;
-use crate::{Error, Result};
 
 /// A callback that is called for every scored layer while its maps are pooled. It receives the layer's index and a
 /// function that computes the layer's head weights `[B, H]`.
@@ -41,7 +42,7 @@ pub struct Encoded {
     pub chosen: Vec<bool>,
     /// Index of the unconditional text. Its predictions are used; its attention maps are not.
     pub no_text: usize,
-    /// Learned head weights `[H]` of each layer, if `heads` is `learned`.
+    /// Head weights of each layer: `[H]` if `heads` is `learned`, `[steps, H]` if `method` is `calibrated`.
     pub learned: Vec<Option<Tensor>>,
     /// Keys and values of the texts; `None` if they are differentiated or would take too much memory.
     pub cache: Option<Arc<TextCache>>,
@@ -91,7 +92,15 @@ impl<'a> ScoringContext<'a> {
 
     /// The coefficients of attention and errors in the score.
     pub fn coefficients(&self) -> Coefficients {
-        Coefficients::new(self.config)
+        Coefficients::new(self.config, self.model.calibration())
+    }
+
+    /// The coefficients in the score of one step.
+    pub fn coefficients_at(&self, step: usize) -> Coefficients {
+        match (self.config.method, self.model.calibration()) {
+            (Method::Calibrated, Some(calibration)) => self.coefficients().weighed(calibration.denoising_at(step)),
+            _ => self.coefficients(),
+        }
     }
 
     /// Runs some evaluations, which must be all with text or all without. `prediction` asks for the errors too.
@@ -245,10 +254,16 @@ impl<'a> ScoringContext<'a> {
         Ok(weights)
     }
 
-    /// The head weights of each layer that must be known before its map is pooled: learned ones, or attributed ones
-    /// that depend on the rest of the network.
+    /// The head weights of each layer that must be known before its map is pooled: learned or calibrated ones, or
+    /// attributed ones that depend on the rest of the network.
     pub(super) fn head_weights(&self, inputs: &Inputs) -> Result<Vec<Option<Tensor>>> {
         let none = || self.encoded.chosen.iter().map(|_| None).collect();
+        if self.config.method == Method::Calibrated {
+            let steps: Vec<i64> = inputs.steps.iter().map(|&step| step as i64).collect();
+            let steps = upload(&Tensor::from_slice(&steps), self.model.device());
+            let of_layer = |weights: &Option<Tensor>| weights.as_ref().map(|weights| weights.index_select(0, &steps));
+            return Ok(self.encoded.learned.iter().map(of_layer).collect());
+        }
         let anything = inputs.layers.contains(&true);
         match (&self.config.heads, self.config.attribution) {
             (Heads::Learned, _) => {
@@ -307,31 +322,4 @@ pub struct SavedEvaluation {
     weights: Vec<Option<Tensor>>,
     seen: Captured,
     saved: SavedStates,
-}
-
-/// The learned head weights `[H]` of the chosen layers, from the model's deltas; all `None` unless `heads` is
-/// `learned`.
-///
-/// # Errors
-/// `Config` if a chosen layer has none.
-pub fn learned_weights(model: &Model, config: &ScoreConfig, chosen: &[bool]) -> Result<Vec<Option<Tensor>>> {
-    if config.heads != Heads::Learned {
-        return Ok(chosen.iter().map(|_| None).collect());
-    }
-    let known = model.deltas().and_then(|deltas| deltas.head_weights.as_ref());
-    let of_layer = |(layer, &chosen): (&AttentionLayer, &bool)| {
-        if !chosen {
-            return Ok(None);
-        }
-        let weights = known.and_then(|known| known.get(&layer.name)).ok_or_else(|| {
-            Error::Config(format!(
-                "heads is \"learned\", but no head weights of {} are loaded; load deltas that were trained with this \
-                 layer, or use \"mean\" or \"attributed\"",
-                layer.name
-            ))
-        })?;
-        let weights: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
-        Ok(Some(Tensor::from_slice(&weights).to_device(model.device())))
-    };
-    model.layers().iter().zip(chosen).map(of_layer).collect()
 }

@@ -35,6 +35,8 @@ pub struct Inputs {
     pub target: Option<Tensor>,
     /// The time of each latent.
     times: Vec<Time>,
+    /// For each row, the index of its time in the context.
+    pub steps: Vec<usize>,
     /// For each row, its latent.
     pub latent_of: Vec<usize>,
     /// For each row, its text among the distinct ones.
@@ -112,6 +114,7 @@ impl Inputs {
             ranges: self.ranges.as_ref().map(&mut *f),
             target: self.target.as_ref().map(&mut *f),
             times: self.times.clone(),
+            steps: self.steps.clone(),
             latent_of: self.latent_of.clone(),
             text_of: self.text_of.clone(),
             context_text_of: self.context_text_of.clone(),
@@ -154,6 +157,7 @@ impl ScoringContext<'_> {
             model_times: upload(&Tensor::from_slice(&model_times), device),
             conditions: encoded.conditions,
             times,
+            steps: evaluations.iter().map(|one| one.step).collect(),
             noised,
             texts,
             columns,

@@ -8,6 +8,7 @@ mod context;
 mod embed;
 mod explain;
 mod finite;
+mod given;
 mod grid;
 mod inputs;
 mod layer;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use tch::Tensor;
 
 pub use by_head::HeadScores;
-pub use context::{Encoded, EvaluationOutput, SavedEvaluation, ScoringContext, learned_weights};
+pub use context::{Encoded, EvaluationOutput, SavedEvaluation, ScoringContext};
 pub use explain::{Explained, Maps};
 pub use layer::{layer_score, layer_shares};
 pub use method::Coefficients;
@@ -36,8 +37,9 @@ pub use prepared::Prepared;
 pub use prior::log_mean_exp;
 pub use select::layers as select_layers;
 
+use self::given::{calibrated_weights, learned_weights};
 use self::prior::TextPrior;
-use crate::config::{ScoreConfig, TokenSet};
+use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::denoiser::TextCache;
 use crate::device::upload;
 use crate::encode::Conditioning;
@@ -45,7 +47,7 @@ use crate::encode::image::Image;
 use crate::encode::text::Tokens;
 use crate::encode::tokenizer::Truncate;
 use crate::model::is_finite;
-pub use crate::model::{Event, Model};
+pub use crate::model::{Calibration, Event, Model};
 use crate::noise::Time;
 use crate::runtime::check_interrupt;
 use crate::{Error, Result};
@@ -207,14 +209,30 @@ impl Model {
         Ok(chosen)
     }
 
-    /// For each layer whether it is scored, and its learned head weights `[H]` if `heads` is `learned`.
+    /// For each layer whether it is scored, and the head weights that it is scored with: `[H]` if `heads` is `learned`,
+    /// `[steps, H]` if `method` is `calibrated`.
     ///
     /// # Errors
-    /// As [`Self::check_config`]; `Config` if a scored layer has no learned weights.
+    /// As [`Self::check_config`]; `Config` if a scored layer has no such weights.
     pub fn chosen_and_learned(&self, config: &ScoreConfig) -> Result<(Vec<bool>, Vec<Option<Tensor>>)> {
         let chosen = self.check_config(config)?;
-        let learned = learned_weights(self, config, &chosen)?;
+        let learned = match config.method {
+            Method::Calibrated => calibrated_weights(self, config, &chosen)?,
+            _ => learned_weights(self, config, &chosen)?,
+        };
         Ok((chosen, learned))
+    }
+
+    /// The same model with weights that the method `calibrated` scores with, or none.
+    ///
+    /// # Errors
+    /// `Config` if they do not fit the model.
+    pub fn with_calibration(&self, calibration: Option<Calibration>) -> Result<Model> {
+        if let Some(calibration) = &calibration {
+            let chosen = select::layers(self.layers(), &calibration.config.layers)?;
+            calibration.check(self.layers(), &chosen, self.times(&calibration.config)?.len())?;
+        }
+        Ok(self.with_checked_calibration(calibration))
     }
 
     /// Refuses texts that `config` cannot score; returns the number of truncated ones.
@@ -224,7 +242,7 @@ impl Model {
     pub fn check_texts(&self, texts: &[&str], config: &ScoreConfig) -> Result<usize> {
         let truncate = if config.truncate == Truncate::Error { Truncate::Error } else { Truncate::Silent };
         let tokens = texts.iter().map(|text| self.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
-        check_words(texts, &tokens, config)?;
+        check_words(texts, &tokens, config, Coefficients::new(config, self.calibration()))?;
         Ok(tokens.iter().filter(|tokens| tokens.truncated()).count())
     }
 }
@@ -240,11 +258,12 @@ fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Enco
     if prior.is_some() {
         latents.push(model.null_latents(config)?);
     }
-    let texts = match Coefficients::new(config).needs_empty() {
+    let coefficients = Coefficients::new(config, model.calibration());
+    let texts = match coefficients.needs_empty() {
         true => model.encode_texts_and_none(request.texts, config.truncate)?,
         false => model.encode_texts(request.texts, config.truncate)?,
     };
-    check_words(request.texts, &texts.tokens, config)?;
+    check_words(request.texts, &texts.tokens, config, coefficients)?;
     Ok(Encoded {
         latents: Tensor::cat(&latents, 0),
         noise,
@@ -304,8 +323,8 @@ fn noise_or_given(model: &Model, config: &ScoreConfig, given: Option<&Tensor>) -
 }
 
 /// Refuses a text without content tokens if only content tokens are scored.
-fn check_words(texts: &[&str], tokens: &[Tokens], config: &ScoreConfig) -> Result<()> {
-    let needs_content = config.tokens == TokenSet::Content && Coefficients::new(config).needs_maps();
+fn check_words(texts: &[&str], tokens: &[Tokens], config: &ScoreConfig, coefficients: Coefficients) -> Result<()> {
+    let needs_content = config.tokens == TokenSet::Content && coefficients.needs_maps();
     match texts.iter().zip(tokens).find(|(_, tokens)| needs_content && tokens.is_empty()) {
         Some((text, _)) => Err(Error::Config(format!(
             "text {text:?} has no tokens of its own, and tokens is \"content\"; use tokens=\"all\" or a text with words"

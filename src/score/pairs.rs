@@ -60,7 +60,7 @@ impl ScoringContext<'_> {
             let at = Evaluation { image, text, step };
             let value = values[&at];
             let empty = values.get(&Evaluation { image, text: no_text, step }).map_or(0.0, |value| value.error);
-            let score = coefficients.score(value.attention, value.error, empty);
+            let score = self.coefficients_at(step).score(value.attention, value.error, empty);
             self.check(at, score).map(|()| score)
         };
         pairs.iter().map(|pair| steps.iter().map(|&step| score(pair, step)).collect()).collect()

@@ -7,7 +7,7 @@ use super::ScoringContext;
 use super::context::EvaluationOutput;
 use super::inputs::Inputs;
 use crate::Result;
-use crate::config::{Heads, ScoreConfig, Times, TokenSet};
+use crate::config::{Heads, Method, ScoreConfig, Times, TokenSet};
 use crate::kernels::graph_cache::{GraphCache, Made};
 
 /// The most rows of a recorded batch; larger batches keep a GPU busy without a graph.
@@ -21,8 +21,9 @@ impl ScoringContext<'_> {
             (Some(ours), Some(its)) => std::ptr::eq(ours, its),
             _ => false,
         };
-        // These copy numbers from the CPU while they run.
+        // These copy numbers from the CPU while they run, or weigh each row by its own time.
         let from_outside = matches!(self.config.heads, Heads::Subset(_))
+            || self.config.method == Method::Calibrated
             || self.model.denoiser().reads_guidance()
             || self.model.denoiser().reads_sizes();
         inputs.rows() <= MOST_ROWS && crate::kernels::free() && own_patch && !from_outside && self.observer.is_none()

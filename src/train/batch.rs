@@ -243,7 +243,7 @@ impl Session {
 
     /// Whether the loss needs predictions without text.
     fn compares_to_none(&self) -> bool {
-        Coefficients::new(&self.config).needs_empty() && self.options.loss != Loss::Diffusion
+        Coefficients::new(&self.config, None).needs_empty() && self.options.loss != Loss::Diffusion
     }
 
     /// Number of evaluations at a time: an evaluation with a graph takes about ten times the memory of one without.

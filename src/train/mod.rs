@@ -123,6 +123,12 @@ impl Session {
                     .into(),
             ));
         }
+        if config.method == Method::Calibrated {
+            return Err(Error::Config(
+                "method is \"calibrated\": weights are found after training; train with another method, then calibrate"
+                    .into(),
+            ));
+        }
         let (chosen, learned) = model.chosen_and_learned(&config)?;
         let start::Start { deltas, trained, reached } = start::deltas(&model, &config, &options, &chosen)?;
         let state = State {

@@ -1,5 +1,6 @@
 //! One binary, whose modules mirror `src`.
 
+mod calibration;
 mod checkpoint;
 mod config;
 mod denoiser;

@@ -150,8 +150,9 @@ impl Accumulator {
     ) -> Explained {
         let steps = context.encoded.times.len();
         let coefficients = context.coefficients();
-        let denoising: Vec<f64> =
-            (0..steps).map(|step| coefficients.denoising(at(&self.errors, step), at(&self.empty, step))).collect();
+        let denoising: Vec<f64> = (0..steps)
+            .map(|step| context.coefficients_at(step).denoising(at(&self.errors, step), at(&self.empty, step)))
+            .collect();
         let prior: Vec<f64> = match prior {
             Some(prior) => prior.iter().map(|prior| -context.config.prior_weight * prior).collect(),
             None => vec![0.0; steps],

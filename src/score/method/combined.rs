@@ -4,10 +4,6 @@ use super::{Coefficients, attention, denoising};
 use crate::config::ScoreConfig;
 
 pub fn coefficients(config: &ScoreConfig) -> Coefficients {
-    let (attention, denoising) = (attention::coefficients(), denoising::coefficients(config));
-    Coefficients {
-        attention: attention.attention,
-        error: config.denoising_weight * denoising.error,
-        empty: config.denoising_weight * denoising.empty,
-    }
+    let denoising = denoising::coefficients(config).weighed(config.denoising_weight);
+    Coefficients { attention: attention::coefficients().attention, ..denoising }
 }

@@ -4,10 +4,12 @@
 //! error of the prediction without it. Scores, explanations and training gradients all use the same coefficients.
 
 mod attention;
+mod calibrated;
 mod combined;
 mod denoising;
 
 use crate::config::{Method, ScoreConfig};
+use crate::model::Calibration;
 
 /// The coefficients of an evaluation's numbers in the score. A number whose coefficient is 0 is not computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,13 +23,19 @@ pub struct Coefficients {
 }
 
 impl Coefficients {
-    /// The coefficients of the configured method.
-    pub fn new(config: &ScoreConfig) -> Self {
+    /// The coefficients of the configured method; `calibration` is the model's.
+    pub fn new(config: &ScoreConfig, calibration: Option<&Calibration>) -> Self {
         match config.method {
             Method::Attention => attention::coefficients(),
             Method::Denoising => denoising::coefficients(config),
             Method::Combined => combined::coefficients(config),
+            Method::Calibrated => calibrated::coefficients(config, calibration),
         }
+    }
+
+    /// The coefficients with this weight of the denoising term.
+    pub fn weighed(self, denoising: f64) -> Self {
+        Coefficients { error: denoising * self.error, empty: denoising * self.empty, ..self }
     }
 
     /// Whether attention maps are needed.
