@@ -169,21 +169,25 @@ def test_items_that_were_driven_out_are_encoded_again(
     expected = trainer.deltas.digest()
 
     class Forgetful:
-        """Keeps three items, as a core does whose memory is short: the first that came goes first."""
+        """Keeps three items, as a core does whose memory is short: the first that came goes first, but none needed."""
 
         def __init__(self, core: Any) -> None:
             self._core = core
             self._kept: list[int] = []
+            self._needed: list[int] = []
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._core, name)
 
-        def has(self, index: int) -> bool:
-            return index in self._kept
+        def ensure(self, indices: list[int]) -> list[int]:
+            self._needed = indices
+            return [index for index in indices if index not in self._kept]
 
         def add(self, index: int, *item: Any) -> None:
             self._core.add(index, *item)
-            self._kept = [*self._kept, index][-3:]
+            self._kept.append(index)
+            while len(self._kept) > 3:
+                self._kept.remove(next(kept for kept in self._kept if kept not in self._needed))
 
         def step(self, indices: list[int], total: int) -> str:
             assert set(indices) <= set(self._kept)
