@@ -29,10 +29,13 @@ hub _identity _processes plot stages
 deltas generation observation data
 pocket
 _unfamiliar
+calibration.observations
+calibration.weights
 explanation staged
 scorer
 training callbacks
 trainer evaluation baselines shards
+calibration
 __init__
 reproduce bench demo pytest_plugin
 cli
