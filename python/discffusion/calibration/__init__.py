@@ -2,6 +2,9 @@
 
 * :mod:`.observations`: what was observed of labelled pairs;
 * :mod:`.weights`: a score as weights of steps, layers and heads;
+* :mod:`.fitting`: the fit, and what it is worth;
+* :mod:`.choice`: the choice among models by cross-validation, divided by :mod:`.folds`;
+* :mod:`.families`: kinds of model, of features that :mod:`.columns` makes;
 * :mod:`.logistic`: the regression;
 * :mod:`.probability`: the probability of a match.
 
@@ -13,25 +16,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from discffusion.calibration.fitting import Candidate, Fitted, fit
     from discffusion.calibration.observations import Numbers, Observations
     from discffusion.calibration.probability import Reliability, platt, reliability
     from discffusion.calibration.weights import Weights
 
 # public name -> the module that defines it
 _HOMES = {
+    "Candidate": "discffusion.calibration.fitting",
+    "Fitted": "discffusion.calibration.fitting",
     "Numbers": "discffusion.calibration.observations",
     "Observations": "discffusion.calibration.observations",
     "Reliability": "discffusion.calibration.probability",
     "Weights": "discffusion.calibration.weights",
+    "fit": "discffusion.calibration.fitting",
     "platt": "discffusion.calibration.probability",
     "reliability": "discffusion.calibration.probability",
 }
 
 __all__ = [
+    "Candidate",
+    "Fitted",
     "Numbers",
     "Observations",
     "Reliability",
     "Weights",
+    "fit",
     "platt",
     "reliability",
 ]
