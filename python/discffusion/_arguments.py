@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from discffusion.errors import ConfigError, DeviceError
 from discffusion.images import warn_of_gradient
 
-__all__ = ["checked_floats", "checked_noise", "checked_texts", "torch_name", "whole_number"]
+__all__ = ["checked_floats", "checked_noise", "checked_texts", "has_content", "torch_name", "whole_number"]
+
+_ARTICLES = frozenset({"a", "an", "the"})
 
 
 def checked_texts(texts: Any) -> list[str]:
@@ -28,6 +31,11 @@ def checked_texts(texts: Any) -> list[str]:
         except UnicodeEncodeError as error:
             raise ConfigError(f"text {position} is not valid Unicode: {error}") from None
     return checked
+
+
+def has_content(text: str) -> bool:
+    """Whether a text has a word that is no article."""
+    return any(word.lower() not in _ARTICLES for word in re.findall(r"\w+", text))
 
 
 def checked_noise(noise: Any, axes: tuple[str, ...]) -> NDArray[np.float32] | None:

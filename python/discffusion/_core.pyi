@@ -28,14 +28,17 @@ __all__ = [
     "cuda_device_count",
     "decode_image",
     "decode_latents",
+    "did_you_mean",
     "explain",
     "families",
+    "family_of",
     "generate",
     "generate_check",
     "generate_options",
     "preprocess_image",
     "train_check",
     "train_options",
+    "weights_stem",
 ]
 
 __version__: str
@@ -66,6 +69,7 @@ class _Explained(TypedDict):
     view: tuple[float, float, float, float]
     scores: NDArray[np.float64]
     denoising: NDArray[np.float64]
+    prior: NDArray[np.float64]
     contributions: dict[str, NDArray[np.float64]]
     places: NDArray[np.float64] | None
     maps: dict[str, NDArray[np.float32]]
@@ -157,6 +161,9 @@ class ScoreConfig:
         heads: How the heads of a layer are averaged; or a list of head indices.
         attribution: How heads are weighted where heads is attributed.
         attribution_steps: Steps of the integral where attribution is integrated; 1 to 1000.
+        prior: What is subtracted for a text, whatever the image: its score with null images; default:
+            nothing.
+        prior_weight: Weight of what prior subtracts; 0 or more.
         steps: Number of timesteps to average over: evenly spaced noise levels of noise_range; 1 or more.
         noise_range: Lowest and highest noise level that steps are spread over; each 0 to 1; none: the
             model's whole schedule.
@@ -200,6 +207,8 @@ class ScoreConfig:
         heads: str | Sequence[int] = ...,
         attribution: Literal["local", "full", "integrated", "elementwise"] = ...,
         attribution_steps: int = ...,
+        prior: Literal["null"] | None = ...,
+        prior_weight: float = ...,
         steps: int | None = ...,
         noise_range: Sequence[float] | None = ...,
         timesteps: Sequence[float] | None = ...,
@@ -238,6 +247,10 @@ class ScoreConfig:
     def attribution(self) -> Literal["local", "full", "integrated", "elementwise"]: ...
     @property
     def attribution_steps(self) -> int: ...
+    @property
+    def prior(self) -> Literal["null"] | None: ...
+    @property
+    def prior_weight(self) -> float: ...
     @property
     def steps(self) -> int | None: ...
     @property
@@ -337,6 +350,10 @@ class Scorer:
     def embed_texts(
         self, texts: Sequence[str], config: ScoreConfig, progress: Callable[[int, int], Any] | None
     ) -> NDArray[np.float32]: ...
+    def null_latents(self, config: ScoreConfig) -> NDArray[np.float32]: ...
+    def blind(
+        self, texts: Sequence[str], config: ScoreConfig, progress: Callable[[int, int], Any] | None
+    ) -> NDArray[np.float64]: ...
     def check(self, config: ScoreConfig) -> None: ...
     def timesteps(self, config: ScoreConfig) -> list[int] | list[float]: ...
     def alphas_cumprod(self) -> NDArray[np.float32] | None: ...
@@ -350,6 +367,15 @@ class Scorer:
         noise: NDArray[np.float32] | None,
         progress: Callable[[int, int], Any] | None,
     ) -> NDArray[np.float64]: ...
+    def head_scores(
+        self,
+        images: Sequence[bytes | NDArray[np.uint8]],
+        texts: Sequence[str],
+        pairs: NDArray[np.int64],
+        config: ScoreConfig,
+        noise: NDArray[np.float32] | None,
+        progress: Callable[[int, int], Any] | None,
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64] | None]: ...
     def prepare(
         self,
         images: Sequence[bytes | NDArray[np.uint8]],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from discffusion import _core
 
-__all__ = ["Observation", "Tokens"]
+__all__ = ["HeadScores", "Observation", "Tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,3 +72,22 @@ class Observation:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.latent.shape))
         return f"Observation(timestep={self.timestep}, maps of {len(self.maps)} layers, latent {shape})"
+
+
+@dataclass(frozen=True, eq=False)
+class HeadScores:
+    """What the scores of pairs are made of, before heads, layers and timesteps are weighed.
+
+    With ``heads="mean"`` and no prior, the attention score of a pair is the mean of ``layers`` over timesteps, layers
+    and heads; the denoising score is the mean of ``denoising`` over timesteps.
+
+    Attributes:
+        layers: by scored layer, in forward order, the pooled map of each head, float32 ``[pairs, steps, heads]``; empty
+            without attention in the score.
+        denoising: the denoising term, unweighted, float64 ``[pairs, steps]``; None without one.
+        timesteps: of the steps.
+    """
+
+    layers: dict[str, NDArray[np.float32]]
+    denoising: NDArray[np.float64] | None
+    timesteps: tuple[int | float, ...]

@@ -215,7 +215,7 @@ pub fn complete(class: &Bound<'_, PyType>) -> PyResult<()> {
         let get = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<Py<PyAny>> {
             let this = args.get_item(0)?;
             let config = this.cast::<ScoreConfig>().map_err(|_| PyTypeError::new_err("expected a ScoreConfig"))?;
-            let value = config.get().0.to_fields().remove(option.name).unwrap_or_default();
+            let value = config.get().0.to_fields().remove(option.name).unwrap_or_else(|| option.default.clone());
             to_object(args.py(), &value, true).map(Bound::unbind)
         };
         let get = PyCFunction::new_closure(py, None, None, get)?;

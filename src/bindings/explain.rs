@@ -57,6 +57,7 @@ pub fn explain<'py>(
     dict.set_item("view", found.view)?;
     dict.set_item("scores", doubles(&Tensor::from_slice(&found.scores)))?;
     dict.set_item("denoising", doubles(&Tensor::from_slice(&found.denoising)))?;
+    dict.set_item("prior", doubles(&Tensor::from_slice(&found.prior)))?;
     dict.set_item("contributions", contributions)?;
     dict.set_item("places", found.places.as_ref().map(doubles))?;
     dict.set_item("maps", maps)?;

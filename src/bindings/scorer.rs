@@ -21,6 +21,9 @@ use crate::runtime::warnings::Truncation;
 use crate::score::{Model, ObserveRequest, Request};
 use crate::{Error, Result};
 
+/// Numbers of heads by layer, and denoising terms.
+type HeadScores<'py> = (Bound<'py, PyDict>, Option<Bound<'py, PyArray2<f64>>>);
+
 /// A loaded model. Arrays go in and out; every call may run beside others on other threads.
 #[pyclass(frozen, module = "discffusion._core")]
 pub struct Scorer(Model);
@@ -184,6 +187,27 @@ impl Scorer {
         Ok(vectors.into_py(py))
     }
 
+    /// The latents of null images, float32 [k, C, h, w].
+    fn null_latents<'py>(&self, py: Python<'py>, config: &ScoreConfig) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+        let latents = enter(py, |_| Ok(Floats::new(&self.0.null_latents(config.get())?)))?;
+        Ok(latents.into_py(py))
+    }
+
+    /// What texts score without an image, at each timestep; float64 [n, steps].
+    #[pyo3(signature = (texts, config, progress))]
+    fn blind<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        config: &ScoreConfig,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let rows = enter(py, |raised| {
+            self.0.blind(&strs(&texts), config.get(), |event| tell(event, progress.as_ref(), raised))
+        })?;
+        Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
     /// Refuses a configuration that asks for layers, heads or times that the model has not.
     fn check(&self, py: Python<'_>, config: &ScoreConfig) -> PyResult<()> {
         enter(py, |_| self.0.check_config(config.get()).map(drop))
@@ -240,6 +264,36 @@ impl Scorer {
             self.0.score_pairs(&request, config.get(), |event| tell(event, progress.as_ref(), raised))
         })?;
         Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
+    /// What `score_pairs` weighs: the pooled maps of every head by layer, float32 [n, steps, H], and the denoising terms,
+    /// float64 [n, steps], or None.
+    #[pyo3(signature = (images, texts, pairs, config, noise, progress))]
+    fn head_scores<'py>(
+        &self,
+        py: Python<'py>,
+        images: Vec<Image>,
+        texts: Vec<String>,
+        pairs: PyReadonlyArray2<'py, i64>,
+        config: &ScoreConfig,
+        noise: Option<PyReadonlyArrayDyn<'py, f32>>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<HeadScores<'py>> {
+        let pairs = pairs.as_array().to_owned();
+        let noise = noise.as_ref().map(to_tensor);
+        let (layers, denoising) = enter(py, |raised| {
+            let pairs = indices(&pairs, images.len(), texts.len())?;
+            let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
+            let found = self.0.head_scores(&request, config.get(), |event| tell(event, progress.as_ref(), raised))?;
+            let layers: Vec<(String, Floats)> =
+                found.layers.into_iter().map(|(name, numbers)| (name, Floats::new(&numbers))).collect();
+            Ok((layers, found.denoising))
+        })?;
+        let dict = PyDict::new(py);
+        for (name, numbers) in layers {
+            dict.set_item(name, numbers.into_py(py))?;
+        }
+        Ok((dict, denoising.map(|rows| PyArray2::from_vec2(py, &rows)).transpose()?))
     }
 
     /// Encoded images and texts, to be scored in parts.

@@ -52,7 +52,8 @@ pub trait Field<T> {
 
 impl<T> Field<T> for Rule<T> {
     fn rows(&self, name: &'static str, help: &str) -> Vec<OptionSpec> {
-        vec![OptionSpec::new(name, help, self.allowed.clone())]
+        let default = self.omitted.clone().unwrap_or_default();
+        vec![OptionSpec { default, ..OptionSpec::new(name, help, self.allowed.clone()) }]
     }
 
     fn read(&self, name: &str, fields: &Fields, default: T) -> Result<T> {
@@ -62,7 +63,7 @@ impl<T> Field<T> for Rule<T> {
 
     fn write(&self, name: &str, value: &T, fields: &mut Fields) {
         let value = self.value(value);
-        if !(value.is_null() && self.omits_null) {
+        if self.omitted.as_ref() != Some(&value) {
             fields.insert(name.to_owned(), value);
         }
     }
@@ -160,7 +161,8 @@ macro_rules! options {
                     let mut rows = vec![];
                     $(rows.extend(Field::<$type>::rows(&$rule, options!(@name $field $($name)?), concat!($($help),+)));)+
                     for row in &mut rows {
-                        row.complete(defaults.get(row.name).cloned().unwrap_or_default());
+                        let omitted = std::mem::take(&mut row.default);
+                        row.complete(defaults.get(row.name).cloned().unwrap_or(omitted));
                     }
                     rows
                 });

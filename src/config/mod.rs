@@ -14,6 +14,8 @@ pub use declare::{Fields, OptionSpec, did_you_mean};
 pub use generate::GenerateConfig;
 pub use layers::{GROUPS, Heads, Layers, layers};
 pub use rules::{Allowed, Rule, one_of};
-pub use score::{Attribution, DenoisingError, MapKind, Method, Pooling, Resize, ScoreConfig, TokenSet, Truncate};
+pub use score::{
+    Attribution, DenoisingError, MapKind, Method, Pooling, Prior, Resize, ScoreConfig, TokenSet, Truncate,
+};
 pub use times::{Times, plain_number};
 pub use train::{Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes};

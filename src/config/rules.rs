@@ -35,8 +35,8 @@ pub struct Rule<T> {
     expected: String,
     read: Read<T>,
     write: Box<dyn Fn(&T) -> Value>,
-    /// Whether null is not written, as before there was this option: what was saved then keeps its digest.
-    pub omits_null: bool,
+    /// A value that is not written, as before there was this option: what was saved then keeps its digest.
+    pub omitted: Option<Value>,
 }
 
 impl<T> Rule<T> {
@@ -50,7 +50,7 @@ impl<T> Rule<T> {
     ) -> Self {
         let read = Box::new(move |value: &Value| read(value).ok_or(None));
         let allowed = Allowed { kind, ..Allowed::default() };
-        Rule { allowed, expected: expected.into(), read, write: Box::new(write), omits_null: false }
+        Rule { allowed, expected: expected.into(), read, write: Box::new(write), omitted: None }
     }
 
     /// Lists the choices that users see.
@@ -74,9 +74,9 @@ impl<T> Rule<T> {
         Rule { read: Box::new(checked), ..self }
     }
 
-    /// Does not write null: see [`Rule::omits_null`].
-    pub fn omit_null(self) -> Self {
-        Rule { omits_null: true, ..self }
+    /// Does not write this value, which must be the default: see [`Rule::omitted`].
+    pub fn omit(self, value: impl Into<Value>) -> Self {
+        Rule { omitted: Some(value.into()), ..self }
     }
 
     /// The value of an option.
@@ -175,7 +175,7 @@ pub fn or_null<T: 'static>(rule: Rule<T>, null: &'static str) -> Rule<Option<T>>
         expected: rule.expected,
         read: Box::new(move |value| if value.is_null() { Ok(None) } else { read(value).map(Some) }),
         write: Box::new(move |value| value.as_ref().map_or(Value::Null, &write)),
-        omits_null: rule.omits_null,
+        omitted: rule.omitted,
     }
 }
 
@@ -187,7 +187,7 @@ pub fn batch_size() -> Rule<Option<usize>> {
         expected: format!("\"auto\" or {expected}"),
         read: Box::new(move |value| read(if value == "auto" { &Value::Null } else { value })),
         write: Box::new(|size| size.map_or(json!("auto"), Value::from)),
-        omits_null: false,
+        omitted: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every option of a score.
 
+use serde_json::Value;
+
 use super::declare::check_name;
 use super::layers::{Heads, Layers, heads, layers};
 use super::rules::{Rule, batch_size, number, one_of, or_null, pair, pixels, switch, whole};
@@ -79,6 +81,14 @@ choices! {
 }
 
 choices! {
+    /// What a text scores without an image.
+    Prior {
+        /// The log-mean-exp of its scores with null images, which are noise.
+        Null = "null",
+    }
+}
+
+choices! {
     /// How an image whose sides have another ratio is made square.
     Resize {
         /// Each side is scaled on its own: everything stays in view, shapes are distorted.
@@ -136,6 +146,10 @@ options! {
         attribution: Attribution = Attribution::Local, one_of();
         /// Steps of the integral where attribution is integrated.
         attribution_steps: usize = 8, whole(1..=1000);
+        /// What is subtracted for a text, whatever the image: its score with null images.
+        prior: Option<Prior> = None, or_null(one_of(), "nothing").omit(Value::Null);
+        /// Weight of what prior subtracts.
+        prior_weight: f64 = PRIOR_WEIGHT, number(0.0..).omit(PRIOR_WEIGHT);
         /// At which times a pair is scored.
         times: Times = Times::DEFAULT, TimeOptions;
         /// Side of the square that images are resized to.
@@ -159,6 +173,9 @@ options! {
     }
 }
 
+/// The weight of a text's prior that was best in choices among texts of an image, measured on the pocket model.
+const PRIOR_WEIGHT: f64 = 0.5;
+
 /// The largest side of an image, pixels: no image model is near it; more would only fill the memory.
 const MAX_SIDE: i64 = 16_384;
 const OWN_SIZE: &str = "the model's own";
@@ -170,12 +187,12 @@ pub(super) fn side() -> Rule<usize> {
 
 /// The rule of a size that the network takes as an input.
 pub(super) fn size(null: &'static str) -> Rule<Option<[i64; 2]>> {
-    or_null(pair("int_pair", "height and width", pixels(1..=MAX_SIDE)), null).omit_null()
+    or_null(pair("int_pair", "height and width", pixels(1..=MAX_SIDE)), null).omit(Value::Null)
 }
 
 /// The rule of a crop that the network takes as an input.
 pub(super) fn crop() -> Rule<Option<[i64; 2]>> {
-    or_null(pair("int_pair", "top and left", pixels(0..=MAX_SIDE)), "0, 0").omit_null()
+    or_null(pair("int_pair", "top and left", pixels(0..=MAX_SIDE)), "0, 0").omit(Value::Null)
 }
 
 impl ScoreConfig {

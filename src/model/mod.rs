@@ -5,6 +5,7 @@ mod adapted;
 mod base;
 mod batches;
 mod encoding;
+mod kept;
 mod prediction_check;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ pub use encoding::Texts;
 use self::adapted::Adapted;
 use self::base::Base;
 use self::batches::Sizes;
+use self::kept::Kept;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ScoreConfig, Times};
 use crate::deltas::{Architecture, AttentionLayer, Deltas, Fingerprint, Patch};
@@ -40,6 +42,7 @@ pub struct Model {
     adapted: Option<Arc<Shared<Adapted>>>,
     graphs: Option<Arc<GraphCache>>,
     sizes: Arc<Sizes>,
+    kept: Arc<Kept>,
 }
 
 impl Model {
@@ -64,7 +67,7 @@ impl Model {
         };
         // SAFETY: weights are only read, and everything that changes is behind locks.
         let base = unsafe { Shared::new(Base::open(checkpoint, options)?) };
-        Ok(Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default() })
+        Ok(Model { base: Arc::new(base), adapted: None, graphs, sizes: Arc::default(), kept: Arc::default() })
     }
 
     /// The same model with another cache of CUDA graphs, or none.
@@ -75,6 +78,11 @@ impl Model {
     /// The cache of CUDA graphs, if graphs are recorded.
     pub fn graphs(&self) -> Option<&GraphCache> {
         self.graphs.as_deref()
+    }
+
+    /// Numbers that were computed with these weights and deltas.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
     }
 
     /// Frees the memory that recorded graphs and libtorch's allocator keep, after memory ran out.
@@ -96,7 +104,7 @@ impl Model {
         let adapted = deltas.map(|deltas| adapted::adapt(self, deltas, merge)).transpose()?;
         // Recorded graphs read the weights that they were recorded with.
         let graphs = self.graphs().map(|graphs| Arc::new(graphs.anew()));
-        Ok(Model { base: self.base.clone(), adapted, graphs, sizes: self.sizes.clone() })
+        Ok(Model { base: self.base.clone(), adapted, graphs, sizes: self.sizes.clone(), kept: Arc::default() })
     }
 
     /// The deltas in use.

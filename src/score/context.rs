@@ -6,9 +6,10 @@ use tch::{Kind, Tensor};
 
 use super::backprop;
 use super::inputs::Inputs;
-use super::layer::{fused_pooling, layer_score, local_weights, pooled_score};
+use super::layer::{fused_pooling, head_scores, layer_score, local_weights, pooled_head_scores, pooled_score};
 use super::method::Coefficients;
 use super::plan::Evaluation;
+use super::prior::TextPrior;
 use crate::config::{Attribution, DenoisingError, Heads, ScoreConfig};
 use crate::deltas::{AttentionLayer, Patch};
 use crate::denoiser::{Batch, Capture, Captured, MicroConditions, PooledCapture, SavedStates, TextCache};
@@ -46,6 +47,16 @@ pub struct Encoded {
     pub cache: Option<Arc<TextCache>>,
     /// Sizes and guidance that some networks take as inputs.
     pub conditions: MicroConditions,
+    /// What is subtracted for each text. Its null images follow the images in `latents`.
+    pub prior: Option<TextPrior>,
+}
+
+impl Encoded {
+    /// The number of images that were given.
+    pub fn images(&self) -> usize {
+        let nulls = self.prior.as_ref().map_or(0, |prior| prior.nulls.len());
+        self.latents.size()[0] as usize - nulls
+    }
 }
 
 /// Everything that the evaluations of one request, or of one training step, share.
@@ -188,6 +199,31 @@ impl<'a> ScoringContext<'a> {
             ..Capture::maps(&inputs.layers, self.config.map, &keep)
         };
         run(&inputs.batch(cache), &capture)
+    }
+
+    /// The pooled maps of each head `[B, H]`, float64, of the scored layers in forward order; and the errors `[B]`, if
+    /// `prediction` asks for them.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub(super) fn by_head(
+        &self,
+        evaluations: &[Evaluation],
+        prediction: bool,
+    ) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let inputs = self.inputs(evaluations, prediction);
+        let m = self.encoded.texts.context.size()[1] as usize;
+        let keep = |_: usize, map: &Tensor| head_scores(map, inputs.columns(), self.config);
+        let keep_pooled = |_: usize, pooled: &PooledAttention| pooled_head_scores(pooled, &inputs, m, self.config);
+        let capture = Capture {
+            pooled: fused_pooling(&inputs, self.config, true).map(|how| PooledCapture { how, keep: &keep_pooled }),
+            prediction,
+            ..Capture::maps(&inputs.layers, self.config.map, &keep)
+        };
+        let Captured { maps, prediction } =
+            self.model.denoiser().observe(&inputs.batch(self.encoded.cache.as_deref()), self.patch, &capture)?;
+        let error = self.rows(&inputs, &Captured { maps: vec![], prediction }).error;
+        Ok((maps.into_iter().map(|(_, of_layer)| of_layer).collect(), error))
     }
 
     /// Attributed head weights `[B, H]` of each scored layer.

@@ -47,6 +47,7 @@ pub fn texts(
         learned: model.layers().iter().map(|_| None).collect(),
         conditions: model.conditions(config)?,
         noise,
+        prior: None,
     };
     let context = ScoringContext::new(model, &without_maps, &encoded);
     let evaluations: Vec<Evaluation> =

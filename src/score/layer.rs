@@ -67,7 +67,12 @@ pub fn pooled_score(
     given: Option<&Tensor>,
 ) -> Tensor {
     let attributed = || attribution::shares(pooled.strength.as_ref().expect("it was asked for"));
-    let offset = match (config.tokens, &inputs.ranges) {
+    of_heads(&pooled.pooled, &pooled_offset(inputs, m, config), config, given, attributed)
+}
+
+/// The constant of Eq. 4 that pooled rows lack: a number, or `[B, 1]` where texts have tokens of their own.
+fn pooled_offset(inputs: &Inputs, m: usize, config: &ScoreConfig) -> Tensor {
+    match (config.tokens, &inputs.ranges) {
         (TokenSet::All, _) => Tensor::from(offset(config, m)),
         // A recorded CUDA graph must not read numbers from the CPU.
         (TokenSet::Content, Some(ranges)) => {
@@ -77,8 +82,19 @@ pub fn pooled_score(
             let own: Vec<f64> = inputs.columns().iter().map(|own| offset(config, own.len())).collect();
             Tensor::from_slice(&own).unsqueeze(1)
         }
-    };
-    of_heads(&pooled.pooled, &offset, config, given, attributed)
+    }
+}
+
+/// The pooled maps of each head `[B, H]`, float64, of maps `[B, H, n, m]`: [`layer_score`] is their weighted mean.
+pub fn head_scores(map: &Tensor, columns: &[Columns], config: &ScoreConfig) -> Tensor {
+    of_tokens(&exact(map, config), columns, config, |map, _| {
+        excess(map, config.pooling, config.lambda) + offset(config, map.size()[3] as usize)
+    })
+}
+
+/// The numbers of [`head_scores`] from the pooled rows of maps with `m` columns.
+pub fn pooled_head_scores(pooled: &PooledAttention, inputs: &Inputs, m: usize, config: &ScoreConfig) -> Tensor {
+    &pooled.pooled + pooled_offset(inputs, m, config)
 }
 
 /// The contribution of each head, image token and scored text token to the layer's score, float64 `[B, H, n, m']`.

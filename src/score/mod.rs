@@ -3,6 +3,7 @@
 
 mod attribution;
 mod backprop;
+mod by_head;
 mod context;
 mod embed;
 mod explain;
@@ -15,6 +16,7 @@ mod observe;
 mod pairs;
 mod plan;
 mod prepared;
+mod prior;
 mod recorded;
 mod select;
 mod weights;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 
+pub use by_head::HeadScores;
 pub use context::{Encoded, EvaluationOutput, SavedEvaluation, ScoringContext, learned_weights};
 pub use explain::{Explained, Maps};
 pub use layer::{layer_score, layer_shares};
@@ -30,8 +33,10 @@ pub use method::Coefficients;
 pub use observe::{Observation, ObserveRequest};
 pub use plan::Evaluation;
 pub use prepared::Prepared;
+pub use prior::log_mean_exp;
 pub use select::layers as select_layers;
 
+use self::prior::TextPrior;
 use crate::config::{ScoreConfig, TokenSet};
 use crate::denoiser::TextCache;
 use crate::device::upload;
@@ -89,6 +94,41 @@ impl Model {
         let encoded = encode(self, request, config)?;
         let steps: Vec<usize> = (0..encoded.times.len()).collect();
         ScoringContext::new(self, config, &encoded).score(request.pairs, &steps, on_progress)
+    }
+
+    /// What texts score without an image, `[texts][steps]`: the prior that `config.prior` subtracts, unweighted.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`].
+    pub fn blind(
+        &self,
+        texts: &[&str],
+        config: &ScoreConfig,
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<Vec<Vec<f64>>> {
+        prior::blind(self, texts, config, on_progress)
+    }
+
+    /// The latents of the null images that [`Self::blind`] scores, float32 `[k, C, h, w]` on the model's device.
+    ///
+    /// # Errors
+    /// As [`Self::latent_shape`].
+    pub fn null_latents(&self, config: &ScoreConfig) -> Result<Tensor> {
+        prior::null_latents(self, config)
+    }
+
+    /// The numbers that [`Self::score_pairs`] weighs: the pooled maps of every head of the scored layers and the denoising
+    /// terms, of every pair at every time. `config.heads` and `config.prior` are ignored.
+    ///
+    /// # Errors
+    /// As [`Self::score_pairs`]; `Config` if there are no pairs.
+    pub fn head_scores(
+        &self,
+        request: &Request,
+        config: &ScoreConfig,
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<HeadScores> {
+        by_head::head_scores(self, request, config, on_progress)
     }
 
     /// Encodes the images and texts of a request; its pairs are ignored.
@@ -192,14 +232,21 @@ impl Model {
 /// Encodes the images and texts of a request and collects everything else that its evaluations share.
 fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Encoded> {
     let Checked { times, noise, chosen, learned } = check(model, request, config)?;
-    let latents = model.encode_images(request.images, config)?;
+    let prior = TextPrior::new(request, config);
+    let mut latents = vec![];
+    if !request.images.is_empty() {
+        latents.push(model.encode_images(request.images, config)?);
+    }
+    if prior.is_some() {
+        latents.push(model.null_latents(config)?);
+    }
     let texts = match Coefficients::new(config).needs_empty() {
         true => model.encode_texts_and_none(request.texts, config.truncate)?,
         false => model.encode_texts(request.texts, config.truncate)?,
     };
     check_words(request.texts, &texts.tokens, config)?;
     Ok(Encoded {
-        latents,
+        latents: Tensor::cat(&latents, 0),
         noise,
         times,
         columns: texts.tokens.iter().map(Tokens::own_columns).collect(),
@@ -209,6 +256,7 @@ fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Enco
         no_text: request.texts.len(),
         learned,
         conditions: model.conditions(config)?,
+        prior,
     })
 }
 

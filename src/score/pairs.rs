@@ -19,6 +19,23 @@ impl ScoringContext<'_> {
         steps: &[usize],
         on_progress: impl FnMut(Event) -> Result<()>,
     ) -> Result<Vec<Vec<f64>>> {
+        let (mut priors, null_pairs) = self.known_priors(pairs.iter().map(|&(_, text)| text), steps);
+        let mut scores = self.without_prior(&[pairs, &null_pairs].concat(), steps, on_progress)?;
+        self.add_priors(&mut priors, &null_pairs, &scores.split_off(pairs.len()), steps);
+        for (&(_, text), scores) in pairs.iter().zip(&mut scores) {
+            let prior = priors.get(&text).into_iter().flatten();
+            scores.iter_mut().zip(prior).for_each(|(score, prior)| *score -= self.config.prior_weight * prior);
+        }
+        Ok(scores)
+    }
+
+    /// The scores of [`Self::score`] from which no prior is subtracted.
+    pub(super) fn without_prior(
+        &self,
+        pairs: &[(usize, usize)],
+        steps: &[usize],
+        on_progress: impl FnMut(Event) -> Result<()>,
+    ) -> Result<Vec<Vec<f64>>> {
         let (coefficients, no_text) = (self.coefficients(), self.encoded.no_text);
         let plan = EvaluationPlan::new(pairs, steps, coefficients.needs_empty().then_some(no_text));
         let pixels = self.encoded.latents.size()[2..].iter().product();

@@ -35,6 +35,6 @@ impl Prepared {
 
     /// The numbers of images, texts and times.
     pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.encoded.latents.size()[0] as usize, self.encoded.no_text, self.encoded.times.len())
+        (self.encoded.images(), self.encoded.no_text, self.encoded.times.len())
     }
 }

@@ -146,6 +146,7 @@ impl Session {
             learned: self.learned.iter().map(|weights| weights.as_ref().map(Tensor::shallow_clone)).collect(),
             cache: None,
             conditions: self.model.conditions(&self.config)?,
+            prior: None,
         };
         let context = ScoringContext {
             model: &self.model,

@@ -116,6 +116,13 @@ impl Session {
     /// # Errors
     /// `Config` if the options do not fit the model, its deltas or the score.
     pub fn new(model: Model, config: ScoreConfig, options: TrainConfig) -> Result<Self> {
+        if config.prior.is_some() {
+            return Err(Error::Config(
+                "prior is \"null\": training does not compute what texts score without an image; train with prior=None, \
+                 and score with prior=\"null\""
+                    .into(),
+            ));
+        }
         let (chosen, learned) = model.chosen_and_learned(&config)?;
         let start::Start { deltas, trained, reached } = start::deltas(&model, &config, &options, &chosen)?;
         let state = State {

@@ -5,8 +5,12 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tests.parity.case import SCORE_TOLERANCE, Case
+
+from discffusion.bench.reference.scores import Recording
 
 MAPS = ("probs", "logits", "cosine")
 POOLINGS = ("lse", "max_row", "max_col", "mean")
@@ -94,3 +98,31 @@ def test_noise_levels_are_timesteps(sd15: Case, level: float) -> None:
     expected = levels.recording.score(0, 0, map="logits")
     ours = levels.scores([(0, 0)], map="logits", timesteps=None, noise_levels=[level])
     assert ours == pytest.approx([expected], rel=SCORE_TOLERANCE, abs=0)
+
+
+@pytest.mark.parametrize("method", ["attention", "denoising", "combined"])
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_the_text_prior(sd21: Case, method: str, weight: float) -> None:
+    """The log-mean-exp of the scores with null images, time by time: a latent of zeros, and two of noise."""
+    model, side = sd21.reference, sd21.resolution
+    nulls = torch.from_numpy(sd21.core.null_latents(sd21.config()))
+    assert nulls.shape == (3, 4, side // 8, side // 8)
+    assert not nulls[0].any()
+    assert nulls[1:].std().item() == pytest.approx(1.0, abs=0.05)
+    image = model.latent(sd21.images[0], side)
+    options = {"method": method, "map": "cosine", "lambda_": 10.0}
+    expected, blind = [], []
+    for text in (0, 1):
+        of_text = []
+        for t, noise in sd21.noise.items():
+            recording = Recording(model, [*nulls, image], sd21.texts, {t: noise})
+            *without, score = (recording.score(place, text, **options) for place in range(4))
+            prior = float(np.log(np.mean(np.exp(without))))
+            of_text.append((score - weight * prior, prior))
+        scores, priors = zip(*of_text, strict=True)
+        expected.append(np.mean(scores))
+        blind.append(np.mean(priors))
+    # A score is a difference: its error is one of its terms'.
+    within = {"rel": 0, "abs": SCORE_TOLERANCE * max(1.0, float(np.abs(blind).max()))}
+    found = sd21.scores([(0, 0), (0, 1)], prior="null", prior_weight=weight, **options)
+    assert found == pytest.approx(expected, **within)

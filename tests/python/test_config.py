@@ -20,7 +20,7 @@ from discffusion.config import option_table
 FIELDS = [field.name for field in dataclasses.fields(ScoreConfig)]
 ROWS = {row["name"]: row for row in option_table()}
 #: fields that are left out of dictionaries and JSON while they are None
-ADDED = ("original_size", "crops_coords_top_left", "target_size")
+ADDED = ("prior", "prior_weight", "original_size", "crops_coords_top_left", "target_size")
 #: the JSON of each preset, as results that were saved hold it
 PRESETS = {
     "default": (
@@ -108,7 +108,9 @@ def test_defaults_choices_and_help_are_the_cores(name: str) -> None:
     assert inspect.signature(ScoreConfig).parameters[name].default == default
     if row["kind"] == "choice":
         hint = typing.get_type_hints(ScoreConfig)[name]
-        assert typing.get_args(hint) == tuple(row["choices"])
+        literal, *others = (hint,) if row["null"] is None else typing.get_args(hint)
+        assert typing.get_args(literal) == tuple(row["choices"])
+        assert others == ([] if row["null"] is None else [type(None)])
 
 
 @pytest.mark.parametrize("name", ["default", "attention", "paper", "release"])
@@ -144,9 +146,15 @@ def test_is_a_value() -> None:
 
 
 def test_json_keeps_the_order_of_fields() -> None:
-    """Of all fields, but for those that were added later, while they are None: digests of old results stay."""
+    """But for those that came later and have their defaults: digests of old results stay."""
     assert list(json.loads(ScoreConfig().to_json())) == [name for name in FIELDS if name not in ADDED]
-    full = ScoreConfig(original_size=(512, 640), crops_coords_top_left=(0, 8), target_size=(64, 64))
+    full = ScoreConfig(
+        prior="null",
+        prior_weight=0.25,
+        original_size=(512, 640),
+        crops_coords_top_left=(0, 8),
+        target_size=(64, 64),
+    )
     assert list(json.loads(full.to_json())) == FIELDS
     assert ScoreConfig.from_json(full.to_json()) == full != ScoreConfig()
 

@@ -25,18 +25,19 @@ def calls(scorer: Scorer) -> dict[str, Any]:
         "scores": lambda x: scorer.score([x], [TEXT]),
         "batch": lambda x: scorer.score(x[None], [TEXT]),
         "matrix": lambda x: scorer.matrix(x, [TEXT]),
-        "rank": lambda x: scorer.rank(x, [TEXT, "a"]),
+        "rank": lambda x: scorer.rank(x, [TEXT, "a cat"]),
         "observe": lambda x: scorer.observe(x, TEXT),
         "explain": lambda x: scorer.explain(x, TEXT).score,
         "encode_images": lambda x: scorer.encode_images(x),
         "embed_images": lambda x: scorer.embed_images(x),
         "head_weights": lambda x: scorer.head_weights(x, TEXT),
+        "head_scores": lambda x: scorer.head_scores(x, [TEXT], [(0, 0)]).layers,
     }
 
 
 @pytest.mark.parametrize(
     "call",
-    "score scores batch matrix rank observe explain encode_images embed_images head_weights".split(),
+    "score scores batch matrix rank observe explain encode_images embed_images head_weights head_scores".split(),
 )
 def test_images(scorer: Scorer, image: torch.Tensor, call: str) -> None:
     run = calls(scorer)[call]

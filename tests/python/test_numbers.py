@@ -74,6 +74,9 @@ WAYS: dict[str, Callable[[Scorer], Any]] = {
     "explain": lambda s: s.explain(IMAGE, TEXTS[0]),
     "observe": lambda s: s.observe(IMAGE, TEXTS[0]),
     "head_weights": lambda s: s.head_weights(IMAGE, TEXTS[0]),
+    "head_scores": lambda s: s.head_scores(IMAGE, TEXTS, [(0, 1)]),
+    "blind": lambda s: s.blind(TEXTS),
+    "prior": lambda s: s.with_config(prior="null").score(IMAGE, TEXTS[0]),
 }
 
 

@@ -185,7 +185,7 @@ def test_what_calls_give(scorer: Scorer, picture: np.ndarray) -> None:
     assert (pairs.shape, pairs.dtype) == ((2,), np.float64)
     table = scorer.matrix([picture], ["a", "b", "c"])
     assert (table.shape, table.dtype) == ((1, 3), np.float64)
-    ranked = scorer.rank(picture, ["a", "b"], 1)
+    ranked = scorer.rank(picture, ["one", "two"], 1)
     assert len(ranked) == 1 and isinstance(ranked[0][0], int) and isinstance(ranked[0][1], float)
     seen = scorer.observe(picture, "a", 500, "all", "probs")
     assert seen.prediction is not None and seen.prediction.shape == seen.latent.shape

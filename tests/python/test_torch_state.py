@@ -196,11 +196,13 @@ SCORER: dict[str, Callable[[Scorer, Deltas], Any]] = {
     "encode_images": lambda s, d: s.encode_images([IMAGE]),
     "embed_images": lambda s, d: s.embed_images([IMAGE]),
     "embed_texts": lambda s, d: s.embed_texts(TEXTS),
+    "blind": lambda s, d: s.with_config(seed=1).blind(TEXTS),
     "decode_latents": lambda s, d: s.decode_latents(LATENTS),
     "generate": lambda s, d: [
         s.generate("a cat", **PICTURE, seed=3),
         s.generate("a cat", **PICTURE, latents=LATENTS),
     ],
+    "head_scores": lambda s, d: vars(s.head_scores([IMAGE], TEXTS, [(0, 1), (0, 0)])),
     "head_weights": lambda s, d: s.with_config(**FULL).head_weights(IMAGE, TEXTS[1], noise=NOISE),
     "load_deltas": loaded,
     "deltas": lambda s, d: s.with_deltas(d).deltas,

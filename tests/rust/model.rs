@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 
 use approx::assert_relative_eq;
-use discffusion::config::{Heads, Layers, MapKind, Method, Pooling, ScoreConfig, Times};
+use discffusion::config::{Heads, Layers, MapKind, Method, Pooling, Prior, ScoreConfig, Times};
 use discffusion::deltas::{AttentionKind, Delta, Deltas, Projection, Target};
 use discffusion::denoiser::{Batch, Capture, Captured};
 use discffusion::encode::image::{Image, Rgb};
-use discffusion::model::Model;
+use discffusion::model::{Event, Model};
 use discffusion::pooling;
-use discffusion::score::{ObserveRequest, Request};
+use discffusion::score::{ObserveRequest, Request, log_mean_exp};
 use tch::{Kind, Tensor};
 
 use crate::tiny::{FAMILIES, Family, model};
@@ -123,6 +123,51 @@ fn a_combined_score_is_the_weighted_sum() {
         let expected = of(Method::Attention) + 0.5 * of(Method::Denoising);
         assert_relative_eq!(of(Method::Combined), expected, max_relative = 1e-6);
     }
+}
+
+#[test]
+fn the_prior_is_subtracted_time_by_time_and_computed_once() {
+    let _no_grad = tch::no_grad_guard();
+    for family in FAMILIES {
+        let (model, _dir) = model(family);
+        for method in [Method::Attention, Method::Denoising, Method::Combined] {
+            let plain = config(method);
+            let config = ScoreConfig { prior: Some(Prior::Null), prior_weight: 0.7, ..plain.clone() };
+            let evaluations = std::cell::Cell::new(0);
+            let by_time = |config: &ScoreConfig, pairs: &[(usize, usize)]| {
+                let request = Request { images: &[image(0)], texts: &TEXTS, pairs, noise: None };
+                let count = |event| {
+                    if let Event::Progress { total, .. } = event {
+                        evaluations.set(total);
+                    }
+                    Ok(())
+                };
+                model.score_pairs(&request, config, count).unwrap()
+            };
+            let blind = model.blind(&TEXTS, &plain, |_| Ok(())).unwrap();
+            assert_eq!((blind.len(), blind[0].len()), (2, 2));
+            let pairs = [(0, 1), (0, 0)];
+            let (without, with) = (by_time(&plain, &pairs), by_time(&config, &pairs));
+            for ((&(_, text), without), with) in pairs.iter().zip(without).zip(with) {
+                for step in 0..2 {
+                    assert_relative_eq!(with[step], without[step] - 0.7 * blind[text][step], epsilon = 1e-6);
+                }
+            }
+            // Nothing is left to compute for it.
+            let empty = if method == Method::Attention { 0 } else { 2 };
+            assert_eq!(evaluations.get(), 4 + empty);
+            // Another seed has null images of its own.
+            by_time(&ScoreConfig { seed: 5, ..config.clone() }, &pairs);
+            assert_eq!(evaluations.get(), 4 + empty + 3 * (4 + empty));
+        }
+    }
+}
+
+#[test]
+fn the_log_of_a_mean_of_exponentials_overflows_nowhere() {
+    assert_relative_eq!(log_mean_exp(&[0.0, 3.0_f64.ln()]), 2.0_f64.ln(), max_relative = 1e-12);
+    assert_relative_eq!(log_mean_exp(&[-2e4, -2e4]), -2e4);
+    assert_relative_eq!(log_mean_exp(&[1e4, -1e4]), 1e4 - 2.0_f64.ln(), max_relative = 1e-12);
 }
 
 #[test]

@@ -78,4 +78,6 @@ def _print(explanation: Explanation) -> None:
             typer.echo(f"{value:+.6g}\t{token.text}")
     if explanation.denoising_per_timestep.any():
         typer.echo(f"{explanation.denoising:+.6g}\tdenoising")
+    if explanation.prior_per_timestep.any():
+        typer.echo(f"{explanation.prior:+.6g}\tprior")
     typer.echo(f"{explanation.score:.6g}\tscore")

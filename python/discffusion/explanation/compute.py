@@ -63,6 +63,7 @@ def explain(
         contributions=result["contributions"],
         places=result["places"],
         denoising_per_timestep=result["denoising"] / steps,
+        prior_per_timestep=result["prior"] / steps,
         layer_maps=result["maps"],
         timestep_maps=result["by_timestep"],
         view=(left * across, top * down, right * across, bottom * down),

@@ -51,7 +51,8 @@ class Difference:
 
     Attributes:
         a, b: the explanations.
-        words: word by word; the differences of all, with that of the denoising term, add up to that of the scores.
+        words: word by word; the differences of all, with those of the denoising term and of the prior, add up to that
+            of the scores.
         place: where on the image a's score gets more than b's, float32 ``[H, W]``, by place of the finest layer; None
             for two images, or without attention in the score. What the model did not see of the image is masked.
     """
@@ -70,6 +71,11 @@ class Difference:
     def denoising(self) -> float:
         """The difference of the denoising terms."""
         return self.a.denoising - self.b.denoising
+
+    @property
+    def prior(self) -> float:
+        """The difference of the priors' terms."""
+        return self.a.prior - self.b.prior
 
     @cached_property
     def per_layer(self) -> dict[str, float]:
@@ -96,6 +102,7 @@ class Difference:
             "b": {"text": self.b.text, "score": self.b.score},
             "score": self.score,
             "denoising": self.denoising,
+            "prior": self.prior,
             "words": [
                 {"a": row.a, "b": row.b, "value_a": row.value_a, "value_b": row.value_b} for row in self.words
             ],

@@ -45,10 +45,11 @@ class Explanation:
     Heads count what they count in the score: all the same, the chosen ones alone, or by attributed or learned weights
     (which are constants here). Where ``attribution`` is elementwise, the attributed map is what is pooled and split.
     With ``tokens="content"`` only the text's own tokens have a part. The denoising term is of no token, layer or head:
-    ``denoising`` is its own entry. So, within 1e-6 (of the score's size, where that is above 1)::
+    ``denoising`` is its own entry, and so is ``prior``, which is subtracted for the text whatever the image. So, with
+    ``rest = denoising + prior``, within 1e-6 (of the score's size, where that is above 1)::
 
-        score = per_token.sum() + denoising = sum(per_layer.values()) + denoising = per_timestep.sum()
-              = places.sum() + denoising    = sum(c.sum() for c in contributions.values()) + denoising
+        score = per_token.sum() + rest = sum(per_layer.values()) + rest = per_timestep.sum()
+              = places.sum() + rest    = sum(c.sum() for c in contributions.values()) + rest
 
     A part says how the number came about, not what the score would be without the word.
 
@@ -67,6 +68,8 @@ class Explanation:
         places: what each token adds at each place of the finest layer scored: float64 ``[tokens, h, w]``; None without
             attention in the score.
         denoising_per_timestep: float64 ``[steps]``; zeros without a denoising term.
+        prior_per_timestep: float64 ``[steps]``, ``-prior_weight`` times what the text scores without an image; zeros
+            without a prior.
         layer_maps: by layer shown, float32 ``[heads, tokens, h, w]``, the mean over timesteps; padding by its mean.
         timestep_maps: float32 ``[steps, tokens, h, w]``, the mean over heads and layers on the grid of the finest.
         view: what the model saw of ``image``: left, top, right and bottom edge in its pixels.
@@ -83,6 +86,7 @@ class Explanation:
     contributions: dict[str, NDArray[np.float64]]
     places: NDArray[np.float64] | None
     denoising_per_timestep: NDArray[np.float64]
+    prior_per_timestep: NDArray[np.float64]
     layer_maps: dict[str, NDArray[np.float32]]
     timestep_maps: NDArray[np.float32]
     view: tuple[float, float, float, float]
@@ -103,6 +107,11 @@ class Explanation:
     def denoising(self) -> float:
         """What the denoising term adds to the score; 0 without one."""
         return float(self.denoising_per_timestep.sum())
+
+    @property
+    def prior(self) -> float:
+        """What the text prior adds to the score; 0 without one."""
+        return float(self.prior_per_timestep.sum())
 
     @cached_property
     def per_token(self) -> NDArray[np.float64]:
@@ -129,8 +138,8 @@ class Explanation:
 
     @cached_property
     def per_timestep(self) -> NDArray[np.float64]:
-        """What each timestep adds to the score, the denoising term included: float64 ``[steps]``."""
-        totals: NDArray[np.float64] = self.denoising_per_timestep.copy()
+        """What each timestep adds to the score, denoising term and prior included: float64 ``[steps]``."""
+        totals: NDArray[np.float64] = self.denoising_per_timestep + self.prior_per_timestep
         for of_layer in self.contributions.values():
             totals += of_layer.sum(axis=(1, 2))
         return totals

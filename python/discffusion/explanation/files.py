@@ -50,16 +50,23 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
         "text": explanation.text,
         "score": explanation.score,
         "denoising": explanation.denoising,
+        "prior": explanation.prior,
         "words": words,
         "tokens": tokens,
         "per_layer": explanation.per_layer,
         "per_head": {name: values.tolist() for name, values in explanation.per_head.items()},
         "per_timestep": [
-            {"timestep": timestep, "contribution": float(value), "denoising": float(denoising)}
-            for timestep, value, denoising in zip(
+            {
+                "timestep": timestep,
+                "contribution": float(value),
+                "denoising": float(denoising),
+                "prior": float(prior),
+            }
+            for timestep, value, denoising, prior in zip(
                 explanation.timesteps,
                 explanation.per_timestep,
                 explanation.denoising_per_timestep,
+                explanation.prior_per_timestep,
                 strict=True,
             )
         ],
@@ -122,6 +129,7 @@ def save(explanation: Explanation, folder: str | os.PathLike[str]) -> None:
         "timesteps": np.array(explanation.timesteps, dtype=np.int64),
         "per_token": explanation.per_token,
         "denoising_per_timestep": explanation.denoising_per_timestep,
+        "prior_per_timestep": explanation.prior_per_timestep,
         **{f"layer_maps/{name}": values for name, values in explanation.layer_maps.items()},
         **{f"contributions/{name}": values for name, values in explanation.contributions.items()},
     }

@@ -124,6 +124,8 @@ def _bars(axes: Any, explanation: Explanation) -> None:
     ]
     if explanation.denoising_per_timestep.any():
         entries.append(("denoising", explanation.denoising, COLOURS[1]))
+    if explanation.prior_per_timestep.any():
+        entries.append(("prior", explanation.prior, COLOURS[1]))
     for label, value, colour in entries:
         labels.append(_shorten(label, 16))
         values.append(value)
@@ -140,6 +142,8 @@ def _heat_maps(figure: Any, explanation: Explanation) -> None:
     rows = {name: of_layer.sum(axis=(1, 2)) for name, of_layer in explanation.contributions.items()}
     if explanation.denoising_per_timestep.any():
         rows["denoising"] = explanation.denoising_per_timestep
+    if explanation.prior_per_timestep.any():
+        rows["prior"] = explanation.prior_per_timestep
     heads = explanation.per_head
     if not heads:
         axes = figure.subplots()

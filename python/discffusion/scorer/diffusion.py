@@ -81,6 +81,28 @@ class DiffusionModel(LoadedModel):
             vectors = self._model.embed_texts(list(place), self._config, report)
         return vectors[[place[text] for text in checked]]
 
+    def blind(self, texts: str | Iterable[str], *, progress: Progress = None) -> NDArray[np.float64]:
+        """What texts score without an image, float64 ``[n]``: what ``prior="null"`` subtracts, before its weight.
+
+        The image is replaced by null images: the noise alone, and two latents that are noise themselves. At each noise
+        level, the scores of a text with them are joined by log-mean-exp; the result is the mean over the levels. It is
+        computed once for a text.
+
+        A benchmark whose right texts have the higher blind scores can be answered in part without looking.
+
+        Raises:
+            ConfigError: there are no texts, or one is not a string.
+        """
+        checked = checked_texts(texts)
+        if not checked:
+            raise ConfigError("blind was given no texts")
+        self._notice([], checked)
+        place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
+        with reporting(progress) as report:
+            by_step = self._model.blind(list(place), self._config, report)
+        means: NDArray[np.float64] = by_step.mean(axis=1)
+        return means[[place[text] for text in checked]]
+
     def decode_latents(self, latents: Any) -> list[Image]:
         """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as images."""
         return generation.decode(self._model, latents)

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion import _layers
-from discffusion._arguments import checked_noise, checked_texts
+from discffusion._arguments import checked_noise, checked_texts, has_content
 from discffusion._deprecated import renamed_argument
 from discffusion._progress import Progress, reporting
+from discffusion._warning import warn
 from discffusion.errors import ConfigError
 from discffusion.images import ImageLike, is_single, prepare, prepare_many
-from discffusion.observation import Observation, Tokens
+from discffusion.observation import HeadScores, Observation, Tokens
 from discffusion.scorer.diffusion import DiffusionModel
 
 if TYPE_CHECKING:
@@ -122,15 +123,7 @@ class Scorer(DiffusionModel):
         Returns:
             float64 ``[len(pairs)]``, or ``[len(pairs), steps]`` with `per_step`.
         """
-        images = [images] if is_single(images) else list(images)
-        checked = checked_texts(texts)
-        wanted = [(int(i), int(j)) for i, j in pairs]
-        for i, j in wanted:
-            if not (0 <= i < len(images) and 0 <= j < len(checked)):
-                raise ConfigError(
-                    f"pair ({i}, {j}) names none of {len(images)} images and {len(checked)} texts"
-                )
-        return self._scores(images, checked, wanted, noise, progress, per_step)
+        return self._scores(*_checked(images, texts, pairs), noise, progress, per_step)
 
     def rank(
         self,
@@ -144,6 +137,9 @@ class Scorer(DiffusionModel):
         progress: Progress = None,
     ) -> list[tuple[int, float]]:
         """Images for a text, or texts for an image, best first: ``[(index, score)]``. Ties keep their order.
+
+        Among texts, those without content (no word but an article) come last, with a warning: a score says how much of
+        a text the image shows, and they say nothing.
 
         Args:
             images: several images with one text, or one image with several texts.
@@ -163,17 +159,24 @@ class Scorer(DiffusionModel):
             isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1
         ):
             raise ConfigError(f"top_k is {top_k!r}; expected a whole number above 0, or None")
+        texts = checked_texts(text)
         if stages is None:
             if keep is not None:
                 raise ConfigError(f"keep is {keep!r}, but there are no stages; give both or neither")
-            scores = self.matrix(images, text, noise=noise, progress=progress).ravel()
-            order = np.argsort(-scores, kind="stable")[:top_k]
+            scores = self.matrix(images, texts, noise=noise, progress=progress).ravel()
+            is_whole = np.ones(scores.shape, dtype=bool)
         else:
             staged = self.staged(stages, keep, least=top_k or 1)
-            matrix, whole = staged.staged(images, text, noise=noise, progress=progress)
-            scores = matrix.ravel()
-            order = np.argsort(-scores, kind="stable")[: int(whole.sum())][:top_k]
-        return [(int(index), float(scores[index])) for index in order]
+            matrix, whole = staged.staged(images, texts, noise=noise, progress=progress)
+            scores, is_whole = matrix.ravel(), whole.ravel()
+        is_empty = np.zeros(scores.shape, dtype=bool)
+        if not isinstance(text, str):
+            is_empty = np.array([not has_content(one) for one in texts])
+            if is_empty.any():
+                named = ", ".join(repr(texts[index]) for index in np.flatnonzero(is_empty)[:3])
+                warn(f"texts without content come last, whatever they score: {named}")
+        order = np.lexsort((-scores, is_empty))
+        return [(int(index), float(scores[index])) for index in order[is_whole[order]][:top_k]]
 
     def staged(
         self,
@@ -275,6 +278,35 @@ class Scorer(DiffusionModel):
             self._notice([image], [text])
         return explain(self, image, text, map, layers, noise, progress)
 
+    def head_scores(
+        self,
+        images: Any,
+        texts: str | Iterable[str],
+        pairs: Iterable[tuple[int, int]],
+        *,
+        noise: Any = None,
+        progress: Progress = None,
+    ) -> HeadScores:
+        """What the scores of some pairs are made of: the pooled map of every head at every timestep.
+
+        One pass gives the numbers of all heads, layers and timesteps, from which any weighted score is computed without
+        the network; see :class:`HeadScores`. The options ``heads`` and ``prior`` do not matter, and
+        ``method="combined"`` gives both terms.
+
+        Args:
+            pairs: indices ``(image, text)``, as of :meth:`score_pairs`.
+
+        Raises:
+            ConfigError, ImageError: as of :meth:`score_pairs`; ConfigError if there are no pairs.
+        """
+        prepared, distinct, rows = self._distinct(*_checked(images, texts, pairs))
+        if not len(rows):
+            raise ConfigError("head_scores was given no pairs")
+        given = checked_noise(noise, ("steps", "C", "h", "w"))
+        with reporting(progress) as report:
+            layers, denoising = self._model.head_scores(prepared, distinct, rows, self._config, given, report)
+        return HeadScores(layers, denoising, tuple(self._model.timesteps(self._config)))
+
     def head_weights(
         self, image: ImageLike, text: str, *, noise: Any = None
     ) -> dict[str, NDArray[np.float32]]:
@@ -310,14 +342,38 @@ class Scorer(DiffusionModel):
         """Scores of pairs of indices, float64 ``[len(pairs)]``. What is given twice is encoded once."""
         model = self._model
         given_noise = checked_noise(noise, ("steps", "C", "h", "w"))
-        prepared, image_index = prepare_many(images)
-        self._notice(prepared, texts)
-        distinct = list(dict.fromkeys(texts))
-        place = {text: position for position, text in enumerate(distinct)}
+        prepared, distinct, rows = self._distinct(images, texts, pairs)
         if not pairs:
             return np.zeros((0, len(model.timesteps(self._config))) if per_step else 0)
-        rows = np.array([(image_index[i], place[texts[j]]) for i, j in pairs], dtype=np.int64)
         with reporting(progress) as report:
             steps = model.score_pairs(prepared, distinct, rows, self._config, given_noise, report)
         scores: NDArray[np.float64] = steps if per_step else steps.mean(axis=1)
         return scores
+
+    def _distinct(
+        self, images: list[Any], texts: list[str], pairs: list[tuple[int, int]]
+    ) -> tuple[list[Any], list[str], NDArray[np.int64]]:
+        """Prepared images and texts, each once, and the pairs as their indices, int64 ``[n, 2]``."""
+        prepared, image_index = prepare_many(images)
+        self._notice(prepared, texts)
+        distinct = list(dict.fromkeys(texts))
+        place = {text: position for position, text in enumerate(distinct)}
+        rows = [(image_index[i], place[texts[j]]) for i, j in pairs]
+        return prepared, distinct, np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def _checked(
+    images: Any, texts: Iterable[str], pairs: Iterable[tuple[int, int]]
+) -> tuple[list[Any], list[str], list[tuple[int, int]]]:
+    """Images, texts and pairs of both as users give them.
+
+    Raises:
+        ConfigError: a text is not a string, or a pair names no image or no text.
+    """
+    images = [images] if is_single(images) else list(images)
+    checked = checked_texts(texts)
+    wanted = [(int(i), int(j)) for i, j in pairs]
+    for i, j in wanted:
+        if not (0 <= i < len(images) and 0 <= j < len(checked)):
+            raise ConfigError(f"pair ({i}, {j}) names none of {len(images)} images and {len(checked)} texts")
+    return images, checked, wanted

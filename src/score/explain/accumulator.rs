@@ -140,14 +140,25 @@ impl Accumulator {
         Ok(())
     }
 
-    /// The explanation, after the last batch.
-    pub fn explained(self, context: &ScoringContext, tokens: Tokens, view: [f64; 4]) -> Explained {
+    /// The explanation, after the last batch; `prior` is that of the text at each step.
+    pub fn explained(
+        self,
+        context: &ScoringContext,
+        tokens: Tokens,
+        view: [f64; 4],
+        prior: Option<&Vec<f64>>,
+    ) -> Explained {
         let steps = context.encoded.times.len();
         let coefficients = context.coefficients();
         let denoising: Vec<f64> =
             (0..steps).map(|step| coefficients.denoising(at(&self.errors, step), at(&self.empty, step))).collect();
-        let scores =
-            (0..steps).map(|step| coefficients.attention * at(&self.attention, step) + denoising[step]).collect();
+        let prior: Vec<f64> = match prior {
+            Some(prior) => prior.iter().map(|prior| -context.config.prior_weight * prior).collect(),
+            None => vec![0.0; steps],
+        };
+        let scores = (0..steps)
+            .map(|step| coefficients.attention * at(&self.attention, step) + denoising[step] + prior[step])
+            .collect();
 
         let name = |layer: usize| context.model.layers()[layer].name.clone();
         let (mut contributions, mut maps, mut places) = (vec![], vec![], vec![]);
@@ -169,6 +180,7 @@ impl Accumulator {
             view,
             scores,
             denoising,
+            prior,
             contributions,
             places,
             maps,

@@ -48,6 +48,9 @@ pub struct Explained {
     pub scores: Vec<f64>,
     /// The part of each timestep's score that the denoising term contributes; zeros if the score has none.
     pub denoising: Vec<f64>,
+    /// The part of each timestep's score that the text prior contributes, `−prior_weight` times the prior; zeros if the
+    /// score has none.
+    pub prior: Vec<f64>,
     /// For each scored layer, the contribution of each timestep, head and token: float64 `[steps, H, k]`.
     pub contributions: Vec<(String, Tensor)>,
     /// The contribution of each token and image position, summed over timesteps, layers and heads: float64 `[k, s, s]`,
@@ -98,7 +101,8 @@ pub fn explain(
     }
     batches.run(without, |batch| sums.add_unconditional(&context, batch))?;
     sums.check(&context)?;
+    let priors = context.priors([0].into_iter(), &steps, |_| Ok(()))?;
     let image = image.rgb()?;
     let view = view((image.width, image.height), &model.preprocessing(config)?);
-    Ok(sums.explained(&context, tokens, view))
+    Ok(sums.explained(&context, tokens, view, priors.get(&0)))
 }

@@ -39,7 +39,7 @@ def test_items_are_well_formed(split: str, subset: str | None) -> None:
     assert len(items) == 8
     for item in items:
         assert item.match.dtype == np.bool_ and item.match.shape == (len(item.images), len(item.texts))
-        assert (item.match.sum(axis=1) == 1).all()
+        assert (item.match.sum(axis=1) == (3 if subset == "mixed" else 1)).all()
         assert len(set(item.texts)) == len(item.texts)
         assert all(image.mode == "RGB" and image.size == (32, 32) for image in item.images)
         assert item.meta is not None and item.group == item.meta["subset"]

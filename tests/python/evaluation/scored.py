@@ -106,6 +106,7 @@ EXAMPLES: dict[str, Callable[[Scores], list[Record]]] = {
     "vqa": lambda scores: _choice(
         8, 4, scores, {"answers": ["yes"] * 6 + ["no"] * 4, "candidates": ["yes", "no", "maybe", "two"]}
     ),
+    "kinds": lambda scores: _choice(9, 4, scores, {"kinds": ["whole", "part", "part", "wrong"]}),
     "retrieval": lambda scores: _retrieval(12, scores),
     "mean_score": lambda scores: [
         record(f"made{i}", scores((1, 1), i), [[1]], group="x" if i % 2 else "y") for i in range(9)

@@ -67,7 +67,7 @@ def test_a_scorer_that_sees_only_images_or_only_texts_gets_no_winoground_credit(
         assert METRICS["acc@1"](records)[""].value <= 0.25
 
 
-@pytest.mark.parametrize("name", ["acc@1", "acc@5", "vqa"])
+@pytest.mark.parametrize("name", ["acc@1", "acc@5", "kinds", "vqa"])
 def test_a_scorer_that_sees_only_the_image_gets_no_credit_for_choosing_texts(name: str) -> None:
     records = EXAMPLES[name](lambda shape, i: np.full(shape, float(i)))
     assert METRICS[name](records)[""].value == 0

@@ -18,6 +18,8 @@ CONFIGS: list[dict[str, Any]] = [
     {"method": "denoising", "unconditional": False},
     {"method": "denoising", "denoising_error": "mse"},
     {"method": "combined", "denoising_weight": 0.3},
+    {"prior": "null"},
+    {"method": "combined", "prior": "null", "prior_weight": 1.5, "map": "logits"},
     {"method": "combined", "config": "release", "unconditional": False},
     {"config": "paper", "steps": 3},
     {"map": "logits", "pooling": "lse", "lambda_": 0.5, "layers": "all"},
@@ -42,7 +44,7 @@ CONFIGS: list[dict[str, Any]] = [
 def check(explained: Explanation, score: float) -> None:
     within = pytest.approx(score, abs=1e-6 * max(1.0, abs(score)))
     assert explained.score == within
-    rest = explained.denoising
+    rest = explained.denoising + explained.prior
     assert explained.per_token.sum() + rest == within
     assert sum(explained.per_layer.values()) + rest == within
     assert sum(heads.sum() for heads in explained.per_head.values()) + rest == within

@@ -75,7 +75,7 @@ def test_words_that_are_not() -> None:
 @pytest.mark.parametrize("size", [32, 64, 512])
 @pytest.mark.parametrize("quality", [None, 30])
 def test_scenes_are_drawn(size: int, quality: int | None) -> None:
-    for subset in ("subject", "winoground", "referring"):
+    for subset in ("subject", "winoground", "referring", "mixed"):
         for item in load_dataset("shapes", split="test", subset=subset, n=30, image_size=size, seed=3):
             for image in item.images:
                 if quality is not None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 from discffusion.data.shapes.captions import answer, caption
 from discffusion.data.shapes.randomness import pick, shuffled
 from discffusion.data.shapes.relations import holds_loosely
 from discffusion.data.shapes.sampling import Plan, draw_plan, other_than
 from discffusion.data.shapes.scene import Scene
-from discffusion.data.shapes.vocabulary import COLOURS, RELATIONS, SHAPES
+from discffusion.data.shapes.vocabulary import COLOURS, INVERSE, RELATIONS, SHAPES
 
-Choice = tuple[Scene, list[str], int]  # the image's scene, the texts, which of them is right
 
-_INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above",
-            "inside": "around", "around": "inside", "touching": "touching", "far from": "far from"}  # fmt: skip
+class Choice(NamedTuple):
+    """One image and its texts."""
+
+    scene: Scene  # the image's
+    texts: list[str]
+    match: list[bool]  # of each text
+    kinds: tuple[str, ...] = ()  # of each text, where the texts are of several
 
 
 def referring(rng: random.Random, texts: int = 10) -> Choice:
@@ -28,10 +33,10 @@ def referring(rng: random.Random, texts: int = 10) -> Choice:
         for _ in range(pick(rng, (1, 1, 2))):
             changed = _change(rng, changed)
         text = caption(changed.scene()) if changed.possible() else right
-        if text != right and text not in wrong and not _true_of(changed, scene):
+        if text != right and text not in wrong and not true_of(changed, scene):
             wrong.append(text)
     candidates = shuffled(rng, [right, *wrong])
-    return scene, candidates, candidates.index(right)
+    return Choice(scene, candidates, [text == right for text in candidates])
 
 
 def _change(rng: random.Random, plan: Plan) -> Plan:
@@ -48,14 +53,14 @@ def _change(rng: random.Random, plan: Plan) -> Plan:
     return plan._replace(relation=other_than(rng, RELATIONS, plan.relation))
 
 
-def _true_of(plan: Plan, scene: Scene) -> bool:
+def true_of(plan: Plan, scene: Scene) -> bool:
     """Whether the plan's caption is true of the scene, even loosely."""
     assert scene.object is not None
     subject, other = (scene.subject.colour, scene.subject.shape), (scene.object.colour, scene.object.shape)
     if (plan.subject, plan.object) == (subject, other):
         return holds_loosely(plan.relation, scene)
     if (plan.subject, plan.object) == (other, subject):
-        return holds_loosely(_INVERSE[plan.relation], scene)
+        return holds_loosely(INVERSE[plan.relation], scene)
     return False
 
 
@@ -67,7 +72,7 @@ def vqa(rng: random.Random) -> Choice:
         asked, right, wrong = question(rng, plan)
         if right:
             texts = shuffled(rng, [answer(asked, reply) for reply in (right, *wrong)])
-            return scene, texts, texts.index(answer(asked, right))
+            return Choice(scene, texts, [text == answer(asked, right) for text in texts])
 
 
 def question(rng: random.Random, plan: Plan) -> tuple[str, str, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,7 @@ from discffusion.data.parts import Parted, further
 from discffusion.data.shapes.captions import caption
 from discffusion.data.shapes.changes import CHANGES
 from discffusion.data.shapes.choices import Choice, referring, vqa
+from discffusion.data.shapes.mixed import mixed
 from discffusion.data.shapes.randomness import generator
 from discffusion.data.shapes.render import render
 from discffusion.data.shapes.sampling import split_of
@@ -25,7 +26,15 @@ from discffusion.errors import DatasetOptionError
 SPLITS: tuple[str, ...] = ("train", "eval", "test")
 #: what ``subset=None`` mixes, in turn
 MAIN: tuple[str, ...] = ("subject", "object", "attribute", "predicate")
-SUBSETS: tuple[str, ...] = (*MAIN, "winoground", "referring", "vqa")
+SUBSETS: tuple[str, ...] = (*MAIN, "winoground", "referring", "vqa", "mixed")
+#: subset -> draws an image with several texts
+CHOICES: dict[str, Callable[[random.Random], Choice]] = {"referring": referring, "vqa": vqa, "mixed": mixed}
+_METRICS: dict[str | None, tuple[str, ...]] = {
+    "winoground": ("accuracy", "winoground"),
+    "referring": ("accuracy", "acc@1", "acc@5"),
+    "vqa": ("accuracy", "acc@1", "acc@5"),
+    "mixed": ("accuracy", "acc@1", "kinds"),
+}
 
 
 class Shapes(Parted):
@@ -51,9 +60,7 @@ class Shapes(Parted):
     @property
     def metrics(self) -> tuple[str, ...]:
         """What ``metrics="auto"`` means, see :mod:`discffusion.evaluation.metrics`."""
-        if self.subset in ("referring", "vqa"):
-            return ("accuracy", "acc@1", "acc@5")
-        return ("accuracy", "winoground") if self.subset == "winoground" else ("accuracy",)
+        return _METRICS.get(self.subset, ("accuracy",))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -91,14 +98,15 @@ class Shapes(Parted):
         subset = self.subset or MAIN[index % len(MAIN)]
         rng = generator("shapes", self._split, subset, self.seed, index)
         key = f"shapes/{self._split}/{subset}/{self.seed}/{index}"
+        kinds: tuple[str, ...] = ()
         if subset in CHANGES:
             scenes, changed = _draw_pair(rng, subset, self._split)
             texts = [caption(scene) for scene in scenes]
             match = np.eye(2, dtype=bool)
         else:
-            scene, texts, right = _draw_choice(rng, subset, self._split)
+            scene, texts, of_texts, kinds = _draw_choice(rng, subset, self._split)
             scenes, changed = [scene], None
-            match = np.arange(len(texts))[None, :] == right
+            match = np.array([of_texts])
         scale = self.image_size / CANVAS
         meta: dict[str, Any] = {
             "subset": subset,
@@ -108,6 +116,8 @@ class Shapes(Parted):
             "relations": [scene.relation for scene in scenes],
             "boxes": [[(thing.name, *thing.box(scale)) for thing in scene.things] for scene in scenes],
         }
+        if kinds:
+            meta["kinds"] = kinds
         images = [render(scene, self.image_size) for scene in scenes]
         return MatchItem(key=key, images=images, texts=texts, match=match, group=subset, meta=meta)
 
@@ -132,8 +142,8 @@ def _draw_pair(rng: random.Random, subset: str, split: str) -> tuple[list[Scene]
 def _draw_choice(rng: random.Random, subset: str, split: str) -> Choice:
     """One image of the split with several texts."""
     while True:
-        choice = referring(rng) if subset == "referring" else vqa(rng)
-        if split_of(choice[0]) == split:
+        choice = CHOICES[subset](rng)
+        if split_of(choice.scene) == split:
             return choice
 
 
@@ -150,7 +160,8 @@ def load(
     Args:
         root: not used, nothing is read from disk.
         split: ``"train"``, ``"eval"`` or ``"test"``; no two of them share a scene.
-        subset: one of :data:`SUBSETS`, or None.
+        subset: one of :data:`SUBSETS`, or None. ``"mixed"`` has texts of any length beside the caption, also empty
+            ones, and the kind of each in ``meta["kinds"]``, see :mod:`discffusion.data.shapes.mixed`.
         n: number of items.
         seed: item ``i`` depends on (split, subset, seed, i) alone.
         image_size: side of the square images in pixels.

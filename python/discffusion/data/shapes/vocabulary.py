@@ -23,3 +23,14 @@ DIRECTIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
 CONTAINMENT: tuple[str, ...] = ("inside", "around")
 SYMMETRIC: tuple[str, ...] = ("touching", "far from")
 RELATIONS: tuple[str, ...] = DIRECTIONS + CONTAINMENT + SYMMETRIC
+#: what the second thing is to the first
+INVERSE: dict[str, str] = {
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+    "inside": "around",
+    "around": "inside",
+    "touching": "touching",
+    "far from": "far from",
+}

@@ -28,6 +28,7 @@ _OWN = {
     "accuracy": "accuracy:METRIC",
     "aro": "aro:METRIC",
     "calibration": "calibration:METRIC",
+    "kinds": "kinds:METRIC",
     "mean_score": "mean_score:METRIC",
     "retrieval": "retrieval:METRIC",
     "sugarcrepe": "sugarcrepe:METRIC",

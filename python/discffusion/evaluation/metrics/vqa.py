@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from discffusion.data.vqav2.answers import normalise
 from discffusion.errors import ConfigError
+from discffusion.evaluation.metrics.meta import strings
 from discffusion.evaluation.metrics.metric import Metric
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.trials import Trials
@@ -40,8 +40,8 @@ def trials(records: list[Record]) -> Trials:
             raise ConfigError(
                 f"vqa: item {record.key!r} has {len(record.scores)} images; a question is about one"
             )
-        answers = _strings(record, "answers", "what people answered, 10 in VQAv2")
-        candidates = _strings(record, "candidates", "the candidate answers, one a text")
+        answers = strings(record, "vqa", "answers", "what people answered, 10 in VQAv2")
+        candidates = strings(record, "vqa", "candidates", "the candidate answers, one a text")
         scores = record.scores[0]
         if len(candidates) != len(scores) or len(answers) < 2:
             raise ConfigError(
@@ -52,14 +52,6 @@ def trials(records: list[Record]) -> Trials:
         credit[index] = min(vqa_accuracy(candidates[place], answers) for place in first)
         ties[index] = len(first) - 1
     return Trials.plain(credit, np.arange(len(records)), ties)
-
-
-def _strings(record: Record, name: str, what: str) -> list[str]:
-    given: Any = record.meta.get(name)
-    strings = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
-    if not strings or not all(isinstance(value, str) for value in strings):
-        raise ConfigError(f"vqa: item {record.key!r} lacks meta[{name!r}]: {what}, as strings")
-    return strings
 
 
 METRIC = Metric(
