@@ -6,9 +6,12 @@
 * :mod:`.choice`: the choice among models by cross-validation, divided by :mod:`.folds`;
 * :mod:`.families`: kinds of model, of features that :mod:`.columns` makes;
 * :mod:`.logistic`: the regression;
-* :mod:`.probability`: the probability of a match.
+* :mod:`.probability`: the probability of a match;
+* :mod:`.observing`: a scorer and items → what was observed;
+* :mod:`.calibration`: what was fitted, as a scorer takes it and a file keeps it; :mod:`.report` says what it is worth;
+* :mod:`.run`: all of it, for :meth:`Scorer.calibrate`.
 
-Names are resolved on first use: a scorer takes weights from here, and the fit stands above scorers.
+Names are resolved on first use: a scorer takes a calibration without loading what fits one.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from discffusion.calibration.calibration import Calibration
     from discffusion.calibration.fitting import Candidate, Fitted, fit
     from discffusion.calibration.observations import Numbers, Observations
+    from discffusion.calibration.observing import observe
     from discffusion.calibration.probability import Reliability, platt, reliability
     from discffusion.calibration.weights import Weights
 
 # public name -> the module that defines it
 _HOMES = {
+    "Calibration": "discffusion.calibration.calibration",
     "Candidate": "discffusion.calibration.fitting",
     "Fitted": "discffusion.calibration.fitting",
     "Numbers": "discffusion.calibration.observations",
@@ -30,11 +36,13 @@ _HOMES = {
     "Reliability": "discffusion.calibration.probability",
     "Weights": "discffusion.calibration.weights",
     "fit": "discffusion.calibration.fitting",
+    "observe": "discffusion.calibration.observing",
     "platt": "discffusion.calibration.probability",
     "reliability": "discffusion.calibration.probability",
 }
 
 __all__ = [
+    "Calibration",
     "Candidate",
     "Fitted",
     "Numbers",
@@ -42,6 +50,7 @@ __all__ = [
     "Reliability",
     "Weights",
     "fit",
+    "observe",
     "platt",
     "reliability",
 ]

@@ -14,16 +14,14 @@ from discffusion.calibration.families import Problem
 from discffusion.calibration.folds import FOLDS, parts
 from discffusion.calibration.observations import Observations
 from discffusion.calibration.probability import Reliability, platt, reliability
-from discffusion.calibration.weights import Weights
+from discffusion.calibration.weights import OVER, Weights
 from discffusion.errors import ConfigError
 from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.metrics.calibration import held_out
 from discffusion.evaluation.trials import Trials, estimates
 
-__all__ = ["LEAST_GROUPS", "OVER", "Candidate", "Fitted", "fit"]
+__all__ = ["LEAST_GROUPS", "OVER", "Candidate", "Fitted", "check_over", "fit"]
 
-#: what weights may differ by
-OVER = ("steps", "layers", "heads", "maps", "error")
 #: image groups that a fit needs: with fewer, a part of a part is empty
 LEAST_GROUPS = 4
 #: parts of the outer cross-validation of few groups, so that a fit sees nearly all of them
@@ -142,12 +140,20 @@ def fit(
     )
 
 
+def check_over(over: Collection[str]) -> None:
+    """Refuses what weights cannot differ by.
+
+    Raises:
+        ConfigError: `over` names something else than :data:`OVER`.
+    """
+    if isinstance(over, str) or not set(over) <= set(OVER):
+        raise ConfigError(f"over is {over!r}; it takes some of: {', '.join(OVER)}")
+
+
 def _problem(
     observed: Observations, baseline: Weights, over: Collection[str], prior_weights: Collection[float]
 ) -> Problem:
-    unknown = sorted(set(over) - set(OVER))
-    if unknown or isinstance(over, str):
-        raise ConfigError(f"over is {over!r}; it takes some of: {', '.join(OVER)}")
+    check_over(over)
     weighed = baseline.pruned()
     kinds: list[str | None] = [weighed.map] if weighed.map is not None else []
     if "maps" in over:

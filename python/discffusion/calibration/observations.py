@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from discffusion.errors import ConfigError
 
-__all__ = ["Numbers", "Observations"]
+__all__ = ["MAPS", "Numbers", "Observations"]
+
+#: kinds of map that are observed where nothing is said: those of the presets attention and release
+MAPS = ("cosine", "logits")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from discffusion.calibration.observations import Numbers, Observations
 from discffusion.errors import ConfigError
 
-__all__ = ["Weights"]
+__all__ = ["OVER", "Weights"]
+
+#: what weights may differ by
+OVER = ("steps", "layers", "heads", "maps", "error")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,6 +110,15 @@ class Weights:
                 raise ConfigError("the weights need the error, which was not observed")
             score = score + numbers.error[:, steps] @ self.error
         return score
+
+    def by_layer(self) -> dict[str, NDArray[np.float64]]:
+        """The weights of attention by layer, float64 ``[steps, heads]``; empty where attention does not count."""
+        if self.attention is None:
+            return {}
+        return {
+            name: np.ascontiguousarray(self.attention[:, place, :heads])
+            for place, (name, heads) in enumerate(zip(self.layers, self.heads, strict=True))
+        }
 
     def pruned(self) -> Weights:
         """The same score, without the steps and layers that have no weight: what need not be computed."""
