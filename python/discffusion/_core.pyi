@@ -195,7 +195,7 @@ class ScoreConfig:
     def __new__(
         cls,
         *,
-        method: Literal["attention", "denoising", "combined"] = ...,
+        method: Literal["attention", "denoising", "combined", "calibrated"] = ...,
         denoising_weight: float = ...,
         denoising_error: Literal["norm", "mse"] = ...,
         unconditional: bool = ...,
@@ -224,7 +224,7 @@ class ScoreConfig:
         seed: int = ...,
     ) -> ScoreConfig: ...
     @property
-    def method(self) -> Literal["attention", "denoising", "combined"]: ...
+    def method(self) -> Literal["attention", "denoising", "combined", "calibrated"]: ...
     @property
     def denoising_weight(self) -> float: ...
     @property
@@ -396,6 +396,13 @@ class Scorer:
     ) -> _Observation: ...
     def with_deltas(self, deltas: Deltas | None, merge: bool | None) -> Scorer: ...
     def deltas(self) -> Deltas | None: ...
+    def with_calibration(
+        self,
+        config: ScoreConfig,
+        layers: Mapping[str, NDArray[np.float64]],
+        denoising: NDArray[np.float64] | None,
+    ) -> Scorer: ...
+    def without_calibration(self) -> Scorer: ...
     def head_weights(
         self,
         image: bytes | NDArray[np.uint8],

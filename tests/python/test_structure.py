@@ -22,13 +22,18 @@ ROOT = Path(discffusion.__file__).parent
 #: dot takes a module out of its package.
 ORDER = """
 errors _version _deprecated _options
-_extras _native _warning _files _lora_files _markdown _memory _progress _layers
+_extras _native _warning _files _lora_files _markdown _safetensors _memory _progress _layers
 _workers _parquet images families _registry
 pipelines _pillow _arguments config
 hub _identity _processes plot stages
 deltas generation observation data
 pocket
 _unfamiliar
+evaluation.estimate evaluation.intervals evaluation.items evaluation.record evaluation.metrics.logistic
+evaluation.scoring evaluation.trials
+evaluation.metrics.metric
+evaluation.metrics.calibration
+calibration
 explanation staged
 scorer
 training callbacks

@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.python.calibration.made import made
 from tests.python.shards.made_up import rows, tars
 from tests.python.training_items import item, threads, trainer_of
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -204,6 +205,11 @@ SCORER: dict[str, Callable[[Scorer, Deltas], Any]] = {
     ],
     "head_scores": lambda s, d: vars(s.head_scores([IMAGE], TEXTS, [(0, 1), (0, 0)])),
     "head_weights": lambda s, d: s.with_config(**FULL).head_weights(IMAGE, TEXTS[1], noise=NOISE),
+    "calibrate": lambda s, d: s.calibrate([item(number) for number in range(4)], maps=("logits",)),
+    "calibration": lambda s, d: s.with_calibration(made(s)).calibration,
+    "with_calibration": lambda s, d: [s.with_calibration(made(s)), s.with_calibration(None)],
+    "probability": lambda s, d: s.with_calibration(made(s)).probability(IMAGE, TEXTS[1]),
+    "probability_matrix": lambda s, d: s.with_calibration(made(s)).probability_matrix([IMAGE], TEXTS),
     "load_deltas": loaded,
     "deltas": lambda s, d: s.with_deltas(d).deltas,
     "unload_deltas": unloaded,

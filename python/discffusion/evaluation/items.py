@@ -79,6 +79,10 @@ class EvaluationItems:
                 texts = _checked_texts(item)
             yield self._question(item, texts)
 
+    def items(self) -> Iterator[MatchItem]:
+        """The items alone; their images are not read."""
+        return (self._items[index] for index in range(self._count))
+
     def _question(self, item: MatchItem, texts: tuple[str, ...]) -> EvaluationItem:
         images, digests = [], []
         for place, image in enumerate(item.images):

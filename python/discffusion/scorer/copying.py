@@ -17,6 +17,7 @@ from discffusion.hub import POCKET
 
 if TYPE_CHECKING:
     from discffusion import _core
+    from discffusion.calibration import Calibration
     from discffusion.scorer.model import LoadedModel
 
 __all__ = ["OWN", "State", "forget", "reduce", "refuse_parts", "source"]
@@ -39,11 +40,12 @@ _REMEDIES = {
 
 
 class State(NamedTuple):
-    """The model that a Scorer asks and the deltas that it was told of, which are replaced together."""
+    """The model that a Scorer asks, and what it was told of: deltas, a calibration. They are replaced together."""
 
     core: _core.Scorer | None = None
     deltas: Deltas | None = None
     merge: bool | None = None
+    calibration: Calibration | None = None
 
 
 def source(folder: Path, model_id: str, **given: Any) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def reduce(scorer: LoadedModel, opener: type[LoadedModel]) -> tuple[Any, ...]:
     Args:
         opener: the class that opens the model again; that of `scorer` may be a user's, with other arguments.
     """
-    core, deltas, merge = scorer._state
+    core, deltas, merge, calibration = scorer._state
     if core is None:
         raise CopyError(f"this Scorer of {scorer.model_id!r} is closed and cannot be pickled; make a new one")
     about = {
@@ -87,6 +89,7 @@ def reduce(scorer: LoadedModel, opener: type[LoadedModel]) -> tuple[Any, ...]:
         "config": scorer.config.to_dict(),
         "deltas": None if deltas is None else _as_bytes(deltas),
         "merge": merge,
+        "calibration": calibration,
     }
     more = {name: value for name, value in scorer.__dict__.items() if name not in OWN}
     return _restore, (type(scorer), about, more)
@@ -97,9 +100,11 @@ def _restore(kind: type[LoadedModel], about: dict[str, Any], more: dict[str, Any
     scorer = object.__new__(kind)
     scorer.__dict__.update(base.__dict__)
     scorer._model_id = about["model_id"]
-    scorer._config = _native.core().ScoreConfig.from_dict(about["config"])
     if about["deltas"] is not None:
         scorer._adopt(_from_bytes(about["deltas"], base), about["merge"])
+    if about["calibration"] is not None:
+        scorer._weigh(about["calibration"])
+    scorer._config = _native.core().ScoreConfig.from_dict(about["config"])
     scorer.__dict__.update(more)
     return scorer
 

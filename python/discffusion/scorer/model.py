@@ -1,4 +1,4 @@
-"""A model that is loaded, with its configuration and deltas: what it is, how it is copied, and how it is closed."""
+"""A model that is loaded, with its configuration, deltas and calibration: what it is, how it is copied and closed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from discffusion import _core as compiled
+    from discffusion.calibration import Calibration
     from discffusion.config import ScoreConfig
 
 __all__ = ["PREPROCESS_VERSION", "SCORE_VERSION", "LoadedModel"]
@@ -35,7 +36,7 @@ PREPROCESS_VERSION = 1
 
 
 class LoadedModel:
-    """A checkpoint in memory, a configuration and deltas. Copies share the weights."""
+    """A checkpoint in memory, a configuration, deltas and a calibration. Copies share the weights."""
 
     def __init__(
         self,
@@ -121,6 +122,7 @@ class LoadedModel:
 
         Raises:
             DeltasError: the file cannot be read, or fits another architecture.
+            ConfigError: the score is calibrated with other deltas, or with none.
         """
         self._adopt(path if isinstance(path, Deltas) else Deltas.load(path, self, strict=strict), merge)
 
@@ -138,6 +140,37 @@ class LoadedModel:
         other = self.with_config()
         other._adopt(deltas, merge)
         return other
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration, if there is one; scores are those of its weights where ``method`` is ``"calibrated"``."""
+        return self._state.calibration
+
+    def with_calibration(self, calibration: Calibration | str | os.PathLike[str] | None) -> Self:
+        """A scorer of calibrated scores, with the same weights and deltas; cheap.
+
+        Its configuration is that of the calibration, but for ``batch_size``, ``truncate`` and ``seed``.
+
+        Args:
+            calibration: what :meth:`Scorer.calibrate` gave, or a file of it; None for the score before.
+
+        Raises:
+            ConfigError: the file cannot be read, or the calibration belongs to another model or other deltas.
+        """
+        other = self.with_config()
+        if calibration is None:
+            own = self.calibration
+            other._weigh(None)
+            if own is not None and self._config.method == "calibrated":
+                other._config = self._kept(own.before)
+            return other
+        from discffusion.calibration.calibration import Calibration
+
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration.load(calibration)
+        calibration.check(self.describe())
+        other._weigh(calibration)
+        return other.with_config(self._kept(calibration.config))
 
     @property
     def config(self) -> ScoreConfig:
@@ -193,13 +226,16 @@ class LoadedModel:
         folder; where the model lies makes no difference. For its first use on a machine all weights are read, a
         gigabyte in a tenth of a second from memory, or as fast as the disk is; then it is known by the files' inode,
         size and times.
+        ``calibration`` stands for the weights of a calibrated score and for the curve of its probabilities.
         ``score_version`` and ``preprocess_version`` change when the same request gives other numbers than before.
 
         Raises:
             CheckpointError: a file was written to after the model was loaded from it.
         """
-        _, deltas, merge = self._state
+        _, deltas, merge, calibration = self._state
         merged = self.dtype == "float32" if merge is None else merge
+        if self._config.method != "calibrated":
+            calibration = None
         return {
             "model": self.model_id,
             "revision": self._revision,
@@ -207,6 +243,8 @@ class LoadedModel:
             "prediction_type": self._info["prediction_type"],
             "deltas": None if deltas is None else deltas.digest(),
             "deltas_merged": None if deltas is None else merged,
+            # not None elsewhere: rows of other scores that were written before there were calibrations stay theirs
+            **({} if calibration is None else {"calibration": calibration.digest}),
             "config": self._config.to_dict(),
             "timesteps": self._model.timesteps(self._config),
             "dtype": self.dtype,
@@ -259,7 +297,7 @@ class LoadedModel:
         self.close()
 
     def __repr__(self) -> str:
-        core, given, _ = self._state
+        core, given, *_ = self._state
         if core is None:
             return f"Scorer({self._model_id!r}, closed)"
         changed = "".join(f", {name}={value!r}" for name, value in self._config.changes().items())
@@ -285,8 +323,27 @@ class LoadedModel:
     def _adopt(self, deltas: Deltas | None, merge: bool | None = None) -> None:
         if merge is not None and not isinstance(merge, bool):
             raise ConfigError(f"merge is {merge!r}; expected True, False or None")
+        calibration = self.calibration
+        if calibration is not None and _digest(deltas) != _digest(self.deltas):
+            if self._config.method == "calibrated":
+                raise ConfigError(
+                    "the calibration of this Scorer belongs to the deltas that it has, not to others; load those onto "
+                    "scorer.with_calibration(None) and calibrate that again"
+                )
+            calibration = None
         core = self._model.with_deltas(None if deltas is None else deltas._core, merge)
-        self._state = copying.State(core, deltas, merge)
+        if self.calibration is not None:
+            core = _weighed(core, calibration)
+        self._state = copying.State(core, deltas, merge, calibration)
+
+    def _weigh(self, calibration: Calibration | None) -> None:
+        """Takes a calibration of this model with its deltas, or none; the configuration stays."""
+        self._state = self._state._replace(core=_weighed(self._model, calibration), calibration=calibration)
+
+    def _kept(self, config: ScoreConfig) -> ScoreConfig:
+        """A configuration with those options of this scorer that do not belong to a calibration."""
+        own = self._config
+        return config.replace(batch_size=own.batch_size, truncate=own.truncate, seed=own.seed)
 
     def _notice(self, images: Sequence[Any], texts: Sequence[str]) -> None:
         """Warns once if the bundled model is asked of what it does not know; images are prepared ones."""
@@ -303,3 +360,14 @@ class LoadedModel:
         parts: dict[str, str] = json.loads(self._model.identity())
         together = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return {"fingerprint": together[:16], "parts": parts}
+
+
+def _weighed(core: compiled.Scorer, calibration: Calibration | None) -> compiled.Scorer:
+    if calibration is None:
+        return core.without_calibration()
+    weights = calibration.weights
+    return core.with_calibration(calibration.config, weights.by_layer(), weights.error)
+
+
+def _digest(deltas: Deltas | None) -> str | None:
+    return None if deltas is None else deltas.digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -11,22 +11,25 @@ from numpy.typing import NDArray
 from discffusion import _layers
 from discffusion._arguments import checked_noise, checked_texts, has_content
 from discffusion._deprecated import renamed_argument
-from discffusion._progress import Progress, reporting
+from discffusion._progress import Progress
 from discffusion._warning import warn
+from discffusion.calibration.observations import MAPS
+from discffusion.calibration.weights import OVER
 from discffusion.errors import ConfigError
-from discffusion.images import ImageLike, is_single, prepare, prepare_many
-from discffusion.observation import HeadScores, Observation, Tokens
-from discffusion.scorer.diffusion import DiffusionModel
+from discffusion.images import ImageLike, is_single, prepare
+from discffusion.observation import Observation, Tokens
+from discffusion.scorer.pairs import PairScorer
 
 if TYPE_CHECKING:
-    from discffusion import _core as compiled
+    from discffusion.calibration import Calibration
+    from discffusion.data.item import MatchItem
     from discffusion.explanation import Explanation
     from discffusion.staged import Staged
 
 __all__ = ["Scorer"]
 
 
-class Scorer(DiffusionModel):
+class Scorer(PairScorer):
     """Scores how well images and texts match. Higher is better; only scores of one model and configuration compare.
 
     A score depends on the model, the image, the text, the configuration and its seed, never on what else is in the
@@ -52,78 +55,6 @@ class Scorer(DiffusionModel):
         ConfigError: an option is unknown or out of range.
         DeviceError: the device or dtype is not available.
     """
-
-    @overload
-    def score(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but it is one text
-        self, image: ImageLike, text: str, *, noise: Any = None, progress: Progress = None
-    ) -> float: ...
-    @overload
-    def score(
-        self, image: Iterable[Any], text: Iterable[str], *, noise: Any = None, progress: Progress = None
-    ) -> NDArray[np.float64]: ...
-    def score(
-        self, image: Any, text: Any, *, noise: Any = None, progress: Progress = None
-    ) -> float | NDArray[np.float64]:
-        """The score of an image and a text, or of pairs of them.
-
-        Args:
-            image: one image or several; see :mod:`discffusion.images`.
-            text: one text, or as many texts as images.
-            noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
-            progress: True, False, or a function of ``(done, total)``; None shows a bar if the request is long.
-
-        Returns:
-            A float, or float64 ``[n]``.
-
-        Raises:
-            ImageError: an image cannot be read.
-            ConfigError: the numbers of images and texts differ, or a text is not a string.
-        """
-        texts = checked_texts(text)
-        one_image, one_text = is_single(image), isinstance(text, str)
-        if one_image != one_text:
-            given = "one image and several texts" if one_image else "several images and one text"
-            raise ConfigError(
-                f"score was given {given}; for all combinations use matrix, for the best ones rank"
-            )
-        images = [image] if one_image else list(image)
-        if len(images) != len(texts):
-            raise ConfigError(
-                f"score was given {len(images)} images and {len(texts)} texts; pairs need as many of each "
-                "(for all combinations use matrix)"
-            )
-        scores = self._scores(images, texts, [(i, i) for i in range(len(images))], noise, progress)
-        return float(scores[0]) if one_image else scores
-
-    def matrix(
-        self, images: Any, texts: str | Iterable[str], *, noise: Any = None, progress: Progress = None
-    ) -> NDArray[np.float64]:
-        """The score of every image with every text, float64 ``[n_images, n_texts]``. See :meth:`score`."""
-        images = [images] if is_single(images) else list(images)
-        texts = checked_texts(texts)
-        pairs = [(i, j) for i in range(len(images)) for j in range(len(texts))]
-        return self._scores(images, texts, pairs, noise, progress).reshape(len(images), len(texts))
-
-    def score_pairs(
-        self,
-        images: Any,
-        texts: Iterable[str],
-        pairs: Iterable[tuple[int, int]],
-        *,
-        per_step: bool = False,
-        noise: Any = None,
-        progress: Progress = None,
-    ) -> NDArray[np.float64]:
-        """The scores of some combinations of images and texts, each of which is encoded once.
-
-        Args:
-            pairs: indices ``(image, text)``; the same pair may come twice.
-            per_step: whether the score at every timestep is returned, not their mean.
-
-        Returns:
-            float64 ``[len(pairs)]``, or ``[len(pairs), steps]`` with `per_step`.
-        """
-        return self._scores(*_checked(images, texts, pairs), noise, progress, per_step)
 
     def rank(
         self,
@@ -278,35 +209,6 @@ class Scorer(DiffusionModel):
             self._notice([image], [text])
         return explain(self, image, text, map, layers, noise, progress)
 
-    def head_scores(
-        self,
-        images: Any,
-        texts: str | Iterable[str],
-        pairs: Iterable[tuple[int, int]],
-        *,
-        noise: Any = None,
-        progress: Progress = None,
-    ) -> HeadScores:
-        """What the scores of some pairs are made of: the pooled map of every head at every timestep.
-
-        One pass gives the numbers of all heads, layers and timesteps, from which any weighted score is computed without
-        the network; see :class:`HeadScores`. The options ``heads`` and ``prior`` do not matter, and
-        ``method="combined"`` gives both terms.
-
-        Args:
-            pairs: indices ``(image, text)``, as of :meth:`score_pairs`.
-
-        Raises:
-            ConfigError, ImageError: as of :meth:`score_pairs`; ConfigError if there are no pairs.
-        """
-        prepared, distinct, rows = self._distinct(*_checked(images, texts, pairs))
-        if not len(rows):
-            raise ConfigError("head_scores was given no pairs")
-        given = checked_noise(noise, ("steps", "C", "h", "w"))
-        with reporting(progress) as report:
-            layers, denoising = self._model.head_scores(prepared, distinct, rows, self._config, given, report)
-        return HeadScores(layers, denoising, tuple(self._model.timesteps(self._config)))
-
     def head_weights(
         self, image: ImageLike, text: str, *, noise: Any = None
     ) -> dict[str, NDArray[np.float32]]:
@@ -323,57 +225,94 @@ class Scorer(DiffusionModel):
         self._notice([prepared], texts)
         return self._model.head_weights(prepared, texts[0], self._config, given)
 
-    def _prepare(
-        self, images: list[Any], texts: list[str], noise: NDArray[np.float32] | None
-    ) -> compiled.Prepared:
-        """Prepared images and distinct texts, encoded, to be scored in parts."""
-        self._notice(images, texts)
-        return self._model.prepare(images, texts, self._config, noise)
-
-    def _scores(
+    def calibrate(
         self,
-        images: list[Any],
-        texts: list[str],
-        pairs: list[tuple[int, int]],
-        noise: Any,
-        progress: Progress,
-        per_step: bool = False,
+        items: Iterable[MatchItem],
+        *,
+        over: Collection[str] = OVER,
+        maps: Sequence[str] = MAPS,
+        seed: int = 0,
+        progress: Progress = None,
+    ) -> Calibration:
+        """Fits the score to labelled items: what each timestep, layer and head counts, and the probability of a match.
+
+        Each item is scored once for each kind of map; weights are then fitted to the numbers of all layers and heads.
+        Of several models the one is chosen that does best on items that it has not seen, and none if that is not
+        clearly better than the score of now. The result says what it is worth; this scorer stays as it is:
+        :meth:`with_calibration` gives one of calibrated scores.
+
+        Weights are of this scorer's own timesteps, so a calibrated score takes no more of them than the score of now.
+        For others, choose them first: ``scorer.with_config(noise_range=(0.09, 0.81)).calibrate(items)``. The score of
+        now is one of those weights, with two exceptions: heads that are attributed or learned are taken for equal, and
+        ``prior`` is left out and not fitted. A scorer that is calibrated is calibrated anew, from the score before.
+
+        Args:
+            items: items with a matching pair, and another of its image or text that does not match. Those without are
+                left out. They need at least four groups of images.
+            over: what weights may differ by, some or all of ``"steps"``, ``"layers"``, ``"heads"``, ``"maps"`` and
+                ``"error"``. Without ``"layers"`` the layers of now count alike (all, if attention does not count now),
+                without ``"maps"`` the kind of map of now is kept, and without ``"error"`` the denoising term counts
+                only if it does now. Heads differ only where layers do.
+            maps: kinds of map to choose from, beside that of the score of now: ``"cosine"``, ``"logits"``, ``"probs"``.
+            seed: of the division of items in parts; the same gives the same result.
+            progress: True, False, or a function of ``(done, total)`` in items; None shows a bar if somebody watches.
+
+        Raises:
+            ConfigError: an option is unknown, or there are too few items.
+            DatasetError: there are no items, or one is malformed.
+            ImageError: an image cannot be read; names the item.
+        """
+        from discffusion.calibration.run import calibrate
+
+        return calibrate(self, items, over, maps, seed, progress)
+
+    @overload
+    def probability(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but it is one text
+        self, image: ImageLike, text: str, *, noise: Any = None, progress: Progress = None
+    ) -> float: ...
+    @overload
+    def probability(
+        self, image: Iterable[Any], text: Iterable[str], *, noise: Any = None, progress: Progress = None
+    ) -> NDArray[np.float64]: ...
+    def probability(
+        self, image: Any, text: Any, *, noise: Any = None, progress: Progress = None
+    ) -> float | NDArray[np.float64]:
+        """The probability that an image and a text match, or of pairs of them; see :meth:`score`.
+
+        It is that of a pair drawn as those of the items were that the calibration was fitted to: where matches are
+        rarer than among them, it is too high.
+
+        Returns:
+            A float, or float64 ``[n]``, 0 to 1.
+
+        Raises:
+            ConfigError: the score is not calibrated; otherwise as :meth:`score`.
+        """
+        calibration = self._in_use()
+        probability = calibration.probability(self.score(image, text, noise=noise, progress=progress))
+        return probability if probability.ndim else float(probability)
+
+    def probability_matrix(
+        self, images: Any, texts: str | Iterable[str], *, noise: Any = None, progress: Progress = None
     ) -> NDArray[np.float64]:
-        """Scores of pairs of indices, float64 ``[len(pairs)]``. What is given twice is encoded once."""
-        model = self._model
-        given_noise = checked_noise(noise, ("steps", "C", "h", "w"))
-        prepared, distinct, rows = self._distinct(images, texts, pairs)
-        if not pairs:
-            return np.zeros((0, len(model.timesteps(self._config))) if per_step else 0)
-        with reporting(progress) as report:
-            steps = model.score_pairs(prepared, distinct, rows, self._config, given_noise, report)
-        scores: NDArray[np.float64] = steps if per_step else steps.mean(axis=1)
-        return scores
+        """The probability of every image with every text, float64 ``[n_images, n_texts]``; see :meth:`probability`."""
+        calibration = self._in_use()
+        return calibration.probability(self.matrix(images, texts, noise=noise, progress=progress))
 
-    def _distinct(
-        self, images: list[Any], texts: list[str], pairs: list[tuple[int, int]]
-    ) -> tuple[list[Any], list[str], NDArray[np.int64]]:
-        """Prepared images and texts, each once, and the pairs as their indices, int64 ``[n, 2]``."""
-        prepared, image_index = prepare_many(images)
-        self._notice(prepared, texts)
-        distinct = list(dict.fromkeys(texts))
-        place = {text: position for position, text in enumerate(distinct)}
-        rows = [(image_index[i], place[texts[j]]) for i, j in pairs]
-        return prepared, distinct, np.array(rows, dtype=np.int64).reshape(-1, 2)
+    def _in_use(self) -> Calibration:
+        """The calibration of the scores.
 
-
-def _checked(
-    images: Any, texts: Iterable[str], pairs: Iterable[tuple[int, int]]
-) -> tuple[list[Any], list[str], list[tuple[int, int]]]:
-    """Images, texts and pairs of both as users give them.
-
-    Raises:
-        ConfigError: a text is not a string, or a pair names no image or no text.
-    """
-    images = [images] if is_single(images) else list(images)
-    checked = checked_texts(texts)
-    wanted = [(int(i), int(j)) for i, j in pairs]
-    for i, j in wanted:
-        if not (0 <= i < len(images) and 0 <= j < len(checked)):
-            raise ConfigError(f"pair ({i}, {j}) names none of {len(images)} images and {len(checked)} texts")
-    return images, checked, wanted
+        Raises:
+            ConfigError: they are not calibrated.
+        """
+        if self.calibration is None:
+            raise ConfigError(
+                "there is no calibration, which makes scores probabilities: fit one to labelled items by "
+                "scorer.calibrate(items) and take scorer.with_calibration(it), which takes a file of one too"
+            )
+        if self.config.method != "calibrated":
+            raise ConfigError(
+                f"method is {self.config.method!r}, whose scores are not those of the calibration; take "
+                "scorer.with_calibration(scorer.calibration)"
+            )
+        return self.calibration
