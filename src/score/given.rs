@@ -5,8 +5,19 @@ use tch::Tensor;
 use crate::config::{Heads, ScoreConfig};
 use crate::deltas::AttentionLayer;
 use crate::device::upload;
-use crate::model::Model;
+use crate::model::{Calibration, Model};
 use crate::{Error, Result};
+
+/// The model's calibration, which a calibrated score needs.
+///
+/// # Errors
+/// `Config` if there is none, or it is of another configuration.
+pub fn calibration_of<'a>(model: &'a Model, config: &ScoreConfig) -> Result<&'a Calibration> {
+    let calibration = model.calibration().ok_or_else(|| {
+        Error::Config("method is \"calibrated\", but there is no calibration; Scorer.calibrate makes one".into())
+    })?;
+    calibration.check_config(config).map(|()| calibration)
+}
 
 /// The head weights `[steps, H]` of the chosen layers, from the model's calibration, float64. The score is a mean over
 /// steps, layers and heads, and a calibration weighs a sum.
@@ -14,10 +25,7 @@ use crate::{Error, Result};
 /// # Errors
 /// `Config` if there is no calibration, or it is of another configuration.
 pub fn calibrated_weights(model: &Model, config: &ScoreConfig, chosen: &[bool]) -> Result<Vec<Option<Tensor>>> {
-    let calibration = model.calibration().ok_or_else(|| {
-        Error::Config("method is \"calibrated\", but there is no calibration; Scorer.calibrate makes one".into())
-    })?;
-    calibration.check_config(config)?;
+    let calibration = calibration_of(model, config)?;
     let scored = chosen.iter().filter(|&&chosen| chosen).count();
     let of_layer = |(layer, &chosen): (&AttentionLayer, &bool)| {
         let weights = calibration.layers.get(&layer.name).filter(|_| chosen)?;

@@ -206,6 +206,9 @@ impl Model {
         self.conditions(config)?;
         let chosen = select::layers(self.layers(), &config.layers)?;
         select::check_heads(self.layers(), &chosen, &config.heads)?;
+        if config.method == Method::Calibrated {
+            given::calibration_of(self, config)?;
+        }
         Ok(chosen)
     }
 

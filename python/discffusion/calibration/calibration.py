@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Calibration"]
 
 #: key of the metadata that says the number of the format
-_MARK = "discffusion.calibration"
+_MARK = "discffusion_calibration"
 _FORMAT = "1"
 #: bytes; no calibration is as large, and what is larger is not read
 _MOST = 1 << 28

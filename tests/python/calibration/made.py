@@ -59,7 +59,7 @@ def weights_of(
     )
 
 
-def made(scorer: Scorer, weights: Weights | None = None, **changes: Any) -> Calibration:
+def made(scorer: Scorer, /, weights: Weights | None = None, **changes: Any) -> Calibration:
     weights = weights_of(scorer) if weights is None else weights
     fields: dict[str, Any] = {
         "weights": weights,

@@ -110,7 +110,7 @@ def test_something_else(scorer: Scorer, tmp_path: Path) -> None:
 
 def test_a_newer_format(file: Path) -> None:
     arrays, metadata = unpack(file.read_bytes())
-    file.write_bytes(pack(arrays, {**metadata, "discffusion.calibration": "2"}))
+    file.write_bytes(pack(arrays, {**metadata, "discffusion_calibration": "2"}))
     with pytest.raises(ConfigError, match="has the format '2'; this release reads '1'"):
         Calibration.load(file)
 

@@ -64,7 +64,8 @@ def test_numbers_are_those_of_scores(scorer: Scorer, items: list[MatchItem]) -> 
                 Weights.even(found, kind, names).score(found), of_pairs(one, kept), rtol=1e-5, atol=1e-6
             )
     denoising = base.with_config(method="denoising", **levels)
-    np.testing.assert_allclose(Weights.even(found).score(found), of_pairs(denoising, kept), atol=1e-7)
+    # Of other batches: the term is a small difference of two norms.
+    np.testing.assert_allclose(Weights.even(found).score(found), of_pairs(denoising, kept), atol=1e-5)
 
 
 def test_pairs_are_compared_within_items(scorer: Scorer, items: list[MatchItem]) -> None:
