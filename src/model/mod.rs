@@ -8,6 +8,7 @@ mod calibration;
 mod encoding;
 mod kept;
 mod prediction_check;
+mod resolved;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use self::base::Base;
 use self::batches::Sizes;
 use self::kept::Kept;
 use crate::checkpoint::Checkpoint;
-use crate::config::{ScoreConfig, Times};
+use crate::config::ScoreConfig;
 use crate::deltas::{Architecture, AttentionLayer, Deltas, Fingerprint, Patch};
 use crate::denoiser::{Denoiser, MicroConditions};
 use crate::encode::image::{Image, Preprocess, Rgb};
@@ -33,7 +34,7 @@ use crate::encode::{VaeConfig, VaeDecoder};
 use crate::families::{Facts, Options};
 use crate::kernels::graph_cache::{GraphCache, Mode};
 use crate::kernels::{graph, records_graphs, shim};
-use crate::noise::{self, Prediction, Process, Time};
+use crate::noise::{Prediction, Process, Time};
 use crate::runtime::Shared;
 use crate::{Error, Result};
 
@@ -240,14 +241,7 @@ impl Model {
     /// # Errors
     /// As [`Self::conditions`].
     pub fn with_sizes(&self, base: MicroConditions, sizes: [Option<[i64; 2]>; 3]) -> Result<MicroConditions> {
-        let named = ["original_size", "crops_coords_top_left", "target_size"].iter().zip(&sizes);
-        if let Some((name, Some(size))) = named.into_iter().find(|(_, size)| size.is_some())
-            && !self.denoiser().reads_sizes()
-        {
-            return Err(Error::Config(format!("{name} is {size:?}, but this model takes no sizes; leave it out")));
-        }
-        let [original, crop, target] = sizes;
-        Ok(base.with_sizes(original, crop, target))
+        resolved::with_sizes(self, base, sizes)
     }
 
     /// Shape `[C, h, w]` of one latent under `config`.
@@ -255,16 +249,7 @@ impl Model {
     /// # Errors
     /// `Config` if the resolution does not fit the model.
     pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
-        let factor = self.vae().scale_factor() as usize;
-        let side = config.resolution.unwrap_or_else(|| self.resolution());
-        if !side.is_multiple_of(factor) {
-            return Err(Error::Config(format!(
-                "resolution is {side}; this model needs a multiple of {factor}, its own is {}",
-                self.resolution()
-            )));
-        }
-        let side = (side / factor) as i64;
-        Ok([self.vae().latent_channels, side, side])
+        resolved::latent_shape(self, config)
     }
 
     /// The times that `config` selects, the noisiest first if they are computed from the schedule.
@@ -272,13 +257,7 @@ impl Model {
     /// # Errors
     /// `Config` if the model has no such times.
     pub fn times(&self, config: &ScoreConfig) -> Result<Vec<Time>> {
-        let process = self.process();
-        match &config.times {
-            Times::Steps(steps) => process.steps(*steps),
-            Times::Timesteps(timesteps) => process.at(timesteps, "timesteps"),
-            Times::NoiseLevels(levels) => Ok(levels.iter().map(|&level| process.at_level(level)).collect()),
-            &Times::Range { low, high, steps } => process.between(low, high, steps),
-        }
+        resolved::times(self, config)
     }
 
     /// The seeded noise of each time, `[steps, C, h, w]`, float32 on the CPU.
@@ -286,13 +265,7 @@ impl Model {
     /// # Errors
     /// As [`Self::latent_shape`] and [`Self::times`].
     pub fn noise(&self, config: &ScoreConfig) -> Result<Tensor> {
-        let shape = self.latent_shape(config)?;
-        let times = self.times(config)?;
-        let draws = times.iter().enumerate().map(|(i, &t)| {
-            let repeat = times[..i].iter().filter(|&&earlier| earlier == t).count() as u32;
-            noise::draw(config.seed, t, repeat, shape)
-        });
-        Ok(Tensor::stack(&draws.collect::<Vec<_>>(), 0))
+        resolved::noise(self, config)
     }
 
     /// The tokens of a text.

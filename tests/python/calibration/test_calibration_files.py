@@ -103,7 +103,7 @@ def test_something_else(scorer: Scorer, tmp_path: Path) -> None:
         Calibration.load(tmp_path / "deltas")
     save_file({"error": np.zeros(2)}, tmp_path / "numbers")
     with pytest.raises(
-        ConfigError, match=r"is no calibration: its metadata has no 'discffusion\.calibration'"
+        ConfigError, match=r"is no calibration: its metadata has no 'discffusion_calibration'"
     ):
         Calibration.load(tmp_path / "numbers")
 
