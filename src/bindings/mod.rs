@@ -1,6 +1,7 @@
 //! `discffusion._core`: the only place that names pyo3. Convert, run, convert back.
 
 mod arrays;
+mod calibration;
 mod config;
 mod deltas;
 mod enter;

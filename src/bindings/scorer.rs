@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 use serde_json::{Map, Value, json};
 
 use super::arrays::{Floats, to_tensor};
+use super::calibration::calibration;
 use super::config::ScoreConfig;
 use super::deltas::Deltas;
 use super::enter::{enter, warn_truncated};
@@ -19,7 +20,7 @@ use crate::device::{device_name, dtype_name, parse_device, parse_dtype};
 use crate::families::Options;
 use crate::noise::Prediction;
 use crate::runtime::warnings::Truncation;
-use crate::score::{Calibration, Model, ObserveRequest, Request};
+use crate::score::{Model, ObserveRequest, Request};
 use crate::{Error, Result};
 
 /// Numbers of heads by layer, and denoising terms.
@@ -110,14 +111,7 @@ impl Scorer {
         layers: BTreeMap<String, PyReadonlyArray2<'_, f64>>,
         denoising: Option<PyReadonlyArray1<'_, f64>>,
     ) -> PyResult<Self> {
-        let rows = |weights: &PyReadonlyArray2<'_, f64>| {
-            weights.as_array().rows().into_iter().map(|row| row.to_vec()).collect()
-        };
-        let calibration = Calibration {
-            config: config.get().clone(),
-            layers: layers.iter().map(|(name, weights)| (name.clone(), rows(weights))).collect(),
-            denoising: denoising.map(|weights| weights.as_array().to_vec()),
-        };
+        let calibration = calibration(config, &layers, denoising.as_ref());
         enter(py, |_| self.0.with_calibration(Some(calibration)).map(Scorer))
     }
 

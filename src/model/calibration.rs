@@ -66,7 +66,9 @@ impl Calibration {
     pub fn check_config(&self, config: &ScoreConfig) -> Result<()> {
         // None of these changes what the weights are of.
         let same = |config: &ScoreConfig| {
-            ScoreConfig { batch_size: None, truncate: Truncate::Warn, seed: 0, ..config.clone() }.to_fields()
+            let (prior, prior_weight) = (self.config.prior, self.config.prior_weight);
+            ScoreConfig { batch_size: None, truncate: Truncate::Warn, seed: 0, prior, prior_weight, ..config.clone() }
+                .to_fields()
         };
         let (given, own) = (same(config), same(&self.config));
         let names = ScoreConfig::options().iter().map(|option| option.name);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use approx::assert_relative_eq;
-use discffusion::config::{Layers, MapKind, Method, ScoreConfig, Times, TokenSet};
+use discffusion::config::{Layers, MapKind, Method, Prior, ScoreConfig, Times, TokenSet};
 use discffusion::encode::image::{Image, Rgb};
 use discffusion::model::Model;
 use discffusion::score::{Calibration, Maps, Request};
@@ -130,6 +130,7 @@ fn weights_belong_to_one_configuration() {
     for same in [
         ScoreConfig { seed: 3, ..config.clone() },
         ScoreConfig { batch_size: Some(1), ..config.clone() },
+        ScoreConfig { prior: Some(Prior::Null), ..config.clone() },
         ScoreConfig { method: Method::Attention, map: MapKind::Logits, ..config.clone() },
     ] {
         scorer.score(&request(&images, &PAIRS), &same).unwrap();

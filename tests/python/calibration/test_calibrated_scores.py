@@ -232,3 +232,11 @@ def test_wrong_arguments_are_found_before_anything_is_scored(scorer: Scorer, ite
             scorer.calibrate(items, progress=never, **arguments)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="3 of 3 items .* 4 or more are needed"):
         scorer.calibrate(items[:3], progress=never)
+
+
+def test_it_has_a_prior_of_its_own(scorer: Scorer, picture: np.ndarray) -> None:
+    calibrated = scorer.with_calibration(made(scorer))
+    blind = calibrated.blind(TEXTS)
+    assert (blind != scorer.blind(TEXTS)).all()
+    found = calibrated.with_config(prior="null").matrix(picture, TEXTS)[0]
+    np.testing.assert_allclose(found, calibrated.matrix(picture, TEXTS)[0] - 0.5 * blind, atol=1e-6)
