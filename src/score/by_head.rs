@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 use super::plan::{Evaluation, EvaluationPlan};
-use super::{Request, ScoringContext, encode};
+use super::{Coefficients, Request, ScoringContext, encode};
 use crate::config::{Heads, Method, ScoreConfig};
 use crate::device::to_vec64;
 use crate::model::{Batches, Event, Model, is_finite};
@@ -65,9 +65,10 @@ pub fn head_scores(
     let wanted: Vec<Evaluation> = (request.pairs.iter())
         .flat_map(|&(image, text)| steps.iter().map(move |&step| Evaluation { image, text, step }))
         .collect();
+    let alone = Coefficients::new(&ScoreConfig { method: Method::Denoising, ..config.clone() }, None);
     let denoising = |&at: &Evaluation| {
         let empty = no_text.map_or(0.0, |text| errors[&Evaluation { text, ..at }]);
-        let term = if no_text.is_some() { empty - errors[&at] } else { -errors[&at] };
+        let term = alone.denoising(errors[&at], empty);
         context.check(at, term).map(|()| term)
     };
     let denoising = match coefficients.needs_prediction() {

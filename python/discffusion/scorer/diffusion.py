@@ -72,14 +72,10 @@ class DiffusionModel(LoadedModel):
         Raises:
             ConfigError: there are no texts, or one is not a string.
         """
-        checked = checked_texts(texts)
-        if not checked:
-            raise ConfigError("embed_texts was given no texts")
-        self._notice([], checked)
-        place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
+        distinct, index = self._each_once("embed_texts", texts)
         with reporting(progress) as report:
-            vectors = self._model.embed_texts(list(place), self._config, report)
-        return vectors[[place[text] for text in checked]]
+            vectors = self._model.embed_texts(distinct, self._config, report)
+        return vectors[index]
 
     def blind(self, texts: str | Iterable[str], *, progress: Progress = None) -> NDArray[np.float64]:
         """What texts score without an image, float64 ``[n]``: what ``prior="null"`` subtracts, before its weight.
@@ -93,15 +89,11 @@ class DiffusionModel(LoadedModel):
         Raises:
             ConfigError: there are no texts, or one is not a string.
         """
-        checked = checked_texts(texts)
-        if not checked:
-            raise ConfigError("blind was given no texts")
-        self._notice([], checked)
-        place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
+        distinct, index = self._each_once("blind", texts)
         with reporting(progress) as report:
-            by_step = self._model.blind(list(place), self._config, report)
+            by_step = self._model.blind(distinct, self._config, report)
         means: NDArray[np.float64] = by_step.mean(axis=1)
-        return means[[place[text] for text in checked]]
+        return means[index]
 
     def decode_latents(self, latents: Any) -> list[Image]:
         """The way back from :meth:`encode_images`: latents float32 ``[n, C, h, w]`` as images."""
@@ -206,3 +198,16 @@ class DiffusionModel(LoadedModel):
             self._model, prompt, negative_prompt, seed, options, latents, noise, progress
         )
         return made[0] if isinstance(prompt, str) and num_images is None else made
+
+    def _each_once(self, method: str, texts: str | Iterable[str]) -> tuple[list[str], list[int]]:
+        """The distinct texts that a method was given, and for each given text its place among them.
+
+        Raises:
+            ConfigError: there are no texts, or one is not a string.
+        """
+        checked = checked_texts(texts)
+        if not checked:
+            raise ConfigError(f"{method} was given no texts")
+        self._notice([], checked)
+        place = {text: position for position, text in enumerate(dict.fromkeys(checked))}
+        return list(place), [place[text] for text in checked]
