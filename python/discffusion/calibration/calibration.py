@@ -45,8 +45,8 @@ class Calibration:
     is worth. It belongs to one model with one set of deltas.
 
     Attributes:
-        weights: of the score.
-        config: the configuration that the weights belong to, ``method="calibrated"``.
+        weights: of the score; None if no weights are better than the score before, which then stays as it was.
+        config: the configuration of the score: ``method="calibrated"``, or without weights that of the score before.
         slope, offset: of the probability ``1 / (1 + exp(-(slope · score + offset)))``; the slope is above 0.
         scorer: what the scorer that was calibrated says of itself, see :meth:`Scorer.describe`; its ``"config"`` is the
             score before.
@@ -57,7 +57,7 @@ class Calibration:
         ConfigError: the weights do not belong to the configuration, or the curve does not rise.
     """
 
-    weights: Weights
+    weights: Weights | None
     config: ScoreConfig
     slope: float
     offset: float
@@ -65,7 +65,17 @@ class Calibration:
     report: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        weights = self.weights
+        if self.weights is None:
+            if self.config.method == "calibrated":
+                raise ConfigError("a configuration with the method 'calibrated' needs weights")
+        else:
+            self._check_weights(self.weights)
+        if not (math.isfinite(self.slope) and self.slope > 0 and math.isfinite(self.offset)):
+            raise ConfigError(
+                f"slope is {self.slope} and offset is {self.offset}; expected finite numbers, a slope above 0"
+            )
+
+    def _check_weights(self, weights: Weights) -> None:
         if weights.prior_weight != 0:
             raise ConfigError(f"prior_weight is {weights.prior_weight}; a calibration has none")
         expected: dict[str, Any] = {"method": "calibrated", "heads": "mean", "noise_levels": weights.levels}
@@ -75,10 +85,14 @@ class Calibration:
             found = getattr(self.config, name)
             if found != value:
                 raise ConfigError(f"{name} of the configuration is {found!r}; the weights need {value!r}")
-        if not (math.isfinite(self.slope) and self.slope > 0 and math.isfinite(self.offset)):
-            raise ConfigError(
-                f"slope is {self.slope} and offset is {self.offset}; expected finite numbers, a slope above 0"
-            )
+
+    def applies(self, config: ScoreConfig) -> bool:
+        """Whether scores of a configuration are those that the curve belongs to.
+
+        ``batch_size``, ``truncate`` and ``seed`` make no difference.
+        """
+        own = self.config
+        return config.replace(batch_size=own.batch_size, truncate=own.truncate, seed=own.seed) == own
 
     def probability(self, scores: Any) -> NDArray[np.float64]:
         """The probability of a match for calibrated scores, 0 to 1, float64 of the same shape."""
@@ -96,9 +110,9 @@ class Calibration:
     @cached_property
     def digest(self) -> str:
         """A hash of weights and curve: equal exactly if they are, bit for bit."""
-        arrays, about = self.weights.to_arrays()
+        arrays, about = _as_arrays(self.weights)
         curve = {"slope": self.slope, "offset": self.offset}
-        return _digest(arrays, json.dumps({**about, **curve}, sort_keys=True))
+        return _digest(arrays, json.dumps({**(about or {}), **curve}, sort_keys=True))
 
     def check(self, facts: Mapping[str, Any]) -> None:
         """Refuses another scorer than the one that was calibrated.
@@ -151,7 +165,7 @@ class Calibration:
 
     def to_bytes(self) -> bytes:
         """What :meth:`save` writes."""
-        arrays, weights = self.weights.to_arrays()
+        arrays, weights = _as_arrays(self.weights)
         about = json.dumps(
             {
                 "weights": weights,
@@ -191,7 +205,7 @@ class Calibration:
         try:
             about = json.loads(text)
             return cls(
-                weights=Weights.from_arrays(arrays, about["weights"]),
+                weights=None if about["weights"] is None else Weights.from_arrays(arrays, about["weights"]),
                 config=_native.core().ScoreConfig.from_dict(about["config"]),
                 slope=float(about["slope"]),
                 offset=float(about["offset"]),
@@ -211,6 +225,8 @@ class Calibration:
     def __repr__(self) -> str:
         weights = self.weights
         parts = [repr(self.report.get("model"))]
+        if weights is None:
+            return f"Calibration({parts[0]}, the score as it is)"
         if weights.map is not None:
             parts.append(f"map={weights.map!r}, {len(weights.layers)} layers")
         if weights.error is not None:
@@ -225,6 +241,10 @@ class Calibration:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Calibration.from_bytes, (self.to_bytes(),)
+
+
+def _as_arrays(weights: Weights | None) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any] | None]:
+    return ({}, None) if weights is None else weights.to_arrays()
 
 
 def _digest(arrays: Mapping[str, NDArray[np.float64]], text: str) -> str:

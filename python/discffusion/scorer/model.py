@@ -143,8 +143,13 @@ class LoadedModel:
 
     @property
     def calibration(self) -> Calibration | None:
-        """The calibration, if there is one; scores are those of its weights where ``method`` is ``"calibrated"``."""
+        """The calibration, if there is one. It says nothing of scores of another configuration than its own."""
         return self._state.calibration
+
+    @property
+    def has_probability(self) -> bool:
+        """Whether there is a calibration of these scores, which makes them probabilities."""
+        return self.calibration is not None and self.calibration.applies(self._config)
 
     def with_calibration(self, calibration: Calibration | str | os.PathLike[str] | None) -> Self:
         """A scorer of calibrated scores, with the same weights and deltas; cheap.
@@ -363,9 +368,9 @@ class LoadedModel:
 
 
 def _weighed(core: compiled.Scorer, calibration: Calibration | None) -> compiled.Scorer:
-    if calibration is None:
+    weights = None if calibration is None else calibration.weights
+    if calibration is None or weights is None:
         return core.without_calibration()
-    weights = calibration.weights
     return core.with_calibration(calibration.config, weights.by_layer(), weights.error)
 
 

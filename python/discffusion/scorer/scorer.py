@@ -286,7 +286,7 @@ class Scorer(PairScorer):
             A float, or float64 ``[n]``, 0 to 1.
 
         Raises:
-            ConfigError: the score is not calibrated; otherwise as :meth:`score`.
+            ConfigError: the score has no calibration, see ``has_probability``; otherwise as :meth:`score`.
         """
         calibration = self._in_use()
         probability = calibration.probability(self.score(image, text, noise=noise, progress=progress))
@@ -303,16 +303,16 @@ class Scorer(PairScorer):
         """The calibration of the scores.
 
         Raises:
-            ConfigError: they are not calibrated.
+            ConfigError: they have none.
         """
         if self.calibration is None:
             raise ConfigError(
                 "there is no calibration, which makes scores probabilities: fit one to labelled items by "
                 "scorer.calibrate(items) and take scorer.with_calibration(it), which takes a file of one too"
             )
-        if self.config.method != "calibrated":
+        if not self.has_probability:
             raise ConfigError(
-                f"method is {self.config.method!r}, whose scores are not those of the calibration; take "
-                "scorer.with_calibration(scorer.calibration)"
+                "the calibration belongs to scores of another configuration; take "
+                "scorer.with_calibration(scorer.calibration), or calibrate this one by scorer.calibrate(items)"
             )
         return self.calibration
