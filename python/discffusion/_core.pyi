@@ -44,6 +44,9 @@ __all__ = [
 __version__: str
 TORCH_VERSION: str
 
+# numbers of heads by layer, and denoising terms
+_Numbers = tuple[dict[str, NDArray[np.float32]], NDArray[np.float64] | None]
+
 class _Encoding(TypedDict):
     ids: NDArray[np.int64]
     strings: list[str]
@@ -375,7 +378,7 @@ class Scorer:
         config: ScoreConfig,
         noise: NDArray[np.float32] | None,
         progress: Callable[[int, int], Any] | None,
-    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float64] | None]: ...
+    ) -> tuple[_Numbers, _Numbers | None]: ...
     def prepare(
         self,
         images: Sequence[bytes | NDArray[np.uint8]],

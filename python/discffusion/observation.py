@@ -86,8 +86,19 @@ class HeadScores:
             without attention in the score.
         denoising: the denoising term, unweighted, float64 ``[pairs, steps]``; None without one.
         timesteps: of the steps.
+        prior: the same numbers of each text without an image, means over the null images, ``[texts, …]`` in place of
+            ``[pairs, …]``; None unless the configuration has a prior.
     """
 
     layers: dict[str, NDArray[np.float32]]
     denoising: NDArray[np.float64] | None
     timesteps: tuple[int | float, ...]
+    prior: HeadScores | None = None
+
+    def select(self, rows: NDArray[np.intp]) -> HeadScores:
+        """Some of the pairs, or of the texts of a prior, without a prior of their own."""
+        return HeadScores(
+            {layer: numbers[rows] for layer, numbers in self.layers.items()},
+            None if self.denoising is None else self.denoising[rows],
+            self.timesteps,
+        )

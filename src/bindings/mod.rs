@@ -8,6 +8,7 @@ mod enter;
 mod errors;
 mod explain;
 mod generate;
+mod head_scores;
 mod images;
 mod pairs;
 mod scorer;

@@ -11,6 +11,7 @@ use super::calibration::calibration;
 use super::config::ScoreConfig;
 use super::deltas::Deltas;
 use super::enter::{enter, warn_truncated};
+use super::head_scores::{Numbers, OfHeads};
 use super::images::Image;
 use super::pairs::{Prepared, indices, tell};
 use super::tools::{times_list, tokens_dict, truncation};
@@ -22,9 +23,6 @@ use crate::noise::Prediction;
 use crate::runtime::warnings::Truncation;
 use crate::score::{Model, ObserveRequest, Request};
 use crate::{Error, Result};
-
-/// Numbers of heads by layer, and denoising terms.
-type HeadScores<'py> = (Bound<'py, PyDict>, Option<Bound<'py, PyArray2<f64>>>);
 
 /// A loaded model. Arrays go in and out; every call may run beside others on other threads.
 #[pyclass(frozen, module = "discffusion._core")]
@@ -288,7 +286,7 @@ impl Scorer {
     }
 
     /// What `score_pairs` weighs: the pooled maps of every head by layer, float32 [n, steps, H], and the denoising terms,
-    /// float64 [n, steps], or None.
+    /// float64 [n, steps], or None; and the same of each text without an image, if the configuration has a prior.
     #[pyo3(signature = (images, texts, pairs, config, noise, progress))]
     fn head_scores<'py>(
         &self,
@@ -299,22 +297,16 @@ impl Scorer {
         config: &ScoreConfig,
         noise: Option<PyReadonlyArrayDyn<'py, f32>>,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<HeadScores<'py>> {
+    ) -> PyResult<(Numbers<'py>, Option<Numbers<'py>>)> {
         let pairs = pairs.as_array().to_owned();
         let noise = noise.as_ref().map(to_tensor);
-        let (layers, denoising) = enter(py, |raised| {
+        let (own, prior) = enter(py, |raised| {
             let pairs = indices(&pairs, images.len(), texts.len())?;
             let request = Request { images: &images, texts: &strs(&texts), pairs: &pairs, noise };
             let found = self.0.head_scores(&request, config.get(), |event| tell(event, progress.as_ref(), raised))?;
-            let layers: Vec<(String, Floats)> =
-                found.layers.into_iter().map(|(name, numbers)| (name, Floats::new(&numbers))).collect();
-            Ok((layers, found.denoising))
+            Ok((OfHeads::new(&found), found.prior.as_deref().map(OfHeads::new)))
         })?;
-        let dict = PyDict::new(py);
-        for (name, numbers) in layers {
-            dict.set_item(name, numbers.into_py(py))?;
-        }
-        Ok((dict, denoising.map(|rows| PyArray2::from_vec2(py, &rows)).transpose()?))
+        Ok((own.into_py(py)?, prior.map(|prior| prior.into_py(py)).transpose()?))
     }
 
     /// Encoded images and texts, to be scored in parts.

@@ -199,7 +199,7 @@ pub(super) fn crop() -> Rule<Option<[i64; 2]>> {
 
 impl ScoreConfig {
     /// The names of the presets (method, section 8).
-    pub const PRESETS: &'static [&'static str] = &["default", "attention", "paper", "release"];
+    pub const PRESETS: &'static [&'static str] = &["default", "attention", "denoising", "paper", "release"];
 
     /// A named preset.
     ///
@@ -220,6 +220,14 @@ impl ScoreConfig {
                 layers: Layers::Last(1),
                 heads: Heads::Mean,
                 times: Times::Range { low: 0.29, high: 0.65, steps: 10 },
+                ..default
+            },
+            // What the default is as long as nothing better is measured.
+            "denoising" => ScoreConfig {
+                method: Method::Denoising,
+                denoising_error: DenoisingError::Norm,
+                unconditional: true,
+                times: Times::Range { low: 0.3, high: 0.8, steps: 10 },
                 ..default
             },
             "paper" => ScoreConfig {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 use super::plan::{Evaluation, EvaluationPlan};
-use super::{Coefficients, Request, ScoringContext, encode};
+use super::{Coefficients, Encoded, Request, ScoringContext, encode};
 use crate::config::{Heads, Method, ScoreConfig};
 use crate::device::to_vec64;
 use crate::model::{Batches, Event, Model, is_finite};
@@ -18,6 +18,39 @@ pub struct HeadScores {
     pub layers: Vec<(String, Tensor)>,
     /// The denoising term of each pair at each time, `[pairs][steps]`, unweighted; `None` if the score has none.
     pub denoising: Option<Vec<Vec<f64>>>,
+    /// The same numbers of each text of the request without an image: their means over the null images, `[texts, …]`.
+    /// `None` if the configuration has no prior.
+    pub prior: Option<Box<HeadScores>>,
+}
+
+impl HeadScores {
+    /// The numbers of some pairs.
+    fn narrow(&self, first: usize, count: usize) -> HeadScores {
+        let [start, length] = [first, count].map(|number| number as i64);
+        HeadScores {
+            layers: self.layers.iter().map(|(name, all)| (name.clone(), all.narrow(0, start, length))).collect(),
+            denoising: self.denoising.as_ref().map(|rows| rows[first..first + count].to_vec()),
+            prior: None,
+        }
+    }
+
+    /// The means of every `k` pairs that follow each other.
+    fn mean_of(&self, k: usize) -> HeadScores {
+        let mean = |all: &Tensor| {
+            let [_, steps, heads] = all.size()[..] else { unreachable!("pairs, steps and heads") };
+            let by_group = all.to_kind(Kind::Double).view([-1, k as i64, steps, heads]);
+            by_group.mean_dim(1, false, None).to_kind(Kind::Float)
+        };
+        let of_rows = |rows: &[Vec<f64>]| {
+            let at = |step: usize| rows.iter().map(|row| row[step]).sum::<f64>() / k as f64;
+            (0..rows[0].len()).map(at).collect()
+        };
+        HeadScores {
+            layers: self.layers.iter().map(|(name, all)| (name.clone(), mean(all))).collect(),
+            denoising: self.denoising.as_ref().map(|rows| rows.chunks(k).map(of_rows).collect()),
+            prior: None,
+        }
+    }
 }
 
 /// See [`Model::head_scores`].
@@ -29,16 +62,36 @@ pub fn head_scores(
 ) -> Result<HeadScores> {
     // No weights are applied, so none are computed.
     let method = if config.method == Method::Calibrated { Method::Combined } else { config.method };
-    let config = &ScoreConfig { method, heads: Heads::Mean, prior: None, ..config.clone() };
+    let config = &ScoreConfig { method, heads: Heads::Mean, ..config.clone() };
     if request.pairs.is_empty() {
         return Err(Error::Config("head_scores was given no pairs".into()));
     }
     let encoded = &encode(model, request, config)?;
+    let nulls = encoded.prior.as_ref().map_or(0..0, |prior| prior.nulls.clone());
+    let of_text = |text: usize| nulls.clone().map(move |null| (null, text));
+    let pairs: Vec<_> = request.pairs.iter().copied().chain((0..request.texts.len()).flat_map(of_text)).collect();
+    let found = of_pairs(model, &pairs, config, encoded, on_progress)?;
+    if nulls.is_empty() {
+        return Ok(found);
+    }
+    let own = request.pairs.len();
+    let prior = found.narrow(own, pairs.len() - own).mean_of(nulls.len());
+    Ok(HeadScores { prior: Some(Box::new(prior)), ..found.narrow(0, own) })
+}
+
+/// The numbers of some pairs of a request's images, null images included, and texts.
+fn of_pairs(
+    model: &Model,
+    pairs: &[(usize, usize)],
+    config: &ScoreConfig,
+    encoded: &Encoded,
+    on_progress: impl FnMut(Event) -> Result<()>,
+) -> Result<HeadScores> {
     let context = ScoringContext::new(model, config, encoded);
     let coefficients = context.coefficients();
     let steps: Vec<usize> = (0..encoded.times.len()).collect();
     let no_text = coefficients.needs_empty().then_some(encoded.no_text);
-    let plan = EvaluationPlan::new(request.pairs, &steps, no_text);
+    let plan = EvaluationPlan::new(pairs, &steps, no_text);
     let pixels = encoded.latents.size()[2..].iter().product();
     let size = config.batch_size.unwrap_or_else(|| model.auto_batch(pixels));
     let mut batches = Batches::new(model, size, pixels, plan.evaluations.len(), on_progress);
@@ -62,7 +115,7 @@ pub fn head_scores(
     })?;
 
     let row_of: HashMap<Evaluation, i64> = with_text.iter().copied().zip(0..).collect();
-    let wanted: Vec<Evaluation> = (request.pairs.iter())
+    let wanted: Vec<Evaluation> = (pairs.iter())
         .flat_map(|&(image, text)| steps.iter().map(move |&step| Evaluation { image, text, step }))
         .collect();
     let alone = Coefficients::new(&ScoreConfig { method: Method::Denoising, ..config.clone() }, None);
@@ -75,7 +128,7 @@ pub fn head_scores(
         true => Some(wanted.iter().map(denoising).collect::<Result<Vec<f64>>>()?),
         false => None,
     };
-    let [pairs, times] = [request.pairs.len(), steps.len()].map(|count| count as i64);
+    let [count, times] = [pairs.len(), steps.len()].map(|count| count as i64);
     let rows = Tensor::from_slice(&wanted.iter().map(|at| row_of[at]).collect::<Vec<_>>());
     let scored = model.layers().iter().zip(&encoded.chosen).filter(|(_, chosen)| **chosen && coefficients.needs_maps());
     let mut layers = vec![];
@@ -86,8 +139,8 @@ pub fn head_scores(
             let row = (0..wanted.len()).find(|&row| !is_finite(&numbers.get(row as i64)));
             return Err(context.diagnose(wanted[row.expect("a number that is not finite is in a row")]));
         }
-        layers.push((layer.name.clone(), numbers.view([pairs, times, layer.heads])));
+        layers.push((layer.name.clone(), numbers.view([count, times, layer.heads])));
     }
     let by_pair = |all: Vec<f64>| all.chunks(steps.len()).map(<[f64]>::to_vec).collect();
-    Ok(HeadScores { layers, denoising: denoising.map(by_pair) })
+    Ok(HeadScores { layers, denoising: denoising.map(by_pair), prior: None })
 }

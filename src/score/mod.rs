@@ -120,7 +120,8 @@ impl Model {
     }
 
     /// The numbers that [`Self::score_pairs`] weighs: the pooled maps of every head of the scored layers and the denoising
-    /// terms, of every pair at every time. `config.heads` and `config.prior` are ignored.
+    /// terms, of every pair at every time, and with `config.prior` those of every text without an image. `config.heads` is
+    /// ignored.
     ///
     /// # Errors
     /// As [`Self::score_pairs`]; `Config` if there are no pairs.

@@ -2,7 +2,8 @@
 //! 2024, «Revisiting the Role of Language Priors in Vision-Language Models»).
 //!
 //! The image is replaced by null images: the noise alone (a latent of zeros), and latents that are noise themselves. The
-//! prior is the log-mean-exp of their scores, time by time. It depends on the text and the configuration alone, so the
+//! prior is the log-mean-exp of their scores, time by time; of a calibrated score it is their mean, so that the prior is
+//! linear in the weights, as the score is that they are fitted for. It depends on the text and the configuration alone, so the
 //! model keeps it. Images of one colour would not do: behind group norms their latents are rounding errors, enlarged.
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,7 +14,7 @@ use tch::kind::FLOAT_CPU;
 
 use super::{Encoded, Event, Request, ScoringContext, encode};
 use crate::Result;
-use crate::config::{Prior, ScoreConfig};
+use crate::config::{Method, Prior, ScoreConfig};
 use crate::device::upload;
 use crate::model::Model;
 use crate::noise::{self, Time};
@@ -81,6 +82,10 @@ pub fn log_mean_exp(values: &[f64]) -> f64 {
     largest + (sum / values.len() as f64).ln()
 }
 
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 impl ScoringContext<'_> {
     /// The prior of each of these texts at some times. Without a prior in the configuration there is none.
     ///
@@ -125,9 +130,10 @@ impl ScoringContext<'_> {
         steps: &[usize],
     ) {
         let Encoded { prior: Some(prior), times, .. } = self.encoded else { return };
+        let average = if self.config.method == Method::Calibrated { mean } else { log_mean_exp };
         for (of_text, scores) in null_pairs.chunks(prior.nulls.len()).zip(scores.chunks(prior.nulls.len())) {
             let text = of_text[0].1;
-            let at = |step| log_mean_exp(&scores.iter().map(|scores: &Vec<f64>| scores[step]).collect::<Vec<_>>());
+            let at = |step| average(&scores.iter().map(|scores: &Vec<f64>| scores[step]).collect::<Vec<_>>());
             let values: Vec<f64> = (0..steps.len()).map(at).collect();
             if let Some(keys) = &prior.keys {
                 self.model.kept().set(&keys[text], times.len(), steps, &values);

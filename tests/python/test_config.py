@@ -39,6 +39,14 @@ PRESETS = {
         ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
         ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
     ),
+    "denoising": (
+        '{"method": "denoising", "denoising_weight": 1.0, "denoising_error": "norm"'
+        ', "unconditional": true, "map": "cosine", "pooling": "lse", "lambda_": 10.0'
+        ', "tokens": "all", "layers": "last(1)", "heads": "mean", "attribution": "local"'
+        ', "attribution_steps": 8, "steps": 10, "noise_range": [0.3, 0.8], "timesteps": null'
+        ', "noise_levels": null, "resolution": null, "via": null, "resize": "squash"'
+        ', "batch_size": "auto", "truncate": "warn", "seed": 0}'
+    ),
     "paper": (
         '{"method": "attention", "denoising_weight": 1.0, "denoising_error": "norm"'
         ', "unconditional": true, "map": "probs", "pooling": "lse", "lambda_": 1.0'
@@ -113,11 +121,11 @@ def test_defaults_choices_and_help_are_the_cores(name: str) -> None:
         assert others == ([] if row["null"] is None else [type(None)])
 
 
-@pytest.mark.parametrize("name", ["default", "attention", "paper", "release"])
+@pytest.mark.parametrize("name", ["default", "attention", "denoising", "paper", "release"])
 def test_presets(name: str) -> None:
     preset = ScoreConfig.preset(name)
     assert ScoreConfig.make(name) == preset
-    assert (preset == ScoreConfig()) == (name == "default")
+    assert (preset == ScoreConfig()) == (name in ("default", "denoising"))
 
 
 def test_paper_preset() -> None:

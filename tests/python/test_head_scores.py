@@ -19,7 +19,14 @@ PAIRS = [(0, 0), (1, 1), (0, 2), (1, 1), (1, 0)]
 def test_scores_are_their_means(
     scorer: Scorer, picture: np.ndarray, map: str, pooling: str, tokens: str
 ) -> None:
-    options: dict[str, Any] = {"map": map, "pooling": pooling, "tokens": tokens, "layers": "all", "steps": 3}
+    options: dict[str, Any] = {
+        "map": map,
+        "pooling": pooling,
+        "tokens": tokens,
+        "layers": "all",
+        "steps": 3,
+        "resolution": 64,
+    }
     both = scorer.with_config(method="combined", denoising_weight=0.5, batch_size=2, **options)
     images = [picture, picture[::-1]]
     found = both.head_scores(images, TEXTS, PAIRS)
@@ -59,6 +66,25 @@ def test_only_what_the_method_has(scorer: Scorer, picture: np.ndarray) -> None:
         alone.score_pairs(picture, TEXTS, [(0, 1)], per_step=True),
         atol=1e-9,
     )
+
+
+def test_a_prior_is_the_mean_over_null_images(scorer: Scorer, picture: np.ndarray) -> None:
+    own = scorer.with_config(method="combined", layers="all", steps=2, resolution=64, prior="null")
+    found = own.head_scores(picture, TEXTS, [(0, 1), (0, 0)])
+    plain = own.with_config(prior=None)
+    without = plain.head_scores(picture, TEXTS, [(0, 1), (0, 0)])
+    assert without.prior is None
+    assert found.denoising is not None
+    np.testing.assert_allclose(found.denoising, without.denoising, atol=1e-6)
+    assert found.prior is not None
+    assert found.prior.denoising is not None
+    assert found.prior.denoising.shape == (3, 2)
+    blind = own.blind(TEXTS)
+    attention = np.mean([n.mean(2, dtype=np.float64) for n in found.prior.layers.values()], axis=0)
+    # log-mean-exp of numbers that are nearly equal is nearly their mean, and never below it
+    apart = blind - (attention + found.prior.denoising).mean(axis=1)
+    assert (apart > -1e-6).all()
+    assert (apart < 0.05).all()
 
 
 def test_wrong_pairs_are_refused(scorer: Scorer, picture: np.ndarray) -> None:

@@ -207,6 +207,7 @@ SCORER: dict[str, Callable[[Scorer, Deltas], Any]] = {
     "head_weights": lambda s, d: s.with_config(**FULL).head_weights(IMAGE, TEXTS[1], noise=NOISE),
     "calibrate": lambda s, d: s.calibrate([item(number) for number in range(4)], maps=("logits",)),
     "calibration": lambda s, d: s.with_calibration(made(s)).calibration,
+    "has_probability": lambda s, d: s.with_calibration(made(s)).has_probability,
     "with_calibration": lambda s, d: [s.with_calibration(made(s)), s.with_calibration(None)],
     "probability": lambda s, d: s.with_calibration(made(s)).probability(IMAGE, TEXTS[1]),
     "probability_matrix": lambda s, d: s.with_calibration(made(s)).probability_matrix([IMAGE], TEXTS),

@@ -52,6 +52,16 @@ fn json_stays_to_the_byte() {
             ),
         ),
         (
+            "denoising",
+            concat!(
+                r#"{"attribution":"local","attribution_steps":8,"batch_size":"auto","denoising_error":"norm""#,
+                r#","denoising_weight":1.0,"heads":"mean","lambda_":10.0,"layers":"last(1)","map":"cosine""#,
+                r#","method":"denoising","noise_levels":null,"noise_range":[0.3,0.8],"pooling":"lse""#,
+                r#","resize":"squash","resolution":null,"seed":0,"steps":10,"timesteps":null,"tokens":"all""#,
+                r#","truncate":"warn","unconditional":true,"via":null}"#
+            ),
+        ),
+        (
             "paper",
             concat!(
                 r#"{"attribution":"local","attribution_steps":8,"batch_size":"auto","denoising_error":"norm""#,

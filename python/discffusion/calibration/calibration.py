@@ -20,6 +20,7 @@ from discffusion._files import write_bytes
 from discffusion._identity import difference
 from discffusion._safetensors import pack, unpack
 from discffusion._version import __version__
+from discffusion.calibration.probability import probability
 from discffusion.calibration.weights import Weights
 from discffusion.errors import ConfigError
 
@@ -76,9 +77,11 @@ class Calibration:
             )
 
     def _check_weights(self, weights: Weights) -> None:
-        if weights.prior_weight != 0:
-            raise ConfigError(f"prior_weight is {weights.prior_weight}; a calibration has none")
         expected: dict[str, Any] = {"method": "calibrated", "heads": "mean", "noise_levels": weights.levels}
+        if weights.prior_weight == 0:
+            expected["prior"] = None
+        else:
+            expected |= {"prior": "null", "prior_weight": weights.prior_weight}
         if weights.map is not None:
             expected |= {"map": weights.map, "layers": weights.layers}
         for name, value in expected.items():
@@ -96,10 +99,7 @@ class Calibration:
 
     def probability(self, scores: Any) -> NDArray[np.float64]:
         """The probability of a match for calibrated scores, 0 to 1, float64 of the same shape."""
-        logits = self.slope * np.asarray(scores, np.float64) + self.offset
-        # tanh does not overflow
-        probability: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits))
-        return probability
+        return probability(np.asarray(scores, np.float64), self.slope, self.offset)
 
     @property
     def before(self) -> ScoreConfig:

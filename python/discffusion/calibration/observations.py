@@ -44,6 +44,8 @@ class Observations(Numbers):
         groups: int64 ``[c]``: image group of each comparison. Cross-validation never splits a group.
         labels: bool ``[pairs]``: which pairs match.
         pair_groups: int64 ``[pairs]``: image group of each pair.
+        of_image: bool ``[c]``: whether the two pairs of a comparison share their image, so that texts are compared, or
+            else their text; None if that is not known.
 
     Raises:
         ConfigError: shapes differ, a number is not finite, nothing was observed or compared, or a comparison is not of
@@ -58,6 +60,7 @@ class Observations(Numbers):
     groups: NDArray[np.int64]
     labels: NDArray[np.bool_]
     pair_groups: NDArray[np.int64]
+    of_image: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers(self, "")
@@ -72,6 +75,8 @@ class Observations(Numbers):
         pairs = len(self.labels)
         _same("pair_groups", self.pair_groups.shape, (pairs,))
         _same("comparisons", self.comparisons.shape, (len(self.groups), 2))
+        if self.of_image is not None:
+            _same("of_image", self.of_image.shape, (len(self.groups),))
         if len(self.groups) == 0:
             raise ConfigError("there are no comparisons")
         if self.comparisons.min() < 0 or self.comparisons.max() >= pairs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from discffusion import _native
 from discffusion._progress import Progress, reporting
-from discffusion.calibration.observations import MAPS, Observations
+from discffusion.calibration.observations import MAPS, Numbers, Observations
 from discffusion.data.items import comparable
 from discffusion.errors import ConfigError
 from discffusion.evaluation.items import EvaluationItem, EvaluationItems
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from discffusion.observation import HeadScores
     from discffusion.scorer import Scorer
 
-__all__ = ["LEVELS", "Observed", "checked_maps", "observe", "observed", "pooled"]
+__all__ = ["LEVELS", "Observed", "Wanted", "checked_maps", "observe", "observed", "pooled"]
 
 #: noise levels, evenly spaced: those at which it was first measured what weights gain
 LEVELS = (0.81, 0.73, 0.65, 0.57, 0.49, 0.41, 0.33, 0.25, 0.17, 0.09)
@@ -33,17 +34,35 @@ LEVELS = (0.81, 0.73, 0.65, 0.57, 0.49, 0.41, 0.33, 0.25, 0.17, 0.09)
 _PRESETS = {"cosine": "attention", "logits": "release", "probs": "paper"}
 
 
+class Wanted(NamedTuple):
+    """What is observed.
+
+    Attributes:
+        maps: kinds of map.
+        levels: noise levels, 0 to 1.
+        prior: whether what texts have without an image is.
+        scores: whether the scorer's own scores are.
+    """
+
+    maps: tuple[str, ...]
+    levels: tuple[float, ...]
+    prior: bool = False
+    scores: bool = False
+
+
 class Observed(NamedTuple):
     """Numbers of items.
 
     Attributes:
         observations: the numbers.
+        scores: float64 ``[pairs]``, the scorer's own, where they are no weighted sum of the numbers; None elsewhere.
         name: of the data.
         items: how many there are.
         digest: of keys, texts, matches and images.
     """
 
     observations: Observations
+    scores: NDArray[np.float64] | None
     name: str
     items: int
     digest: str
@@ -55,6 +74,7 @@ def observe(
     *,
     maps: Sequence[str] = MAPS,
     levels: Sequence[float] | None = None,
+    prior: bool = False,
     progress: Progress = None,
 ) -> Observations:
     """The pooled maps of all heads and the denoising term, of every image with every text of labelled items.
@@ -69,6 +89,8 @@ def observe(
         items: any iterable of :class:`MatchItem`; they are scored a few at a time.
         maps: kinds of map; none for the denoising term alone. Each takes a pass of the network.
         levels: noise levels, 0 to 1; None for :data:`LEVELS`.
+        prior: whether what texts have without an image is observed too, which takes as long as three more images with
+            each text.
         progress: True, False, or a function of ``(done, total)`` in items; None shows a bar if somebody watches.
 
     Raises:
@@ -76,14 +98,14 @@ def observe(
         DatasetError: there are no items, or one is malformed.
         ImageError: an image cannot be read; names the item.
     """
-    return observed(scorer, items, maps, LEVELS if levels is None else levels, 1, progress).observations
+    wanted = Wanted(tuple(maps), tuple(LEVELS if levels is None else levels), prior)
+    return observed(scorer, items, wanted, 1, progress).observations
 
 
 def observed(
     scorer: Scorer,
     items: Iterable[MatchItem],
-    maps: Sequence[str],
-    levels: Sequence[float],
+    wanted: Wanted,
     least: int,
     progress: Progress,
 ) -> Observed:
@@ -92,7 +114,7 @@ def observed(
     Args:
         least: items with something to compare that there have to be.
     """
-    scorers = _scorers(scorer, maps, levels)
+    scorers = _scorers(scorer, wanted)
     entries = EvaluationItems(items, None)
     # before the network runs for hours
     total = sum(1 for item in entries.items() if any(comparable(item.match)))
@@ -103,6 +125,7 @@ def observed(
         )
     kept = (entry for entry in entries if any(comparable(entry.item.match)))
     parts: list[list[HeadScores]] = []
+    own: list[NDArray[np.float64]] = []
     records: list[Record] = []
     sha = hashlib.sha256()
     with reporting(progress, "item") as report:
@@ -113,6 +136,8 @@ def observed(
                     report(done + share * size, total)
 
             parts.append(_numbers(scorers, block, tell))
+            if wanted.scores:
+                own.append(_own_scores(scorer, block))
             for entry in block:
                 item = entry.item
                 records.append(
@@ -120,24 +145,30 @@ def observed(
                 )
                 told = [item.key, list(item.texts), item.match.tolist(), list(entry.digests)]
                 sha.update(json.dumps(told).encode() + b"\n")
+    maps = wanted.maps
     kinds = {layer["name"]: int(layer["heads"]) for layer in scorer.info()["layers"]} if maps else {}
-    joined = [_joined(own, max(kinds.values(), default=0)) for own in zip(*parts, strict=True)]
+    heads = max(kinds.values(), default=0)
+    priors = [[part.prior for part in block if part.prior is not None] for block in parts]
     sizes = [record.match.size for record in records]
     cluster = clusters_of(records).astype(np.int64)
     starts = np.cumsum([0, *sizes[:-1]])
-    pairs = [comparisons(record.match) + start for record, start in zip(records, starts, strict=True)]
+    pairs = [comparisons(record.match) for record in records]
     observations = Observations(
-        attention={kind: attention for kind, (attention, _) in zip(maps, joined, strict=False)},
-        error=joined[0][1],
+        **vars(_joined(maps, parts, heads)),
+        prior=_joined(maps, priors, heads) if wanted.prior else None,
         layers=tuple(kinds),
         heads=tuple(kinds.values()),
-        levels=tuple(float(level) for level in levels),
-        comparisons=np.concatenate(pairs),
+        levels=tuple(float(level) for level in wanted.levels),
+        comparisons=np.concatenate([own + start for own, start in zip(pairs, starts, strict=True)]),
         groups=np.repeat(cluster, [len(own) for own in pairs]),
         labels=np.concatenate([record.match.ravel() for record in records]),
         pair_groups=np.repeat(cluster, sizes),
+        of_image=np.concatenate(
+            [_share_image(own, record) for own, record in zip(pairs, records, strict=True)]
+        ),
     )
-    return Observed(observations, entries.name, len(records), sha.hexdigest()[:32])
+    scores = np.concatenate(own) if wanted.scores else None
+    return Observed(observations, scores, entries.name, len(records), sha.hexdigest()[:32])
 
 
 def checked_maps(maps: Sequence[str]) -> tuple[str, ...]:
@@ -176,9 +207,21 @@ def comparisons(match: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def _scorers(scorer: Scorer, maps: Sequence[str], levels: Sequence[float]) -> list[Scorer]:
+def _share_image(compared: NDArray[np.int64], record: Record) -> NDArray[np.bool_]:
+    """Whether the pairs of each comparison of an item have one image."""
+    first, second = (compared // record.match.shape[1]).T
+    shared: NDArray[np.bool_] = first == second
+    return shared
+
+
+def _scorers(scorer: Scorer, wanted: Wanted) -> list[Scorer]:
     """A scorer for each pass. The first gives the denoising term too."""
-    config = scorer.config.replace(heads="mean", prior=None, noise_levels=[float(level) for level in levels])
+    levels, maps, prior = (
+        [float(level) for level in wanted.levels],
+        wanted.maps,
+        "null" if wanted.prior else None,
+    )
+    config = scorer.config.replace(heads="mean", prior=prior, noise_levels=levels)
     times = scorer._model.timesteps(config)
     twice = [time for place, time in enumerate(times) if time in times[:place]]
     if twice:
@@ -200,39 +243,59 @@ def _scorers(scorer: Scorer, maps: Sequence[str], levels: Sequence[float]) -> li
 def _numbers(
     scorers: Sequence[Scorer], block: Sequence[EvaluationItem], tell: Callable[[float], None]
 ) -> list[HeadScores]:
-    """All pairs of a block, by every scorer; images and texts that come twice are encoded once."""
-    images = [image for entry in block for image in entry.images]
-    texts = [text for entry in block for text in entry.texts]
-    pairs = list(_pairs(block))
+    """All pairs of a block, by every scorer; images and texts that come twice are encoded once.
+
+    A prior has the numbers of each pair's text.
+    """
+    images, texts, pairs = _request(block)
     found = []
     for place, scorer in enumerate(scorers):
 
         def part(done: int, total: int, place: int = place) -> None:
             tell((place + done / total) / len(scorers))
 
-        found.append(scorer.head_scores(images, texts, pairs, progress=part))
+        numbers = scorer.head_scores(images, texts, pairs, progress=part)
+        if numbers.prior is not None:
+            of_text = numbers.prior.select(np.array([text for _, text in pairs], np.intp))
+            numbers = replace(numbers, prior=of_text)
+        found.append(numbers)
     return found
 
 
-def _pairs(block: Sequence[EvaluationItem]) -> Iterator[tuple[int, int]]:
+def _own_scores(scorer: Scorer, block: Sequence[EvaluationItem]) -> NDArray[np.float64]:
+    return scorer.score_pairs(*_request(block), progress=False)
+
+
+def _request(block: Sequence[EvaluationItem]) -> tuple[list[Any], list[str], list[tuple[int, int]]]:
+    """Images, texts, and all pairs of each item, row by row."""
+    images = [image for entry in block for image in entry.images]
+    texts = [text for entry in block for text in entry.texts]
+    pairs: list[tuple[int, int]] = []
     first = [0, 0]
     for entry in block:
         shape = entry.item.match.shape
-        for i, j in np.ndindex(shape):
-            yield first[0] + i, first[1] + j
+        pairs += [(first[0] + i, first[1] + j) for i, j in np.ndindex(shape)]
         first = [first[0] + shape[0], first[1] + shape[1]]
+    return images, texts, pairs
 
 
-def _joined(
-    parts: Sequence[HeadScores], heads: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-    """Attention ``[pairs, steps, layers, heads]``, padded with 0, and the denoising term ``[pairs, steps]``."""
+def _joined(maps: Sequence[str], blocks: Sequence[Sequence[HeadScores]], heads: int) -> Numbers:
+    """The numbers of all blocks, each of which has those of every pass."""
+    passes = list(zip(*blocks, strict=True))
+    errors = [part.denoising for part in passes[0] if part.denoising is not None]
+    return Numbers(
+        attention={kind: _padded(parts, heads) for kind, parts in zip(maps, passes, strict=False)},
+        error=np.concatenate(errors) if errors else None,
+    )
+
+
+def _padded(parts: Sequence[HeadScores], heads: int) -> NDArray[np.float32]:
+    """float32 ``[pairs, steps, layers, heads]``; layers with fewer heads are padded with 0."""
     attention = []
     for part in parts:
         of_layers = [
             np.pad(numbers, ((0, 0), (0, 0), (0, heads - numbers.shape[2])))
             for numbers in part.layers.values()
         ]
-        attention.append(np.stack(of_layers, axis=2) if of_layers else np.zeros((0, 0, 0, 0), np.float32))
-    errors = [part.denoising for part in parts if part.denoising is not None]
-    return np.concatenate(attention), np.concatenate(errors) if errors else None
+        attention.append(np.stack(of_layers, axis=2))
+    return np.concatenate(attention)

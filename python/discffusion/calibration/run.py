@@ -12,9 +12,10 @@ from discffusion._arguments import whole_number
 from discffusion._identity import described
 from discffusion._progress import Progress
 from discffusion.calibration.calibration import Calibration
+from discffusion.calibration.choice import BASELINE
 from discffusion.calibration.fitting import LEAST_GROUPS, check_over, fit
 from discffusion.calibration.observations import Observations
-from discffusion.calibration.observing import checked_maps, observed, pooled
+from discffusion.calibration.observing import Wanted, checked_maps, observed, pooled
 from discffusion.calibration.report import report_of
 from discffusion.calibration.weights import Weights
 
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["baseline", "calibrate", "levels_of"]
 
+#: weights of the prior that are tried
+PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
 
 def calibrate(
     scorer: Scorer,
     items: Iterable[MatchItem],
+    validation: Iterable[MatchItem] | None,
     over: Collection[str],
     maps: Sequence[str],
     seed: int,
@@ -39,27 +44,39 @@ def calibrate(
     seed = whole_number("seed", seed, 0)
     scorer = scorer.with_calibration(None)
     config = scorer.config
-    found = observed(scorer, items, _kinds(config, over, maps), levels_of(scorer), LEAST_GROUPS, progress)
+    prior = "prior" in over or config.prior is not None
+    wanted = Wanted(_kinds(config, over, maps), levels_of(scorer), prior, scores=not _is_weighted_sum(config))
+    found = observed(scorer, items, wanted, LEAST_GROUPS, progress)
+    held_out = None if validation is None else observed(scorer, validation, wanted, LEAST_GROUPS, progress)
+    own_weight = () if config.prior is None else (config.prior_weight,)
     fitted = fit(
         found.observations,
         baseline=baseline(config, found.observations),
+        scores=found.scores,
         over=over,
-        prior_weights=(0.0,),
+        prior_weights=sorted({*PRIOR_WEIGHTS, *own_weight}) if "prior" in over else own_weight or (0.0,),
         seed=seed,
+        validation=None if held_out is None else (held_out.observations, held_out.scores),
     )
+    weights = None if fitted.model == BASELINE else fitted.weights
     return Calibration(
-        weights=fitted.weights,
-        config=calibrated(config, fitted.weights),
+        weights=weights,
+        config=config if weights is None else calibrated(config, weights),
         slope=fitted.slope,
         offset=fitted.offset,
         scorer=described(scorer),
-        report=report_of(fitted, found, over, seed, _notes(config)),
+        report=report_of(fitted, found, held_out, over, seed),
     )
 
 
 def calibrated(config: ScoreConfig, weights: Weights) -> ScoreConfig:
     """The configuration of the score of these weights, which were fitted to numbers of a scorer with `config`."""
-    changed = config.replace(method="calibrated", heads="mean", prior=None, noise_levels=list(weights.levels))
+    prior = (
+        {"prior": None}
+        if weights.prior_weight == 0
+        else {"prior": "null", "prior_weight": weights.prior_weight}
+    )
+    changed = config.replace(method="calibrated", heads="mean", noise_levels=list(weights.levels), **prior)
     if weights.map is None:
         return changed
     return changed.replace(layers=list(weights.layers), **pooled(config, weights.map))
@@ -76,7 +93,7 @@ def baseline(config: ScoreConfig, observations: Observations) -> Weights:
     """The score that `config` says, as weights of what was observed.
 
     Weights of heads that differ from pair to pair (``heads="attributed"``), or are of the deltas (``"learned"``), are
-    taken for equal, and a prior is left out.
+    taken for equal; see :func:`_is_weighted_sum`.
     """
     steps, attention, error = len(observations.levels), None, None
     if config.method != "denoising":
@@ -94,20 +111,21 @@ def baseline(config: ScoreConfig, observations: Observations) -> Weights:
         map=None if attention is None else config.map,
         attention=attention,
         error=error,
+        prior_weight=0.0 if config.prior is None else config.prior_weight,
     )
+
+
+def _is_weighted_sum(config: ScoreConfig) -> bool:
+    """Whether the score is that of :func:`baseline`.
+
+    It is where heads weigh the same for all pairs, and there is no prior, which is a mean over null images only where
+    weights are fitted.
+    """
+    of_heads = config.method == "denoising" or not isinstance(config.heads, str) or config.heads == "mean"
+    return of_heads and config.prior is None
 
 
 def _kinds(config: ScoreConfig, over: Collection[str], maps: Sequence[str]) -> tuple[str, ...]:
     """Kinds of map to observe: that of the score before, and those that may take its place."""
     own = () if config.method == "denoising" else (config.map,)
     return tuple(dict.fromkeys([*own, *checked_maps(maps)])) if "maps" in over else own
-
-
-def _notes(config: ScoreConfig) -> list[str]:
-    """In what the score before is not quite that of the scorer."""
-    notes = []
-    if config.method != "denoising" and isinstance(config.heads, str) and config.heads != "mean":
-        notes.append(f"heads={config.heads!r} was taken for the mean over heads in the score before")
-    if config.prior is not None:
-        notes.append(f"prior={config.prior!r} was left out of the score before, and there is none after")
-    return notes

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from discffusion.calibration.observations import Numbers, Observations
 from discffusion.errors import ConfigError
 
-__all__ = ["OVER", "Weights"]
+__all__ = ["ALL", "OVER", "Weights"]
 
-#: what weights may differ by
+#: what weights differ by where nothing is said
 OVER = ("steps", "layers", "heads", "maps", "error")
+#: what they may differ by; ``"prior"`` takes three more evaluations of every text at each step
+ALL = (*OVER, "prior")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,3 +8,5 @@ from pathlib import Path
 MODEL_DIR = Path(__file__).parent / "model"
 #: where the small CLIP lies, in the layout of transformers' CLIPModel
 CLIP_DIR = Path(__file__).parent / "clip_model"
+#: the calibration of the trained model's default score
+CALIBRATION = Path(__file__).parent / "calibration.safetensors"

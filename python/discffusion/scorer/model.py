@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from discffusion import _memory, _native, hub
@@ -69,7 +69,8 @@ class LoadedModel:
         where, kind = torch_name(device, "device"), torch_name(dtype, "dtype").removeprefix("torch.")
         _native.load_cuda(where)
         loaded = core.Scorer.load(str(folder), variant, where, kind, lazy, prediction_type)
-        self._state = copying.State(loaded)
+        bundled = folder == hub.resolve()[0]
+        self._state = copying.State(loaded, calibration=_bundled_calibration() if bundled else None)
         self._model.check(self._config)
         # what a pickle of this scorer opens the model by; every argument but config, device and dtype
         self._source = copying.source(
@@ -84,7 +85,7 @@ class LoadedModel:
             prediction_type=prediction_type,
         )
         copying.refuse_parts(core)
-        self._unfamiliar = UnfamiliarInputs() if folder == hub.resolve()[0] else None
+        self._unfamiliar = UnfamiliarInputs() if bundled else None
         self._revision = hub.commit_of(folder)
 
     @classmethod
@@ -365,6 +366,15 @@ class LoadedModel:
         parts: dict[str, str] = json.loads(self._model.identity())
         together = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return {"fingerprint": together[:16], "parts": parts}
+
+
+@cache
+def _bundled_calibration() -> Calibration | None:
+    """The calibration of the bundled model's default score, which comes with it; None while it is being fitted."""
+    from discffusion.calibration.calibration import Calibration
+    from discffusion.pocket import CALIBRATION
+
+    return Calibration.load(CALIBRATION) if CALIBRATION.exists() else None
 
 
 def _weighed(core: compiled.Scorer, calibration: Calibration | None) -> compiled.Scorer:

@@ -108,8 +108,8 @@ class PairScorer(DiffusionModel):
         """What the scores of some pairs are made of: the pooled map of every head at every timestep.
 
         One pass gives the numbers of all heads, layers and timesteps, from which any weighted score is computed without
-        the network; see :class:`HeadScores`. The options ``heads`` and ``prior`` do not matter, and
-        ``method="combined"`` gives both terms.
+        the network; see :class:`HeadScores`. The option ``heads`` does not matter, ``method="combined"`` gives both
+        terms, and ``prior="null"`` also what every text has without an image.
 
         Args:
             pairs: indices ``(image, text)``, as of :meth:`score_pairs`.
@@ -117,13 +117,21 @@ class PairScorer(DiffusionModel):
         Raises:
             ConfigError, ImageError: as of :meth:`score_pairs`; ConfigError if there are no pairs.
         """
-        prepared, distinct, rows = self._distinct(*_checked(images, texts, pairs))
+        images, given_texts, wanted = _checked(images, texts, pairs)
+        prepared, distinct, rows = self._distinct(images, given_texts, wanted)
         if not len(rows):
             raise ConfigError("head_scores was given no pairs")
         given = checked_noise(noise, ("steps", "C", "h", "w"))
         with reporting(progress) as report:
-            layers, denoising = self._model.head_scores(prepared, distinct, rows, self._config, given, report)
-        return HeadScores(layers, denoising, tuple(self._model.timesteps(self._config)))
+            numbers, prior = self._model.head_scores(prepared, distinct, rows, self._config, given, report)
+        timesteps = tuple(self._model.timesteps(self._config))
+        of_texts = None
+        if prior is not None:
+            place = {text: position for position, text in enumerate(distinct)}
+            of_texts = HeadScores(*prior, timesteps).select(
+                np.array([place[text] for text in given_texts], np.intp)
+            )
+        return HeadScores(*numbers, timesteps, of_texts)
 
     def _prepare(
         self, images: list[Any], texts: list[str], noise: NDArray[np.float32] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Scorer(PairScorer):
         dtype: ``"auto"`` (float16 on CUDA, else float32), ``"float32"``, ``"float16"``, ``"bfloat16"``, or torch's.
             ``"fastest"`` is bfloat16 on a CPU that turns out, when measured, to be a fifth faster with it or more;
             scores then depend on the processor.
-        config: a :class:`ScoreConfig`, a preset (``"default"``, ``"paper"``, ``"release"``) or a mapping of fields.
+        config: a :class:`ScoreConfig`, a preset (``"default"``, ``"paper"``, …) or a mapping of fields.
         lazy: whether a weight on the CPU is read from its file when it is first needed; False reads all at once, which
             takes memory for the weights beside those that were reordered for speed, and no file afterwards. A file
             that is written to before it is read is an error, never another number.
@@ -64,6 +64,7 @@ class Scorer(PairScorer):
         *,
         stages: Sequence[int] | None = None,
         keep: float | Sequence[float] | None = None,
+        method: Literal["auto"] | None = None,
         noise: Any = None,
         progress: Progress = None,
     ) -> list[tuple[int, float]]:
@@ -81,6 +82,11 @@ class Scorer(PairScorer):
             keep: the share of candidates that each stage but the last keeps, or one share for each of them. None keeps
                 those that may yet turn out to be the best: whose score so far is not below the best by more than
                 three standard errors of the difference.
+            method: ``"auto"`` ranks by the calibrated score or by the score before, whichever the calibration measured
+                to be the better for what is ranked, texts of an image or images of a text; None by the score of now.
+
+        Raises:
+            ConfigError: an argument is out of range, several of both are given, or there is no calibration to go by.
         """
         if not isinstance(text, str) and not is_single(images):
             raise ConfigError(
@@ -90,6 +96,9 @@ class Scorer(PairScorer):
             isinstance(top_k, bool) or not isinstance(top_k, int | np.integer) or top_k < 1
         ):
             raise ConfigError(f"top_k is {top_k!r}; expected a whole number above 0, or None")
+        if method is not None:
+            better = self._better_for("images" if isinstance(text, str) else "texts", method)
+            return better.rank(images, text, top_k, stages=stages, keep=keep, noise=noise, progress=progress)
         texts = checked_texts(text)
         if stages is None:
             if keep is not None:
@@ -228,6 +237,7 @@ class Scorer(PairScorer):
     def calibrate(
         self,
         items: Iterable[MatchItem],
+        validation: Iterable[MatchItem] | None = None,
         *,
         over: Collection[str] = OVER,
         maps: Sequence[str] = MAPS,
@@ -242,17 +252,18 @@ class Scorer(PairScorer):
         :meth:`with_calibration` gives one of calibrated scores.
 
         Weights are of this scorer's own timesteps, so a calibrated score takes no more of them than the score of now.
-        For others, choose them first: ``scorer.with_config(noise_range=(0.09, 0.81)).calibrate(items)``. The score of
-        now is one of those weights, with two exceptions: heads that are attributed or learned are taken for equal, and
-        ``prior`` is left out and not fitted. A scorer that is calibrated is calibrated anew, from the score before.
+        For others, choose them first: ``scorer.with_config(noise_range=(0.09, 0.81)).calibrate(items)``. A scorer that
+        is calibrated is calibrated anew, from the score before.
 
         Args:
             items: items with a matching pair, and another of its image or text that does not match. Those without are
                 left out. They need at least four groups of images.
-            over: what weights may differ by, some or all of ``"steps"``, ``"layers"``, ``"heads"``, ``"maps"`` and
-                ``"error"``. Without ``"layers"`` the layers of now count alike (all, if attention does not count now),
-                without ``"maps"`` the kind of map of now is kept, and without ``"error"`` the denoising term counts
-                only if it does now. Heads differ only where layers do.
+            validation: other items, on which it is measured what the calibration is worth; None for a cross-validation.
+            over: what weights may differ by, some or all of ``"steps"``, ``"layers"``, ``"heads"``, ``"maps"``,
+                ``"error"`` and ``"prior"``. Without ``"layers"`` the layers of now count alike (all, if attention does
+                not count now), without ``"maps"`` the kind of map of now is kept, and without ``"error"`` the
+                denoising term counts only if it does now. Heads differ only where layers do. With ``"prior"`` a weight
+                of what each text scores without an image is chosen; otherwise it is that of now.
             maps: kinds of map to choose from, beside that of the score of now: ``"cosine"``, ``"logits"``, ``"probs"``.
             seed: of the division of items in parts; the same gives the same result.
             progress: True, False, or a function of ``(done, total)`` in items; None shows a bar if somebody watches.
@@ -264,7 +275,7 @@ class Scorer(PairScorer):
         """
         from discffusion.calibration.run import calibrate
 
-        return calibrate(self, items, over, maps, seed, progress)
+        return calibrate(self, items, validation, over, maps, seed, progress)
 
     @overload
     def probability(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but it is one text
@@ -298,6 +309,18 @@ class Scorer(PairScorer):
         """The probability of every image with every text, float64 ``[n_images, n_texts]``; see :meth:`probability`."""
         calibration = self._in_use()
         return calibration.probability(self.matrix(images, texts, noise=noise, progress=progress))
+
+    def _better_for(self, ranked: str, method: str) -> Scorer:
+        """This scorer with its calibration or without, as that measured it for ``"texts"`` or ``"images"``."""
+        if method != "auto":
+            raise ConfigError(f"method is {method!r}; rank takes 'auto', or None (with_config takes methods)")
+        if self.calibration is None:
+            raise ConfigError(
+                "method is 'auto', but there is no calibration to go by; scorer.calibrate makes one"
+            )
+        measured = self.calibration.report["directions"].get(ranked)
+        worse = measured is not None and measured["after"]["value"] < measured["before"]["value"]
+        return self.with_calibration(None if worse else self.calibration)
 
     def _in_use(self) -> Calibration:
         """The calibration of the scores.

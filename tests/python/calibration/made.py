@@ -14,6 +14,16 @@ REPORT: dict[str, Any] = {
     "model": "layers",
     "before": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8, "ties": 0, "method": "t", "groups": 4},
     "after": {"value": 0.75, "low": 0.5, "high": 0.875, "n": 8, "ties": 0, "method": "t", "groups": 4},
+    "directions": {
+        "texts": {
+            "before": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4, "ties": 0, "method": "t", "groups": 4},
+            "after": {"value": 0.75, "low": 0.5, "high": 0.875, "n": 4, "ties": 0, "method": "t", "groups": 4},
+        },
+        "images": {
+            "before": {"value": 0.75, "low": 0.5, "high": 0.875, "n": 4, "ties": 0, "method": "t", "groups": 4},
+            "after": {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4, "ties": 0, "method": "t", "groups": 4},
+        },
+    },
     "ece": 0.125,
     "brier": 0.25,
     "candidates": [
@@ -27,9 +37,9 @@ REPORT: dict[str, Any] = {
     "groups": 4,
     "data": "a | b",
     "digest": "0" * 32,
+    "validation": None,
     "over": ["layers"],
     "seed": 0,
-    "notes": ["of four items alone"],
 }  # fmt: skip
 
 
@@ -39,6 +49,7 @@ def weights_of(
     map: str | None = "logits",
     error: bool = True,
     seed: int = 0,
+    prior_weight: float = 0.0,
 ) -> Weights:
     """Of either sign, of the first and the third layer."""
     rng = np.random.default_rng(seed)
@@ -56,11 +67,18 @@ def weights_of(
         map=map,
         attention=attention,
         error=rng.normal(0, 0.1, len(levels)) if error else None,
+        prior_weight=prior_weight,
     )
 
 
-def made(scorer: Scorer, /, weights: Weights | None = None, **changes: Any) -> Calibration:
-    weights = weights_of(scorer) if weights is None else weights
+def of_probability(scorer: Scorer, /, **changes: Any) -> Calibration:
+    """A calibration that leaves the score as it is."""
+    report = {**REPORT, "model": "baseline"}
+    return made(scorer, **{"weights": None, "config": scorer.config, "report": report, **changes})
+
+
+def made(scorer: Scorer, /, of: Weights | None = None, **changes: Any) -> Calibration:
+    weights = weights_of(scorer) if of is None else of
     fields: dict[str, Any] = {
         "weights": weights,
         "config": calibrated(scorer.config, weights),

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.python.calibration.made import made, weights_of
+from tests.python.calibration.made import made, of_probability, weights_of
 from tests.python.training_items import item
 
 from discffusion import ConfigError, Deltas, Scorer, Trainer, evaluate
 from discffusion.calibration import Calibration, observe
+from discffusion.calibration.observing import comparisons
 
 TEXTS = ["a red circle", "a blue square"]
+
+
+@pytest.fixture(scope="module")
+def scorer(scorer: Scorer) -> Scorer:
+    """Of small images, which take little time."""
+    return scorer.with_config(resolution=64)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,16 @@ def deltas(scorer: Scorer) -> Deltas:
 
 def of_pairs(scorer: Scorer, items: list[Any]) -> np.ndarray:
     return np.concatenate([scorer.matrix(one.images, one.texts).ravel() for one in items])
+
+
+def right_of(scorer: Scorer, items: list[Any]) -> np.ndarray:
+    """Which comparisons come out right, bool ``[c]``."""
+    found = []
+    for one in items:
+        scores = scorer.matrix(one.images, one.texts).ravel()
+        matching, other = comparisons(one.match).T
+        found.append(scores[matching] > scores[other])
+    return np.concatenate(found)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +91,10 @@ def test_probabilities_rise_with_scores(scorer: Scorer, items: list[Any]) -> Non
     assert probabilities.shape == (4, 4)
     assert ((probabilities > 0) & (probabilities < 1)).all()
     assert (np.argsort(scores.ravel()) == np.argsort(probabilities.ravel())).all()
-    np.testing.assert_allclose(other.probability(images, texts), np.diag(probabilities), atol=1e-9)
+    np.testing.assert_allclose(other.probability(images, texts), np.diag(probabilities), atol=1e-7)
     one = other.probability(images[0], texts[0])
     assert isinstance(one, float)
-    assert one == pytest.approx(probabilities[0, 0], abs=1e-9)
+    assert one == pytest.approx(probabilities[0, 0], abs=1e-7)
 
 
 def test_no_probability_without_a_calibration(scorer: Scorer, picture: np.ndarray) -> None:
@@ -184,12 +202,29 @@ def test_rows_of_another_calibration_are_not_gone_on_with(
         evaluate(other, items[:2], output=tmp_path / "rows.jsonl", progress=False)
 
 
-def test_a_fit_of_the_default_score(scorer: Scorer, items: list[Any], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def telling(scorer: Scorer) -> list[Any]:
+    """Items in which the pairs that match are those that one layer says."""
+    knows = scorer.with_config(method="attention", map="logits", lambda_=1.0, layers=[scorer.layers[1]])
+    found = []
+    for number in range(14):
+        one = item(number)
+        # texts of an image, then images of a text
+        images, texts = (one.images[:1], one.texts) if number < 8 else (one.images, one.texts[:1])
+        scores = knows.matrix(images, texts)
+        found.append(replace(one, images=images, texts=texts, match=scores == scores.max()))
+    return found
+
+
+def test_a_fit_of_the_default_score(scorer: Scorer, telling: list[Any], tmp_path: Path) -> None:
     told: list[int] = []
+    items = telling
     calibration = scorer.calibrate(items, progress=lambda done, total: told.append(done))
-    assert told[-1] == 4
+    assert told[-1] == 14
     report = calibration.report
-    assert (report["items"], report["pairs"], report["comparisons"]) == (4, 16, 16)
+    assert (report["items"], report["pairs"], report["comparisons"]) == (14, 28, 14)
+    assert report["after"]["value"] > report["before"]["value"]
+    assert calibration.weights is not None
     assert report["candidates"][0]["name"] == "baseline"
     assert calibration.before == scorer.config
     assert set(calibration.weights.levels) <= {0.8, 0.3}
@@ -206,16 +241,87 @@ def test_a_fit_of_the_default_score(scorer: Scorer, items: list[Any], tmp_path: 
     assert (again.digest, again.before) == (calibration.digest, scorer.config)
 
 
-def test_a_score_that_is_not_a_weighted_one(scorer: Scorer, items: list[Any]) -> None:
+def test_a_score_that_is_no_weighted_sum(scorer: Scorer, items: list[Any]) -> None:
+    """Attributed heads and the prior count as they are: the score before is measured, not put together."""
     own = scorer.with_config("paper", steps=1, prior="null", layers="last(1)")
     calibration = own.calibrate(items, over=("steps",), progress=False)
-    assert calibration.weights.layers == (scorer.layers[-1],)
-    assert calibration.weights.map == "probs"
-    assert calibration.weights.error is None
-    first, second = calibration.report["notes"]
-    assert first.startswith("heads='attributed'")
-    assert second.startswith("prior='null'")
-    assert calibration.before == own.config
+    assert calibration.report["before"]["value"] == right_of(own, items).mean()
+    assert calibration.weights is None  # nothing is better by four items
+    assert calibration.before == calibration.config == own.config
+
+
+def test_a_probability_of_the_score_as_it_is(scorer: Scorer, picture: np.ndarray) -> None:
+    other = scorer.with_config(seed=3).with_calibration(of_probability(scorer))
+    assert other.has_probability
+    assert not scorer.has_probability
+    assert other.config == scorer.with_config(seed=3).config
+    score = scorer.with_config(seed=3).score(picture, TEXTS[0])
+    assert other.score(picture, TEXTS[0]) == score
+    assert other.probability(picture, TEXTS[0]) == pytest.approx(1 / (1 + np.exp(0.5 - 2 * score)))
+    assert "calibration" not in other.describe()  # no score depends on it
+    pickled = pickle.loads(pickle.dumps(other))
+    assert pickled.probability(picture, TEXTS[0]) == other.probability(picture, TEXTS[0])
+    elsewhere = other.with_config(steps=1)
+    assert not elsewhere.has_probability
+    with pytest.raises(ConfigError, match=r"of another configuration; take scorer\.with_calibration"):
+        elsewhere.probability(picture, TEXTS[0])
+    assert elsewhere.with_calibration(elsewhere.calibration).config.steps == scorer.config.steps
+
+
+def test_a_prior_of_fitted_weight(scorer: Scorer, items: list[Any], picture: np.ndarray) -> None:
+    """The score is the weighted sum of what was observed, its prior included."""
+    observed = observe(scorer, items, maps=("logits",), levels=(0.7, 0.3), prior=True)
+    weights = weights_of(scorer, (0.7, 0.3), prior_weight=0.75)
+    other = scorer.with_calibration(made(scorer, weights))
+    assert (other.config.prior, other.config.prior_weight) == ("null", 0.75)
+    np.testing.assert_allclose(of_pairs(other, items), weights.score(observed), atol=2e-6)
+    explained = other.explain(picture, TEXTS[0])
+    within = pytest.approx(other.score(picture, TEXTS[0]), abs=1e-6)
+    assert explained.per_token.sum() + explained.denoising + explained.prior == within
+    # the weights are those of scores with any prior, the probability is that of one
+    assert other.has_probability
+    assert not other.with_config(prior=None).has_probability
+
+
+def test_a_prior_is_fitted_if_it_is_asked_for(scorer: Scorer, telling: list[Any]) -> None:
+    items, own = telling, scorer.with_config("attention", steps=2, map="logits", lambda_=1.0, layers="all")
+    candidates = own.calibrate(items, over=("steps", "prior"), progress=False).report["candidates"]
+    assert {one["prior_weight"] for one in candidates} <= {0.0, 0.25, 0.5, 0.75, 1.0}
+    fixed = own.with_config(prior="null", prior_weight=0.4).calibrate(items, over=("steps",), progress=False)
+    assert {one["prior_weight"] for one in fixed.report["candidates"]} == {0.4}
+    assert (fixed.config.prior, fixed.config.prior_weight) == ("null", 0.4)
+
+
+def test_a_calibration_is_measured_on_validation_items(scorer: Scorer, telling: list[Any]) -> None:
+    items, own = [*telling[:5], *telling[8:12]], scorer.with_config("attention", steps=2)
+    others = [*telling[5:8], *telling[12:]]
+    calibration = own.calibrate(items, others, over=("steps",), progress=False)
+    report = calibration.report
+    assert report["items"] == 9
+    assert report["validation"]["items"] == 5
+    assert report["after"]["n"] == 5
+    calibrated = own.with_calibration(calibration)
+    for when, measured in (("before", own), ("after", calibrated)):
+        right = right_of(measured, others)
+        assert report[when]["value"] == right.mean()
+        assert report["directions"]["texts"][when]["value"] == right[:3].mean()
+    p = np.concatenate([calibrated.probability_matrix(one.images, one.texts).ravel() for one in others])
+    labels = np.concatenate([one.match.ravel() for one in others])
+    assert report["brier"] == pytest.approx(np.mean((p - labels) ** 2))
+
+
+def test_rank_takes_the_better_score(scorer: Scorer, picture: np.ndarray) -> None:
+    calibrated = scorer.with_calibration(
+        made(scorer)
+    )  # better for texts of an image, worse for images of a text
+    images = [picture, picture[:, ::-1], 255 - picture]
+    assert calibrated.rank(picture, TEXTS, method="auto") == calibrated.rank(picture, TEXTS)
+    assert calibrated.rank(images, TEXTS[0], method="auto") == scorer.rank(images, TEXTS[0])
+    assert scorer.rank(images, TEXTS[0]) != calibrated.rank(images, TEXTS[0])
+    with pytest.raises(ConfigError, match="no calibration to go by"):
+        scorer.rank(picture, TEXTS, method="auto")
+    with pytest.raises(ConfigError, match="method is 'best'; rank takes 'auto'"):
+        calibrated.rank(picture, TEXTS, method="best")  # type: ignore[arg-type]
 
 
 def test_wrong_arguments_are_found_before_anything_is_scored(scorer: Scorer, items: list[Any]) -> None:

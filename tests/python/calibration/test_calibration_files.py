@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tests.python.calibration.made import REPORT, made, weights_of
+from tests.python.calibration.made import REPORT, made, of_probability, weights_of
 
 from discffusion import ConfigError, DiscffusionError, Scorer, Trainer
 from discffusion._safetensors import pack, unpack
@@ -40,6 +40,19 @@ def test_it_is_the_same_after_reading(scorer: Scorer, tmp_path: Path, map: str |
     for name in ("attention", "error"):
         np.testing.assert_array_equal(getattr(after.weights, name), getattr(before.weights, name))
     assert str(after) == str(before)
+
+
+def test_one_that_leaves_the_score_as_it_is(scorer: Scorer, tmp_path: Path) -> None:
+    before = of_probability(scorer)
+    before.save(tmp_path / "one")
+    after = Calibration.load(tmp_path / "one")
+    assert same(before, after)
+    assert after.weights is None
+    assert after.config == scorer.config
+    assert repr(after) == "Calibration('baseline', the score as it is)"
+    assert of_probability(scorer, slope=3.0).digest != before.digest
+    with pytest.raises(ConfigError, match="the method 'calibrated' needs weights"):
+        of_probability(scorer, config=made(scorer).config)
 
 
 def test_copies_are_itself_and_pickles_are_the_same(scorer: Scorer) -> None:
@@ -129,6 +142,7 @@ def test_a_file_that_cannot_be_written(scorer: Scorer, tmp_path: Path) -> None:
         ({"fields": {"noise_levels": [0.5]}}, "noise_levels of the configuration"),
         ({"fields": {"layers": "all"}}, "layers of the configuration"),
         ({"fields": {"method": "attention"}}, "method of the configuration is 'attention'"),
+        ({"fields": {"prior": "null"}}, "prior of the configuration is 'null'; the weights need None"),
     ],
 )
 def test_parts_belong_together(scorer: Scorer, changes: dict[str, Any], message: str) -> None:
@@ -142,11 +156,12 @@ def test_parts_belong_together(scorer: Scorer, changes: dict[str, Any], message:
 def test_it_says_what_it_is_worth(scorer: Scorer) -> None:
     calibration = made(scorer)
     text = str(calibration)
-    assert "| accuracy after    | 75.00% [50.00%, 87.50%]" in text
+    assert "| accuracy after          | 75.00% [50.00%, 87.50%]" in text
     assert "4 items, 8 comparisons (a \\| b)" in text
     (chosen,) = [line for line in text.splitlines() if "| yes" in line]
     assert "layers, pruned" in chosen
-    assert text.endswith("- of four items alone")
+    assert "| accuracy before, images | 75.00%" in text
+    assert "| measured on" in text and "the same, by cross-validation" in text
     assert repr(calibration) == "Calibration('layers', map='logits', 2 layers, error, 2 steps)"
 
 

@@ -45,6 +45,17 @@ def test_the_accuracy_stated_is_that_on_others(learned: Fitted) -> None:
     assert learned.after.groups == 80 and learned.after.n == 320
 
 
+def test_accuracies_of_texts_and_of_images(learned: Fitted) -> None:
+    both = learned.directions
+    assert list(both) == ["texts", "images"]
+    for place, whole in enumerate((learned.before, learned.after)):
+        parts = [both[name][place] for name in both]
+        assert [part.n for part in parts] == [160, 160]
+        assert sum(part.value for part in parts) / 2 == pytest.approx(whole.value)
+    observed = replace(world(1, 8, {(1, 0): 3.0}), of_image=None)
+    assert not fit(observed, baseline=Weights.even(observed, "cosine", ("up",))).directions
+
+
 def test_probabilities_are_calibrated_on_others(learned: Fitted) -> None:
     others = world(3, 1000, {(1, 0): 1.0, (1, 1): -1.0, (2, 1): 0.5})
     p = 1 / (1 + np.exp(-(learned.slope * learned.weights.score(others) + learned.offset)))
@@ -142,7 +153,13 @@ def test_over_says_what_may_differ() -> None:
 def test_pairs_that_are_not_compared_change_nothing() -> None:
     observed = world(11, 9, {(1, 0): 2.0})
     without = observed.groups < 8
-    fewer = replace(observed, comparisons=observed.comparisons[without], groups=observed.groups[without])
+    assert observed.of_image is not None
+    fewer = replace(
+        observed,
+        comparisons=observed.comparisons[without],
+        groups=observed.groups[without],
+        of_image=observed.of_image[without],
+    )
     shorter = world(11, 8, {})
     shorter = replace(
         shorter,

@@ -31,7 +31,11 @@ OBSERVED = world(0, 3, {})
         ({"groups": OBSERVED.groups + 1}, "its image group's own pairs"),
         ({"comparisons": OBSERVED.comparisons[:, ::-1]}, "not of a matching pair"),
         ({"comparisons": OBSERVED.comparisons + 12}, "not among the 12"),
-        ({"comparisons": OBSERVED.comparisons[:0], "groups": OBSERVED.groups[:0]}, "no comparisons"),
+        (
+            {"comparisons": OBSERVED.comparisons[:0], "groups": OBSERVED.groups[:0], "of_image": None},
+            "no comparisons",
+        ),
+        ({"of_image": np.zeros(3, bool)}, r"of_image has the shape \[3\]; expected \[12\]"),
         ({"pair_groups": OBSERVED.pair_groups[:3]}, "pair_groups has the shape"),
     ],
 )

@@ -28,6 +28,7 @@ def observations(attention: dict[str, Any], error: Any = None, prior: Numbers | 
         groups=np.repeat(items, 4),
         labels=np.tile([True, False, False, True], len(items)),
         pair_groups=np.repeat(items, 4),
+        of_image=np.tile([True, False, False, True], len(items)),
     )
 
 
