@@ -31,7 +31,7 @@ pocket
 _unfamiliar
 evaluation.estimate evaluation.intervals evaluation.items evaluation.record evaluation.metrics.logistic
 evaluation.scoring evaluation.trials
-evaluation.metrics.metric
+evaluation.metrics.calibration_error evaluation.metrics.metric
 evaluation.metrics.calibration
 calibration
 explanation staged

@@ -44,6 +44,8 @@ CALLS: dict[str, str] = {
     "Report.to_pandas": "",
     "Report.to_json": "path",
     "Report.plot": "",
+    "Report.reliability": "bins",
+    "Report.plot_reliability": "ax bins",
     "Report.__getitem__": "",
     "Explanation.plot": "",
     "Explanation.overlay": "word",
@@ -98,9 +100,9 @@ ERRORS = {
     "OutOfMemoryError": MemoryError,
     "DeviceError": RuntimeError,
 }
-COMMANDS = "score rank explain train eval generate reproduce bench demo info"
+COMMANDS = "score rank explain calibrate train eval generate reproduce bench demo info"
 #: commands that score, and so have the options of a score in kebab case
-SCORING = "score rank explain train eval"
+SCORING = "score rank explain calibrate train eval"
 
 
 def found(name: str) -> Any:

@@ -15,6 +15,7 @@ import typer
 import discffusion
 from discffusion.cli import words
 from discffusion.cli.bench import bench
+from discffusion.cli.calibrate import calibrate
 from discffusion.cli.demo import demo
 from discffusion.cli.eval import evaluate
 from discffusion.cli.explain import explain
@@ -32,7 +33,7 @@ from discffusion.cli.train import train
 __all__ = ["build_app", "main"]
 
 # commands that have options of the core
-_OF_CORE = ("score", "rank", "explain", "score-shards", "train", "eval", "generate", "demo")
+_OF_CORE = ("score", "rank", "explain", "score-shards", "calibrate", "train", "eval", "generate", "demo")
 
 
 def main() -> None:
@@ -65,6 +66,7 @@ def build_app(*, with_options: bool = True) -> typer.Typer:
     app.command("rank", cls=CoreCommand)(scoring(rank, rows))
     app.command("explain", cls=CoreCommand)(scoring(explain, rows))
     app.command("score-shards", cls=CoreCommand)(scoring(score_shards, rows))
+    app.command("calibrate", cls=CoreCommand)(scoring(calibrate, rows))
     app.command("train", cls=CoreCommand)(scoring(train, rows, option_rows("train") if with_options else []))
     app.command("eval", cls=CoreCommand)(scoring(evaluate, rows))
     app.command("generate", cls=CoreCommand)(

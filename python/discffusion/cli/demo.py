@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from discffusion.cli.options import Setup
+from discffusion.cli.options import Setup, of_files
 from discffusion.cli.results import as_json
 
 _SERVER = "Server"
@@ -18,6 +18,13 @@ def demo(
     deltas: Annotated[
         list[str] | None,
         typer.Option(help="A file of deltas that can be chosen; may be repeated.", show_default=False),
+    ] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file of a calibration that can be chosen in place of a preset; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to serve at; 0.0.0.0 for all interfaces.", rich_help_panel=_SERVER)
@@ -35,19 +42,25 @@ def demo(
 ) -> None:
     """Serve a page to this machine's browser: scores, ranking and word maps of an image and several texts.
 
-    Presets and deltas can be switched on the page; options of a score are set on top of each preset. Nothing is sent to
-    any other machine. Needs `pip install "discffusion[demo]"`. Ctrl-C ends it.
+    Presets, calibrations and deltas can be switched on the page; options of a score are set on top of each preset, and
+    do not go with calibrations. Where a score has a calibration, the probability of a match is shown. Nothing is sent
+    to any other machine. Needs `pip install "discffusion[demo]"`. Ctrl-C ends it.
 
     Example: `discffusion demo --deltas few-shot/deltas.safetensors`
     """
     from discffusion._extras import need
+    from discffusion.calibration import Calibration
     from discffusion.demo import DemoService, Limits, serve
 
     for module in ("gradio", "matplotlib.figure"):  # before the model is loaded
         need(module, "demo")
+    for path in calibration or ():
+        setup.check(path, preset=True)
+        with of_files():
+            Calibration.load(path)
     limits = Limits(bytes=max_megabytes * 1024**2, pixels=max_megapixels * 1_000_000)
     with setup.scorer() as scorer:
-        service = DemoService(scorer, setup.fields, tuple(deltas or ()), limits)
+        service = DemoService(scorer, setup.fields, tuple(deltas or ()), limits, tuple(calibration or ()))
         serve(
             service,
             host=host,

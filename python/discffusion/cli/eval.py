@@ -20,7 +20,7 @@ from discffusion.cli.data import (
     open_dataset,
     pairs,
 )
-from discffusion.cli.options import Deltas, Setup
+from discffusion.cli.options import Calibration, Deltas, Setup
 from discffusion.cli.results import as_json, warn
 from discffusion.cli.stages import Keep, Stages, staging
 from discffusion.cli.words import spoken
@@ -94,6 +94,7 @@ def evaluate(
         ),
     ] = 0,
     deltas: Deltas = None,
+    calibration: Calibration = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -120,6 +121,8 @@ def evaluate(
     With `--output`, every score is written as it comes; the same command goes on with a run that was interrupted.
     Images that are missing are an error, unless `--allow-missing` is given.
 
+    Where the score has a calibration, the metric `probability` says how right its probabilities are.
+
     Choose options on some items and report on the others: `--sample 200`, then `--sample 200 --rest`.
 
     Example: `discffusion eval shapes --limit 200`
@@ -142,7 +145,7 @@ def evaluate(
         raise typer.BadParameter(
             "--stages need a diffusion model; a baseline has its own: --option stages=[4,12,50]"
         )
-    _check(setup, baseline, options, deltas, names)
+    _check(setup, baseline, options, names, {"--deltas": deltas, "--calibration": calibration})
     items = chosen(
         open_dataset(dataset, root, split, subset, data, allow_missing), sample, sample_seed, rest, skip
     )
@@ -151,7 +154,7 @@ def evaluate(
 
     for path in compare or ():
         recorded(path)  # before anything is scored: a file that cannot be compared with
-    scorer = setup.scorer(deltas) if baseline is None else _baseline(setup, baseline, options)
+    scorer = setup.scorer(deltas, calibration) if baseline is None else _baseline(setup, baseline, options)
     report = evaluation.evaluate(
         scorer, items, names, limit, output, resume, batch_items=batch_items, **how, verify=verify
     )
@@ -196,15 +199,21 @@ def _list(setup: Setup, dataset: str | None) -> None:
 
 
 def _check(
-    setup: Setup, baseline: str | None, options: dict[str, Any], deltas: str | None, names: str | list[str]
+    setup: Setup,
+    baseline: str | None,
+    options: dict[str, Any],
+    names: str | list[str],
+    files: dict[str, str | None],
 ) -> None:
     """Options that do not go together are usage errors, before anything is loaded."""
     from discffusion.evaluation.metrics import metric_named
 
     if baseline is None and options:
         raise typer.BadParameter("--option is for a baseline: give --baseline")
-    if baseline is not None and deltas is not None:
-        raise typer.BadParameter("--deltas need a diffusion model; a baseline takes none")
+    for name, file in files.items():
+        if baseline is not None and file is not None:
+            raise typer.BadParameter(f"{name} needs a diffusion model; a baseline takes none")
+    setup.check(files["--calibration"])
     if baseline is not None and (setup.fields or setup.config != "default"):
         given = ", ".join(setup.fields) or "config"
         raise typer.BadParameter(f"{given}: of the score; a baseline has its own: --option NAME=VALUE")
@@ -230,10 +239,13 @@ def _compared(report: Report, path: Path, items: Any, limit: int | None) -> list
     """Every value of the report that has a comparison, of all items and of each group, with that of other rows."""
     from discffusion.evaluation import compare, reopen
 
-    metrics = list(dict.fromkeys(name.partition("/")[0] for name in report.metrics))
-    other = reopen(path, items, metrics, limit)
+    metrics = dict.fromkeys(name.partition("/")[0] for name in report.metrics)
+    metrics.pop("probability", None)  # the other scorer may have none, and none is compared
+    other = reopen(path, items, list(metrics) or "auto", limit)
     comparisons = []
     for name, group, _ in report.shown():
+        if name.startswith("probability/"):
+            continue
         try:
             comparisons.append(compare(report, other, name, group))
         except ConfigError as error:

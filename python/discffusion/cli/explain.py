@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from discffusion.cli.images import read
-from discffusion.cli.options import Deltas, Setup
-from discffusion.cli.results import about, as_json, image_digests, warn_of_files
+from discffusion.cli.options import Calibration, Deltas, Setup
+from discffusion.cli.results import about, as_json, cells, image_digests, values, warn_of_files
 
 if TYPE_CHECKING:
     from discffusion.explanation import Explanation
@@ -41,10 +41,12 @@ def explain(
         ),
     ] = None,
     deltas: Deltas = None,
+    calibration: Calibration = None,
 ) -> None:
     """Take a score apart: what every word, layer and timestep adds to it, and the words' attention maps.
 
-    Prints what each word adds, then what belongs to no word; the sum is the score.
+    Prints what each word adds, then what belongs to no word; the sum is the score. Where the score has a calibration,
+    the last line is the probability of a match.
 
     Example: `discffusion explain photo.jpg "a dog on a sofa" -m MODEL -o explained`
     """
@@ -58,14 +60,17 @@ def explain(
         shown["map"] = show_map
     if show_layers is not None:
         shown["layers"] = show_layers.split(",") if "," in show_layers else show_layers
-    with setup.scorer(deltas) as scorer:
+    with setup.scorer(deltas, calibration) as scorer:
         data = read(image)
         explanation = scorer.explain(data, text, **shown)
+        (found,) = values(scorer, [explanation.score])
         if setup.json:
             facts = about(scorer, setup.revision, image_digests([(image, data)]))
-            typer.echo(as_json({**facts, **explanation.to_dict(), "image": image}))
+            typer.echo(as_json({**facts, **explanation.to_dict(), **found, "image": image}))
         else:
             _print(explanation)
+            for name, cell in zip(found, cells(found), strict=True):
+                typer.echo(f"{cell}\t{name}")
     if output is not None:  # last, so that what was found is printed whatever becomes of the files
         explanation.save(output)
 
@@ -80,4 +85,3 @@ def _print(explanation: Explanation) -> None:
         typer.echo(f"{explanation.denoising:+.6g}\tdenoising")
     if explanation.prior_per_timestep.any():
         typer.echo(f"{explanation.prior:+.6g}\tprior")
-    typer.echo(f"{explanation.score:.6g}\tscore")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _LISTS = ("float_list", "float_pair", "int_pair")
 _PANEL = "Score"
+#: options of a score that do not belong to a calibration
+_BESIDE = ("batch_size", "truncate", "seed")
 #: tables of options: the panel of each in the help, and what goes before a name that is taken
 _TABLES = {
     "fields": (_PANEL, "score"),
@@ -59,12 +61,13 @@ class Setup:
         except DiscffusionError as error:
             raise type(error)(spoken(str(error), self.words.get(table, Words()))) from error
 
-    def scorer(self, deltas: str | None = None) -> Scorer:
-        """Loads the model, on a device of its own if there are several processes, and deltas if they are given."""
+    def scorer(self, deltas: str | None = None, calibration: str | None = None) -> Scorer:
+        """Loads the model, on a device of its own if there are several processes, and the files that are given."""
         from discffusion._workers import local_device
         from discffusion.config import ScoreConfig
         from discffusion.scorer import Scorer
 
+        self.check(calibration)
         with self.speaking_of("fields"):
             config = ScoreConfig.make(self.config, **self.fields)
         scorer = Scorer(
@@ -78,7 +81,30 @@ class Setup:
         )
         if deltas is not None:
             scorer.load_deltas(deltas)
-        return scorer
+        if calibration is None:
+            return scorer
+        with of_files():
+            return scorer.with_calibration(calibration)
+
+    def check(self, calibration: str | None, *, preset: bool = False) -> None:
+        """Refuses options of the score beside a calibration, which has its own; before anything is loaded.
+
+        Args:
+            preset: whether a preset may be named all the same, because it is another choice.
+        """
+        if calibration is None:
+            return
+        if self.config != "default" and not preset:
+            self._refuse("--config")
+        for name in self.fields:
+            if name not in _BESIDE:
+                self._refuse(self.words.get("fields", Words()).named(name) or name)
+
+    def _refuse(self, option: str) -> None:
+        raise typer.BadParameter(
+            f"{option} does not go with --calibration, which has its own options of the score; --batch-size, "
+            "--truncate and --seed do"
+        )
 
 
 def _device(name: str) -> str:
@@ -266,6 +292,13 @@ def _number(text: str) -> Any:
 
 
 Deltas = Annotated[str | None, typer.Option(help="File of deltas to score with.", rich_help_panel="Model")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="File of a calibration to score with, made by calibrate; it has its own options of the score.",
+        rich_help_panel="Model",
+    ),
+]
 
 #: arguments of Python that have another name in a command
 _OTHER_NAMES = {
@@ -309,7 +342,16 @@ def _words(
         if here in switches:
             switches[name] = switches[here]
     options = {name: on for name, (on, _) in typed.items() if name not in switches}
-    return Words(options, switches, data=command.__name__ in ("evaluate", "train"))
+    return Words(options, switches, data=command.__name__ in ("evaluate", "train", "calibrate"))
+
+
+@contextmanager
+def of_files() -> Iterator[None]:
+    """What is wrong in here is a file, not how the command was typed."""
+    try:
+        yield
+    except ConfigError as error:
+        raise DiscffusionError(str(error)) from error
 
 
 @contextmanager

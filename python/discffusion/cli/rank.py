@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from discffusion.cli.images import read
-from discffusion.cli.options import Deltas, Setup
-from discffusion.cli.results import about, as_json, image_digests, warn_of_files
+from discffusion.cli.options import Calibration, Deltas, Setup
+from discffusion.cli.results import about, as_json, cells, image_digests, values, warn_of_files
 from discffusion.cli.stages import Keep, Stages, staging
 
 
@@ -25,10 +25,12 @@ def rank(
     stages: Stages = None,
     keep: Keep = None,
     deltas: Deltas = None,
+    calibration: Calibration = None,
 ) -> None:
     """Rank images for a text, or texts for an image, best first.
 
-    Prints a line for each: its rank, its score, and the image's file or the text.
+    Prints a line for each: its rank, its score, the probability of a match where the score has a calibration, and the
+    image's file or the text.
 
     Example: `discffusion rank *.jpg --text "a dog on a sofa" -m MODEL`
 
@@ -40,28 +42,25 @@ def rank(
     warn_of_files(texts)
     by_text = len(texts) == 1
     candidates = images if by_text else texts
-    with setup.scorer(deltas) as scorer:
+    with setup.scorer(deltas, calibration) as scorer:
         data = [read(image) for image in images]
         given: tuple[Any, Any] = (data, texts[0]) if by_text else (data[0], texts)
         ranking = scorer.rank(*given, top_k, **how)
+        found = values(scorer, [score for _, score in ranking])
+        rows: list[dict[str, Any]] = [
+            {
+                "rank": place,
+                "index": index,
+                "image": images[index if by_text else 0],
+                "text": texts[0 if by_text else index],
+                **value,
+            }
+            for place, ((index, _), value) in enumerate(zip(ranking, found, strict=True), start=1)
+        ]
         if setup.json:
             facts = about(scorer, setup.revision, image_digests(zip(images, data, strict=True)))
             staged = {} if stages is None else how
-            typer.echo(as_json({**facts, **staged, "ranking": _rows(ranking, images, texts)}))
+            typer.echo(as_json({**facts, **staged, "ranking": rows}))
         else:
-            for place, (index, value) in enumerate(ranking, start=1):
-                typer.echo(f"{place}\t{value:.6g}\t{candidates[index]}")
-
-
-def _rows(ranking: list[tuple[int, float]], images: list[str], texts: list[str]) -> list[dict[str, Any]]:
-    by_text = len(texts) == 1
-    return [
-        {
-            "rank": place,
-            "index": index,
-            "image": images[index if by_text else 0],
-            "text": texts[0 if by_text else index],
-            "score": value,
-        }
-        for place, (index, value) in enumerate(ranking, start=1)
-    ]
+            for row, value in zip(rows, found, strict=True):
+                typer.echo("\t".join([str(row["rank"]), *cells(value), candidates[row["index"]]]))

@@ -6,13 +6,13 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from discffusion.errors import DiscffusionError
 
-__all__ = ["FORMAT", "about", "as_json", "image_digests", "warn", "warn_of_files"]
+__all__ = ["FORMAT", "about", "as_json", "cells", "image_digests", "values", "warn", "warn_of_files"]
 
 #: Raised when a name in the printed JSON goes away or means something else.
 FORMAT = 1
@@ -55,8 +55,23 @@ def about(scorer: Any, revision: str | None, images: Mapping[str, str] | None = 
     """
     from discffusion._identity import header
 
-    more = {} if images is None else {"images": dict(images)}
+    more: dict[str, Any] = {} if images is None else {"images": dict(images)}
+    if scorer.has_probability:  # also where it leaves the score as it is, and a description is silent on it
+        more["calibration"] = scorer.calibration.digest
     return {**header(FORMAT, scorer.describe(), revision), **more}
+
+
+def values(scorer: Any, scores: Sequence[float]) -> list[dict[str, float]]:
+    """Each score with its name, and the probability of a match if the scorer has a calibration of its scores."""
+    if not scorer.has_probability:
+        return [{"score": score} for score in scores]
+    matching = scorer.calibration.probability(scores).tolist()
+    return [{"score": score, "probability": p} for score, p in zip(scores, matching, strict=True)]
+
+
+def cells(values: Mapping[str, float]) -> list[str]:
+    """What :func:`values` gave of a score, as it is printed."""
+    return [f"{value:.4f}" if name == "probability" else f"{value:.6g}" for name, value in values.items()]
 
 
 def image_digests(images: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:

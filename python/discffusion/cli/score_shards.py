@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from discffusion.cli.options import Deltas, Setup
+from discffusion.cli.options import Calibration, Deltas, Setup
 from discffusion.cli.results import warn
 from discffusion.errors import DatasetError
 
@@ -100,11 +100,13 @@ def score_shards(
         bool, typer.Option("--summary", help="Report the progress of all workers, without scoring.")
     ] = False,
     deltas: Deltas = None,
+    calibration: Calibration = None,
 ) -> None:
     """Score many shards of images with texts, one parquet file a shard, with any number of workers.
 
     Finished shards are skipped, so workers may die and be started again. What is wrong with an image or a text is told
-    in its row; a shard that cannot be read is reported, and the exit status is 1 when the others are done.
+    in its row; a shard that cannot be read is reported, and the exit status is 1 when the others are done. Where the
+    score has a calibration, rows have a column with the probability of a match.
 
     Example: `discffusion score-shards "laion/{00000..00999}.tar" rows -m MODEL --shard-index 3 --num-shards 8`
 
@@ -117,6 +119,7 @@ def score_shards(
     if len(paths) < 2:
         raise typer.BadParameter("give shards and a folder for the rows: score-shards IN... OUT")
     *inputs, output = paths
+    setup.check(calibration)
     from discffusion import shards
 
     if summary:
@@ -125,7 +128,7 @@ def score_shards(
         result = shards.score_shards(
             inputs,
             output,
-            partial(setup.scorer, deltas),
+            partial(setup.scorer, deltas, calibration),
             shard_index=shard_index,
             num_shards=num_shards,
             launcher=launcher,

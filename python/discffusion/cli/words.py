@@ -31,6 +31,11 @@ _PHRASES = (
     ),
     (r"or unload them first", "or leave --init out"),
     (r",? or pass strict=False to[^;.]*", ""),
+    (r"calibrate this one by scorer\.calibrate\(items\)", "calibrate this one by `discffusion calibrate`"),
+    (
+        r"fit one by scorer\.calibrate\(items\) and take scorer\.with_calibration\(it\)",
+        "fit one by `discffusion calibrate` and give it by --calibration",
+    ),
 )
 
 # What is no sentence of ours: what a user typed (quoted), calls, paths, and options that are spelt for the shell.

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from discffusion.config import preset_names
 from discffusion.demo.service import DemoService
 from discffusion.errors import DiscffusionError
 
@@ -17,7 +18,8 @@ __all__ = ["page", "theme"]
 _ABOUT = """# How well do an image and a text match?
 Choose an image and type some texts, one a line. A text-to-image diffusion model removes noise from
 the image with each text as its condition; the default preset ranks the texts by how much they help, the preset
-attention by where the model looks. Higher is better; scores compare within one preset only."""
+attention by where the model looks. Higher is better; scores compare within one preset only. Where a score has a
+calibration, the probability of a match stands beside it."""
 
 # one request at a time: the model uses all cores, or the whole device, for each
 _ONE = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
@@ -50,7 +52,13 @@ def page(service: DemoService, preset: str, deltas: str) -> Any:
                 )
                 with gr.Row():
                     preset_choice = gr.Radio(
-                        list(service.presets), value=preset, label="Preset", scale=3, elem_id="preset"
+                        list(service.presets),
+                        value=preset,
+                        label="Preset"
+                        if len(service.presets) == len(preset_names())
+                        else "Preset or calibration",
+                        scale=3,
+                        elem_id="preset",
                     )
                     deltas_choice = gr.Dropdown(
                         list(service.deltas), value=deltas, label="Deltas", scale=2, elem_id="deltas"
@@ -58,11 +66,11 @@ def page(service: DemoService, preset: str, deltas: str) -> Any:
                 button = gr.Button("Score", variant="primary", elem_id="score")
             with gr.Column():
                 ranking = gr.Dataframe(
-                    headers=["score", "text"],
-                    datatype=["str", "str"],
+                    headers=["score", "probability", "text"],
+                    datatype=["str", "str", "str"],
                     type="array",
-                    column_count=2,
-                    column_widths=["25%", "75%"],
+                    column_count=3,
+                    column_widths=["20%", "20%", "60%"],
                     interactive=False,
                     wrap=True,
                     label="Ranking, best first",
@@ -104,7 +112,10 @@ def _ranked(service: DemoService) -> Callable[..., tuple[Any, ...]]:
     def ranked(image: str | None, texts: str, preset: str, deltas: str, bar: Any = _BAR) -> tuple[Any, ...]:
         with _errors_on_the_page():
             answer = service.rank(image, texts, preset, deltas, _progress(bar))
-        rows = [[f"{score:.6g}", text] for score, text in answer.ranking]
+        matching = [""] * len(answer.ranking)
+        if answer.probabilities is not None:
+            matching = [f"{p:.1%}" for p in answer.probabilities]
+        rows = [[f"{score:.6g}", p, text] for (score, text), p in zip(answer.ranking, matching, strict=True)]
         ordered = [text for _, text in answer.ranking]
         choice = gr.Dropdown(ordered, value=ordered[0], visible=True)
         return rows, answer.note, choice, gr.Image(None, visible=True), (image, preset, deltas)

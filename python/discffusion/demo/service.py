@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from discffusion import _native
 from discffusion._progress import Progress
+from discffusion.calibration import Calibration
 from discffusion.config import preset_names
 from discffusion.deltas import Deltas
 from discffusion.errors import ConfigError, ImageError
@@ -51,10 +52,12 @@ class RankingResult:
     Attributes:
         ranking: score and text.
         note: how they were computed, and which texts were cut, in a sentence or two.
+        probabilities: of a match, 0 to 1, one a text; None where the score has no calibration.
     """
 
     ranking: list[tuple[float, str]]
     note: str
+    probabilities: list[float] | None = None
 
 
 class DemoService:
@@ -65,9 +68,13 @@ class DemoService:
         fields: options that are set on top of every preset.
         deltas: files of deltas that can be chosen.
         limits: the most that is taken from a visitor.
+        calibrations: files of calibrations, which can be chosen in place of a preset: each has its own options, of
+            which ``batch_size``, ``truncate`` and ``seed`` alone are those of `fields`. One belongs to the model with
+            one of the deltas, or without.
 
     Raises:
-        ConfigError: an option is unknown, or two files of deltas have one name.
+        ConfigError: an option is unknown, two files have one name, or a calibration cannot be read or belongs to
+            another model or to deltas that are not given.
         DeltasError: a file of deltas cannot be read, or fits another architecture.
     """
 
@@ -80,13 +87,13 @@ class DemoService:
         fields: Mapping[str, Any] | None = None,
         deltas: tuple[str | os.PathLike[str], ...] = (),
         limits: Limits | None = None,
+        calibrations: tuple[str | os.PathLike[str], ...] = (),
     ) -> None:
         self.model = f"{scorer.model_id}, {scorer.dtype} on {scorer.device}"
         self.limits = limits or Limits()
-        self.presets = tuple(preset_names())
         options = {"truncate": "silent", **(fields or {})}  # the note says which texts are cut
         make = _native.core().ScoreConfig.make
-        self._configs = {name: make(name, **options) for name in self.presets}
+        self._configs = {name: make(name, **options) for name in preset_names()}
         self._scorers = {self.PLAIN: scorer}
         for path in deltas:
             name = Path(path).name
@@ -94,6 +101,33 @@ class DemoService:
                 raise ConfigError(f"deltas {os.fspath(path)!r}: there is another file of the name {name!r}")
             self._scorers[name] = scorer.with_deltas(Deltas.load(path, scorer))
         self.deltas = tuple(self._scorers)
+        # by the calibration's name, those of the scorers that it belongs to, by the name of their deltas
+        self._calibrated: dict[str, dict[str, Scorer]] = {}
+        own = {name: value for name, value in options.items() if name in ("batch_size", "truncate", "seed")}
+        for path in calibrations:
+            name = Path(path).name
+            if name in self._calibrated or name in self._configs:
+                raise ConfigError(
+                    f"calibration {os.fspath(path)!r}: there is another choice of the name {name!r}"
+                )
+            self._calibrated[name] = self._of(Calibration.load(path), own)
+        self.presets = (*self._configs, *self._calibrated)
+
+    def _of(self, calibration: Calibration, options: Mapping[str, Any]) -> dict[str, Scorer]:
+        """The scorers that a calibration belongs to, calibrated.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        found, problem = {}, None
+        for deltas, scorer in self._scorers.items():
+            try:
+                found[deltas] = scorer.with_config(**options).with_calibration(calibration)
+            except ConfigError as error:
+                problem = problem or error
+        if not found and problem is not None:
+            raise problem
+        return found
 
     def rank(
         self,
@@ -113,11 +147,15 @@ class DemoService:
         start = time.perf_counter()
         ranked = scorer.rank(data, texts, progress=progress)
         seconds = time.perf_counter() - start
-        note = f"{self.model}; preset {preset}, deltas {deltas}; {seconds:.1f} s."
+        kind = "calibration" if preset in self._calibrated else "preset"
+        note = f"{self.model}; {kind} {preset}, deltas {deltas}; {seconds:.1f} s."
         cut = [text for text, (_, is_cut) in zip(texts, scorer.count_tokens(texts), strict=True) if is_cut]
         if cut:
             note += f" Cut to what the model reads: {', '.join(repr(text[:40]) for text in cut)}."
-        return RankingResult([(score, texts[index]) for index, score in ranked], note)
+        probabilities = None
+        if scorer.has_probability and scorer.calibration is not None:
+            probabilities = scorer.calibration.probability([score for _, score in ranked]).tolist()
+        return RankingResult([(score, texts[index]) for index, score in ranked], note, probabilities)
 
     def explain(
         self,
@@ -149,10 +187,15 @@ class DemoService:
         return PIL.Image.open(io.BytesIO(png(figure)))
 
     def _scorer(self, preset: str, deltas: str) -> Scorer:
-        if preset not in self._configs:
+        if preset not in self.presets:
             raise ConfigError(f"preset is {preset!r}; there are {', '.join(self.presets)}")
         if deltas not in self._scorers:
             raise ConfigError(f"deltas is {deltas!r}; there are {', '.join(self.deltas)}")
+        if preset in self._calibrated:
+            of = self._calibrated[preset]
+            if deltas not in of:
+                raise ConfigError(f"the calibration {preset!r} is of the deltas {' or '.join(map(repr, of))}")
+            return of[deltas]
         return self._scorers[deltas].with_config(self._configs[preset])
 
     def _texts(self, lines: str) -> list[str]:

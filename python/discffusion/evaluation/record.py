@@ -31,9 +31,11 @@ class Record:
         images: a reference to each image that is the same wherever it is used; by default no image is shared.
         texts: the texts, one a column; empty if not known.
         meta: the item's own ``meta``.
+        probabilities: of a match, float64 ``[n_images, n_texts]``, 0 to 1, by the calibration of the scores; None if
+            they have none.
 
     Raises:
-        DatasetError: the shapes differ, or a score is NaN.
+        DatasetError: the shapes differ, a score is NaN, or a probability is none.
     """
 
     key: str
@@ -43,6 +45,7 @@ class Record:
     images: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    probabilities: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         scores, match = np.asarray(self.scores, np.float64), np.asarray(self.match, np.bool_)
@@ -62,6 +65,17 @@ class Record:
             )
         for name, value in (("scores", scores), ("match", match), ("images", images), ("texts", texts)):
             object.__setattr__(self, name, value)
+        if self.probabilities is not None:
+            object.__setattr__(self, "probabilities", self._checked(self.probabilities))
+
+    def _checked(self, probabilities: Any) -> NDArray[np.float64]:
+        checked = np.asarray(probabilities, np.float64)
+        if checked.shape != self.scores.shape or not ((checked >= 0) & (checked <= 1)).all():
+            raise DatasetError(
+                f"item {self.key!r}: its probabilities have the shape {checked.shape}; expected numbers from 0 to 1 of "
+                f"the shape {self.scores.shape}"
+            )
+        return checked
 
     @classmethod
     def of(cls, item: MatchItem, scores: Any) -> Record:

@@ -8,16 +8,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from discffusion._extras import need
 from discffusion._files import write_text
 from discffusion._identity import header
 from discffusion.errors import ConfigError
-from discffusion.evaluation import tables
+from discffusion.evaluation import reliability, tables
 from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.metrics import metric_named
 from discffusion.evaluation.record import Record, ordered
+
+if TYPE_CHECKING:
+    from discffusion.calibration import Reliability
 
 __all__ = ["Report"]
 
@@ -36,7 +39,8 @@ class Report:
         n_expected: items that the dataset's annotations hold.
         n_scored: items that the values are measured on.
         missing: references of images that were not found, where that was allowed.
-        settings: what identifies the run, plain data.
+        settings: what identifies the run, plain data; with ``"probability"``, the curve of the scorer's calibration, if
+            it has one.
         notes: sentences that belong beside the values.
         rows_path: the file of result rows, or None.
         records: the scored items, in the order of their keys.
@@ -198,12 +202,14 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All of it but the records as plain data, and all that is needed to repeat it.
 
-        ``values`` has one entry per value and group, in fractions; ``format`` is raised when a name goes away or means
-        something else.
+        ``values`` has one entry per value and group, in fractions; ``reliability``, where the scorer has probabilities,
+        one per bin of :meth:`reliability`. ``format`` is raised when a name goes away or means something else.
         """
+        known = all(record.probabilities is not None for record in self.records)
         return {
             **header(FORMAT, self.made_by),
             **self._facts(),
+            **({"reliability": reliability.as_rows(self.reliability())} if known else {}),
             "rows_path": None if self.rows_path is None else str(self.rows_path),
         }
 
@@ -236,6 +242,34 @@ class Report:
             InstallationError: matplotlib is not installed.
         """
         return tables.plot(self, ax)
+
+    def reliability(self, bins: int = 10, *, equal_mass: bool = False) -> Reliability:
+        """How often pairs of a probability match, in bins of probability, over all pairs of all items.
+
+        Args:
+            bins: 1 or more.
+            equal_mass: whether bins hold equally many pairs; they are equally wide otherwise.
+
+        Raises:
+            ConfigError: the scorer has no calibration of these scores, and so no probabilities.
+        """
+        return reliability.reliability_of(self.records, bins, equal_mass)
+
+    def plot_reliability(self, ax: Any = None, bins: int = 10, *, equal_mass: bool = False) -> Any:
+        """The reliability diagram: a dot a bin, its area by the pairs in it; right probabilities lie on the diagonal.
+
+        Args:
+            ax: matplotlib Axes to draw on; a new figure's if None.
+            bins, equal_mass: as of :meth:`reliability`.
+
+        Returns:
+            The Axes; nothing is shown.
+
+        Raises:
+            ConfigError: the scorer has no calibration of these scores.
+            InstallationError: matplotlib is not installed.
+        """
+        return reliability.plot(self.reliability(bins, equal_mass=equal_mass), ax)
 
 
 def _full(metric: str, part: str) -> str:

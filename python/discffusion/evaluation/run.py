@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from discffusion._arguments import whole_number
-from discffusion._identity import columns, described, digest, images_digest
+from discffusion._identity import columns, described, images_digest
 from discffusion._processes import SingleProcess, joined
 from discffusion._progress import Progress, ProgressReport, reporting
 from discffusion.data.item import MatchItem
@@ -22,12 +22,13 @@ from discffusion.errors import ConfigError, DiscffusionError
 from discffusion.evaluation.items import EvaluationItem, EvaluationItems
 from discffusion.evaluation.metrics import auto_metrics, distinct, metric_named
 from discffusion.evaluation.record import Record
+from discffusion.evaluation.reliability import curve_of, with_probabilities
 from discffusion.evaluation.report import Report
 from discffusion.evaluation.scoring import Scoring
 from discffusion.evaluation.store.files import recorded
 from discffusion.evaluation.store.journal import Journal
 from discffusion.evaluation.store.rows import rows_of
-from discffusion.evaluation.store.settings import settings_of
+from discffusion.evaluation.store.settings import CURVE, run_of, settings_of
 from discffusion.evaluation.store.shared import SharedRows
 from discffusion.scorer import Scorer
 from discffusion.staged import Staged
@@ -62,7 +63,7 @@ def evaluate(
             of a pair depends on that pair alone; and ``count_tokens(texts) -> [(count, truncated)]``.
         items: items to score. What has a length and an index is read item by item as it is needed.
         metrics: names of metrics, see :func:`discffusion.evaluation.metrics.describe_metrics`; ``"auto"`` for those of
-            the dataset.
+            the dataset, and ``probability`` where the scorer has one.
         limit: score only so many of the first items.
         output: a ``.jsonl`` or ``.parquet`` file for the rows, one an image and text of an item.
         resume: whether to keep the rows that are in `output`; False removes them.
@@ -91,7 +92,15 @@ def evaluate(
     scoring = Scoring(scorer, None if batch_items is None else whole_number("batch_items", batch_items, 1))
     entries = EvaluationItems(items, limit)
     facts = described(scorer)
-    settings = settings_of(facts, entries.name, entries.about)
+    curve = curve_of(scorer)
+    if curve is None and "probability" in (names or ()):  # before the network runs for hours
+        raise ConfigError(
+            "with stages there is no probability: the score of a pair that was left behind is not its own"
+            if isinstance(scorer, Staged)
+            else "the metric probability needs a calibration; fit one by scorer.calibrate(items) and take "
+            "scorer.with_calibration(it)"
+        )
+    settings = settings_of(facts, entries.name, entries.about, curve)
     with ExitStack() as stack:
         group = stack.enter_context(joined(str(getattr(scorer, "device", "cpu")), distributed, "evaluate"))
         if group.size > 1 and isinstance(scorer, Staged):
@@ -128,6 +137,8 @@ def reopen(
     limit: int | None = None,
 ) -> Report:
     """The report of rows that :func:`evaluate` wrote, from the rows and the items alone; nothing is scored.
+
+    Probabilities are those of the calibration that the scorer had when the rows were evaluated last.
 
     Raises:
         ConfigError: an argument is wrong, or the rows are not those of these items.
@@ -288,6 +299,7 @@ def _report(
     more_notes: Sequence[str],
     made_by: Mapping[str, Any],
 ) -> Report:
+    records = with_probabilities(records, settings.get(CURVE))
     about = entries.about if isinstance(entries.about, Mapping) else {}
     said = about.get("notes") or ()
     notes = [said] if isinstance(said, str) else [str(note) for note in said]
@@ -300,8 +312,11 @@ def _report(
         )
     notes.extend(more_notes)
     chosen = names or distinct(entries.metrics or auto_metrics(records), records)
+    alone = len(chosen) == 1
+    if names is None and CURVE in settings and _differ(records):
+        chosen = tuple(dict.fromkeys([*chosen, "probability"]))
     more: dict[str, Any] = {
-        "settings": {**settings, "run": digest(settings), "model": model, "limit": entries.limit},
+        "settings": {**settings, "run": run_of(settings), "model": model, "limit": entries.limit},
         "n_expected": entries.expected,
         "missing": entries.missing,
         "rows_path": path,
@@ -310,7 +325,7 @@ def _report(
     try:
         return Report.from_records(records, chosen, notes=notes, **more)
     except ConfigError:
-        if names is not None or len(chosen) == 1:
+        if names is not None or alone:
             raise
     # the dataset's own metrics need not suit a few of its items
     kept = []
@@ -321,3 +336,8 @@ def _report(
         except ConfigError as error:
             notes.append(f"left out: {error}")
     return Report.from_records(records, kept or chosen, notes=notes, **more)
+
+
+def _differ(records: list[Record]) -> bool:
+    """Whether there are pairs that match and pairs that do not."""
+    return any(record.match.any() for record in records) and not all(record.match.all() for record in records)

@@ -19,7 +19,7 @@ from discffusion.shards.inputs import Shard, printable
 from discffusion.shards.layout import Layout
 from discffusion.shards.samples import Failure, Sample, samples
 
-__all__ = ["COLUMNS", "KINDS", "rows_of", "tally"]
+__all__ = ["COLUMNS", "KINDS", "columns_of", "rows_of", "tally"]
 
 #: columns of the files of rows and their types, as pyarrow names those
 COLUMNS = {
@@ -35,6 +35,9 @@ COLUMNS = {
     "error": "string",
     "message": "string",
 }
+
+#: the column of probabilities, which stands behind that of the scores where there are any
+_PROBABILITY = "probability"
 
 #: what can be wrong with a pair
 KINDS = {
@@ -64,6 +67,18 @@ def rows_of(scorer: Any, shard: Shard, path: Path, layout: Layout) -> list[dict[
     return _Scoring(scorer, shard).rows(samples(shard, path, layout))
 
 
+def columns_of(scorer: Any) -> dict[str, str]:
+    """The columns of the rows of a scorer: :data:`COLUMNS`, and ``probability`` where its scores have one."""
+    if not getattr(scorer, "has_probability", False):
+        return COLUMNS
+    columns: dict[str, str] = {}
+    for name, kind in COLUMNS.items():
+        columns[name] = kind
+        if name == "score":
+            columns[_PROBABILITY] = kind
+    return columns
+
+
 def tally(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """How many rows there are, and how many of them have no score, by kind."""
     return {"rows": len(rows), "failures": dict(Counter(row["error"] for row in rows if row["error"]))}
@@ -81,6 +96,7 @@ class _Scoring:
         # a scorer that cuts long texts counts no error
         config = getattr(scorer, "config", None)
         self._strict = getattr(config, "truncate", None) == "error"
+        self._columns = columns_of(scorer)
 
     def rows(self, samples: Iterator[Sample | tuple[str, Failure]]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -116,7 +132,7 @@ class _Scoring:
         return rows
 
     def _row(self, member: str, index: int, text: str | Failure) -> dict[str, Any]:
-        row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        row: dict[str, Any] = dict.fromkeys(self._columns)
         row.update(shard=self._shard.name, member=member, text_index=index)
         if isinstance(text, Failure):
             _fail(row, text)
@@ -170,6 +186,8 @@ class _Scoring:
         for row, value in zip((row for _, rows in block for row in rows), values, strict=True):
             if np.isfinite(value):
                 row["score"] = value
+                if _PROBABILITY in self._columns:
+                    row[_PROBABILITY] = float(self._scorer.calibration.probability(value))
             else:
                 _fail(
                     row, Failure("not_finite", f"the score is {value}; in float16, try float32 or bfloat16")

@@ -13,7 +13,7 @@ from discffusion.errors import DatasetError, OutputError
 from discffusion.shards.inputs import Shard
 from discffusion.shards.layout import Layout
 from discffusion.shards.places import Folder, fetched
-from discffusion.shards.rows import COLUMNS, rows_of, tally
+from discffusion.shards.rows import columns_of, rows_of, tally
 
 __all__ = ["Worker", "counts_in", "failure_in", "made", "makes_one"]
 
@@ -23,7 +23,10 @@ _ROWS_VERSION = 1
 
 def _settings(scorer: Any, layout: Layout) -> dict[str, Any]:
     """What must be the same for the files of a folder to belong together, plain data."""
-    return {"rows": _ROWS_VERSION, "layout": layout.about(), "scorer": identity(described(scorer))}
+    settings = {"rows": _ROWS_VERSION, "layout": layout.about(), "scorer": identity(described(scorer))}
+    if getattr(scorer, "has_probability", False):  # which rows have too, also where scores are as without
+        settings["calibration"] = scorer.calibration.digest
+    return settings
 
 
 class Worker:
@@ -54,7 +57,7 @@ class Worker:
             return {"failed": str(error)}
         counts = {**tally(rows), "seconds": round(time.perf_counter() - start, 3)}
         with self._output.writing(shard.output) as place:
-            parquet.write(place, rows, self.settings, COLUMNS, {"counts": counts})
+            parquet.write(place, rows, self.settings, columns_of(self._scorer), {"counts": counts})
         self._output.remove(shard.failed)
         return counts
 

@@ -102,7 +102,7 @@ class Browser:
         return " ".join(found.text for found in self.find(selector))
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Score and text of each line of the ranking."""
+        """Score, probability and text of each line of the ranking."""
         lines = self.driver.find_elements(By.CSS_SELECTOR, "#ranking [role=row][data-index]")
         return [
             tuple(cell.text.strip() for cell in line.find_elements(By.CSS_SELECTOR, "[role=gridcell]"))

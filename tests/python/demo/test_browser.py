@@ -65,7 +65,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory, server: Served) -> Iterato
 
 
 def expected(scorer: Scorer, photograph: Path, texts: list[str]) -> list[tuple[str, ...]]:
-    return [(f"{score:.6g}", texts[index]) for index, score in scorer.rank(photograph, texts)]
+    """Score, probability (the model has none) and text of each line."""
+    return [(f"{score:.6g}", "", texts[index]) for index, score in scorer.rank(photograph, texts)]
 
 
 def test_a_visit(browser: Browser, server: Served, photograph: Path, scorer: Scorer, deltas: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_visit(browser: Browser, server: Served, photograph: Path, scorer: Sco
 
 def changed_text(browser: Browser) -> str:
     """The text whose maps are not shown: the last of the ranking."""
-    return browser.rows()[-1][1]
+    return browser.rows()[-1][-1]
 
 
 def test_what_is_wrong_is_said(browser: Browser, photograph: Path, tmp_path: Path) -> None:

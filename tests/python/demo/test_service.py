@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from tests.python.calibration.files import curve_alone, saved
 from tests.python.run_python import run_python
 
-from discffusion import Scorer
+from discffusion import Deltas, Scorer, Trainer
 from discffusion.demo import DemoService, Limits
 from discffusion.errors import ConfigError, DiscffusionError, ImageError
 
@@ -40,6 +41,52 @@ def test_ranking_is_the_scorers(service: DemoService, scorer: Scorer, image: Pat
     paper = service.rank(image, "a dog", "paper", "none")
     assert paper.ranking == [(scorer.with_config("paper", steps=2).score(image, "a dog"), "a dog")]
     assert "preset paper" in paper.note
+
+
+def test_a_calibration_is_a_choice_beside_the_presets(scorer: Scorer, image: Path, tmp_path: Path) -> None:
+    plain = scorer.with_calibration(None)
+    file = saved(tmp_path, plain, weighted=True)
+    service = DemoService(plain, {"seed": 3}, calibrations=(file,))
+    assert service.presets[-1] == file.name
+    calibrated = plain.with_config(seed=3).with_calibration(file)
+    answer = service.rank(image, "a dog\na cat", file.name, "none")
+    ranked = calibrated.rank(image, ["a dog", "a cat"])
+    assert answer.ranking == [(score, ["a dog", "a cat"][index]) for index, score in ranked]
+    expected = calibrated.calibration.probability([score for _, score in ranked])  # type: ignore[union-attr]
+    assert answer.probabilities == expected.tolist()
+    assert f"calibration {file.name}, deltas none" in answer.note
+    assert service.explain(image, "a dog", file.name, "none").score == pytest.approx(
+        calibrated.score(image, "a dog"), abs=1e-6
+    )
+    other = service.rank(image, "a dog", "attention", "none")
+    assert other.probabilities is None
+    assert other.ranking[0][0] == plain.with_config("attention", seed=3).score(image, "a dog")
+
+
+def test_a_score_that_has_a_probability_shows_it(scorer: Scorer, image: Path) -> None:
+    calibrated = scorer.with_calibration(curve_alone(scorer.with_config("default")))
+    service = DemoService(calibrated)
+    answer = service.rank(image, "a dog", "default", "none")
+    assert answer.probabilities == [pytest.approx(calibrated.probability(image, "a dog"))]
+    assert service.rank(image, "a dog", "paper", "none").probabilities is None
+
+
+def test_a_calibration_belongs_to_one_of_the_deltas(scorer: Scorer, image: Path, tmp_path: Path) -> None:
+    plain = scorer.with_calibration(None)
+    rng = np.random.default_rng(0)
+    arrays = Trainer(plain, rank=1).deltas.arrays()
+    drawn = {name: rng.normal(0, 0.3, array.shape).astype(np.float32) for name, array in arrays.items()}
+    deltas = Deltas.from_arrays(drawn, plain)
+    deltas.save(tmp_path / "tuned")
+    file = saved(tmp_path, plain.with_deltas(deltas), weighted=True)
+    with pytest.raises(ConfigError, match="belongs to another scorer: deltas was"):
+        DemoService(plain, calibrations=(file,))
+    service = DemoService(plain, deltas=(tmp_path / "tuned",), calibrations=(file,))
+    assert service.rank(image, "a dog", file.name, "tuned").probabilities is not None
+    with pytest.raises(ConfigError, match="'weighted.safetensors' is of the deltas 'tuned'"):
+        service.rank(image, "a dog", file.name, "none")
+    with pytest.raises(ConfigError, match="another choice of the name"):
+        DemoService(plain, deltas=(tmp_path / "tuned",), calibrations=(file, file))
 
 
 def test_cut_texts_are_named(service: DemoService, image: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,11 @@ def _of(names: Sequence[str]) -> Callable[[int], str]:
     return lambda index: names[index % len(names)]
 
 
+def _with_probabilities(records: list[Record]) -> list[Record]:
+    """By a curve that lies between scores of 0 and 2."""
+    return [replace(one, probabilities=0.5 * (1 + np.tanh(3 * (one.scores - 1)))) for one in records]
+
+
 #: items that each metric applies to, by its name, of the scores a function gives
 EXAMPLES: dict[str, Callable[[Scores], list[Record]]] = {
     "accuracy": lambda scores: _eye("pair", 8, scores, _of(["x", "y"])),
@@ -112,4 +118,5 @@ EXAMPLES: dict[str, Callable[[Scores], list[Record]]] = {
         record(f"made{i}", scores((1, 1), i), [[1]], group="x" if i % 2 else "y") for i in range(9)
     ],
     "calibration": lambda scores: _eye("scale", 8, scores, _of(["x", "y"])),
+    "probability": lambda scores: _with_probabilities(_eye("scale", 8, scores, _of(["x", "y"]))),
 }

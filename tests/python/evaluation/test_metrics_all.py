@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ from tests.python.evaluation.scored import EXAMPLES, record
 
 from discffusion import ConfigError, MatchItem
 from discffusion.evaluation.metrics import METRICS, auto_metrics, describe_metrics, metric_named
-from discffusion.evaluation.record import Record
 
 #: lower is better, and what a constant scorer earns there is said in a test of its own
 ERRORS = ("ece", "brier")
@@ -37,9 +37,10 @@ def test_a_constant_scorer_gets_no_credit(name: str, level: float) -> None:
 
 @pytest.mark.parametrize("name", SHARES)
 def test_the_right_scores_earn_everything(name: str) -> None:
-    right = {one.key: one.match for one in EXAMPLES[name](lambda shape, _: np.zeros(shape))}
     records = [
-        Record(one.key, right[one.key] * 2.0, one.match, one.group, one.images, one.texts, one.meta)
+        replace(
+            one, scores=one.match * 2.0, probabilities=None if one.probabilities is None else one.match * 1.0
+        )
         for one in EXAMPLES[name](lambda shape, _: np.zeros(shape))
     ]
     for part, estimate in METRICS[name](records).items():

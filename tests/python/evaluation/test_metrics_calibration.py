@@ -16,7 +16,8 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from discffusion import ConfigError
 from discffusion.evaluation.metrics import METRICS
-from discffusion.evaluation.metrics.calibration import BINS, held_out
+from discffusion.evaluation.metrics.calibration import held_out
+from discffusion.evaluation.metrics.calibration_error import BINS
 from discffusion.evaluation.metrics.logistic import fit
 from discffusion.evaluation.record import Record
 

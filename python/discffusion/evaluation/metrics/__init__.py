@@ -30,6 +30,7 @@ _OWN = {
     "calibration": "calibration:METRIC",
     "kinds": "kinds:METRIC",
     "mean_score": "mean_score:METRIC",
+    "probability": "probability:METRIC",
     "retrieval": "retrieval:METRIC",
     "sugarcrepe": "sugarcrepe:METRIC",
     "tree": "tree:METRIC",

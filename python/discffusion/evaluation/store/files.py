@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from discffusion import _parquet as parquet
-from discffusion._identity import digest
 from discffusion.errors import DatasetError, OutputError
 from discffusion.evaluation.store.rows import Gathered
+from discffusion.evaluation.store.settings import run_of
 
 __all__ = [
     "cut_half_a_row",
@@ -78,7 +78,7 @@ def recorded(path: Path) -> tuple[Gathered, dict[str, Any], str]:
 def settings_in(path: Path) -> dict[str, dict[str, Any]]:
     """Settings by their digests, where a file keeps them beside its rows."""
     settings = parquet.settings_in(path) if path.suffix == ".parquet" else None
-    return {} if settings is None else {digest(settings): settings}
+    return {} if settings is None else {run_of(settings): settings}
 
 
 def distinct_rows(files: Iterable[Path], dedupe: bool) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """The file that rows go to while they are made, so that a run which is killed can be taken up again.
 
-Rows are appended, an item's all at once, and nothing in front of them is ever touched. So a kill leaves whole rows and
+Rows are appended, an item's all at once, and nothing in front of them is touched. So a kill leaves whole rows and
 perhaps the first part of one, which is cut off. With ``rows.parquet`` as output the rows go to ``rows.partial.jsonl``
 beside it, and become that file in the end.
 
-The first row also carries the ``settings`` of the run, whose digest all rows have as ``run``.
+The first row also carries the ``settings`` of the run, whose digest all rows have as ``run``. Where they have changed
+in what is no part of that digest, the curve of probabilities, the next row carries them again, and the last count. If
+there is no next row, the file is written anew in the end.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import Any
 
 from discffusion import _parquet as parquet
 from discffusion._extras import need
-from discffusion._identity import difference, digest
+from discffusion._files import replacing
+from discffusion._identity import difference
 from discffusion.errors import ConfigError, DiscffusionError, OutputError
 from discffusion.evaluation.store.columns import COLUMNS
 from discffusion.evaluation.store.files import (
@@ -34,7 +37,7 @@ from discffusion.evaluation.store.files import (
     write,
 )
 from discffusion.evaluation.store.rows import Gathered
-from discffusion.evaluation.store.settings import refuse_anonymous
+from discffusion.evaluation.store.settings import refuse_anonymous, run_of
 
 __all__ = ["Journal"]
 
@@ -65,11 +68,12 @@ class Journal:
             self.path = None if output is None else Path(output).expanduser()
         except (TypeError, RuntimeError) as error:
             raise ConfigError(f"output is {output!r}; expected a path ({error})") from None
-        self._settings, self._run = settings, digest(settings)
+        self._settings, self._run = settings, run_of(settings)
         self._resume = resume
         self._file: int | None = None
         self._synced = 0.0
-        self._settings_written = False  # whether the settings are in the file
+        self._told: Any = None  # the settings that rows carry, the last of them
+        self._kept: Any = None  # those of the files of this run, also of a parquet file as a whole
         self._parquet = self.path is not None and self.path.suffix == ".parquet"
         if self.path is not None and self.path.suffix not in (".jsonl", ".parquet"):
             raise ConfigError(f"output is {str(self.path)!r}; expected a .jsonl or a .parquet file")
@@ -101,10 +105,9 @@ class Journal:
         lines = []
         for row in rows:
             own = {**row, "run": self._run}
-            lines.append(
-                json.dumps(own if self._settings_written else {**own, "settings": self._settings}) + "\n"
-            )
-            self._settings_written = True
+            if self._told != self._settings:
+                own["settings"] = self._told = self._kept = self._settings
+            lines.append(json.dumps(own) + "\n")
         try:
             write(self._file, "".join(lines).encode())
             if time.monotonic() - self._synced > _SYNC_EVERY:
@@ -121,7 +124,8 @@ class Journal:
             return
         with suppress(OSError):  # of file systems that cannot
             os.fsync(self._file)
-        if self._parquet and os.fstat(self._file).st_size > 0:
+        outdated = self._kept is not None and self._kept != self._settings
+        if self._parquet and (outdated or os.fstat(self._file).st_size > 0):
             rows = [row for row in (self.path, self._partial) if row.exists()]
             try:
                 distinct = distinct_rows(rows, self.found.duplicates())
@@ -129,6 +133,17 @@ class Journal:
             except DiscffusionError as error:
                 raise DiscffusionError(f"{error}; the rows are kept in {self._partial}") from None
             self._partial.unlink()
+        elif outdated:
+            self._write_anew(self.path)
+
+    def _write_anew(self, path: Path) -> None:
+        """The same rows with the settings of now."""
+        settings: Any = {"settings": self._settings}
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for _, row in read_rows(path):
+                row.pop("settings", None)
+                file.write(json.dumps({**row, **settings}) + "\n")
+                settings = {}
 
     @property
     def _partial(self) -> Path:
@@ -154,24 +169,26 @@ class Journal:
                 output.unlink(missing_ok=True)
             return
         for path in files:
-            self._gather(path)
+            self._kept = self._gather(path) or self._kept
         if len(self.found):
             refuse_anonymous(self._settings, output)
         cut_half_a_row(self._file)  # last: a file that is refused stays as it is
 
-    def _gather(self, path: Path) -> None:
+    def _gather(self, path: Path) -> dict[str, Any] | None:
+        """Takes note of the rows of a file; returns the settings that it has for this run."""
         settings_of = settings_in(path)
         for where, row in read_rows(path):
             run = self.found.add(row, where)
             if isinstance(row.get("settings"), dict):
                 settings_of[run] = row["settings"]
-                self._settings_written = self._settings_written or run == self._run
+                self._told = row["settings"] if run == self._run else self._told
             if run != self._run:
                 changed = difference(settings_of[run], self._settings) if run in settings_of else None
                 raise OutputError(
                     f"the rows in {str(path)!r} are of another evaluation: {changed or 'they do not say which'}; give "
                     "another output, or start over with resume=False"
                 )
+        return settings_of.get(self._run)
 
     def _close(self) -> None:
         if self._file is not None:
