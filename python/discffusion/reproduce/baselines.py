@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 
 from discffusion.baselines import check_baseline, load_baseline
 from discffusion.data.item import MatchItem
-from discffusion.data.items import Items
 from discffusion.data.lazy import Dataset
 from discffusion.errors import DeltasError
+from discffusion.reproduce.kept import digest_of, items_facts
 
 if TYPE_CHECKING:
     from discffusion.scorer import Scorer
@@ -60,15 +59,13 @@ class Baselines:
 
     def tuned(self, name: str, items: Dataset[Any], epochs: int, batch_size: int, seed: int) -> Any:
         """A baseline tuned on items; captions are compared with the others of their batch."""
-        data = {"name": items.name, **items.about, "digest": Items(items, "items").examine()}
-        facts = {"data": data, "n": len(items), "epochs": epochs, "seed": seed}
+        facts = {"data": items_facts(items), "n": len(items), "epochs": epochs, "seed": seed}
         key = (name, json.dumps(facts, sort_keys=True, default=str), batch_size)
         if key in self._loaded:
             return self._loaded[key]
         made = load_baseline(name, model=self.models["clip"], device=self._scorer.device)
         identity = {**facts, "batch_size": batch_size, "model": made.describe()["fingerprint"]}
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
-        path = self._folder / f"{name}-seed{seed}-{digest}.safetensors"
+        path = self._folder / f"{name}-seed{seed}-{digest_of(identity)}.safetensors"
         if not _read(made, path):
             grouped = in_batches(items, batch_size) if items[0].match.size == 1 else items
             size = 1 if grouped is not items else batch_size

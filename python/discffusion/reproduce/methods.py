@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from discffusion.data.lazy import Dataset
+    from discffusion.reproduce.calibrations import CalibrationRecipe
     from discffusion.reproduce.runner import ExperimentRunner
     from discffusion.reproduce.sources import Source
     from discffusion.reproduce.trainings import Recipe
@@ -57,24 +58,31 @@ def ours(
     variant: str = "attention",
     recipe: Recipe | None = None,
     *,
+    calibration: CalibrationRecipe | None = None,
     place: str | None = None,
     places: tuple[str, ...] | None = None,
     items: Callable[[Source], Dataset[Any]] | None = None,
     **fields: Any,
 ) -> TableRow:
-    """Our score: a configuration, and deltas of a training on the data of the same place.
+    """Our score: a configuration, and deltas and a calibration on the data of the same place.
 
     Args:
-        recipe: how deltas are trained; None for zero-shot.
-        place: where they are trained, if it is not the place that is measured.
+        variant: preset of the score; with a calibration, of the score that is calibrated.
+        recipe: how deltas are trained; None for none.
+        calibration: how the score with these deltas is calibrated, on the items that a training has; None for not.
+        place: where both learn, if it is not the place that is measured.
         places, items: see :class:`Method`.
         fields: of the configuration, changed.
     """
     changed = ", ".join(f"{name}={value}" for name, value in fields.items())
     trained = "zero-shot" if recipe is None else f"{recipe.name}" + (f" on {place}" if place else "")
     about = f"{variant} score{f' with {changed}' if changed else ''}, {trained}"
+    if calibration is not None:
+        about += f", {calibration.name}"
 
     def make(runner: ExperimentRunner, measured: str, seed: int) -> Any:
+        if calibration is not None:
+            return runner.calibrated(calibration, place or measured, seed, variant, recipe, **fields)
         deltas = None if recipe is None else runner.trained(recipe, place or measured, seed).deltas
         return runner.scorer(variant, seed, deltas, **fields)
 

@@ -1,4 +1,4 @@
-"""What tables share: the model, the data, trainings and measurements, each of which is done once."""
+"""What tables share: the model, the data, trainings, calibrations and measurements, each of which is done once."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from discffusion._files import write_text
 from discffusion._identity import described, digest
+from discffusion.errors import ConfigError
 from discffusion.evaluation.record import Record
 from discffusion.evaluation.run import evaluate
 from discffusion.evaluation.store.settings import settings_of
 from discffusion.reproduce.baselines import PAPERS_CLIP, Baselines
+from discffusion.reproduce.calibrations import Calibrated, CalibrationRecipe, calibrate
+from discffusion.reproduce.kept import seconds_in
 from discffusion.reproduce.methods import TableRow, absent, baseline
 from discffusion.reproduce.scale import Scale
 from discffusion.reproduce.sources import BENCHMARKS, Source, sources
@@ -25,15 +28,25 @@ if TYPE_CHECKING:
     from discffusion.reproduce.methods import Method
     from discffusion.scorer import Scorer
 
-__all__ = ["ExperimentRunner", "LacksDataError", "Measured", "slug"]
+__all__ = ["CalibrationKey", "ExperimentRunner", "LacksDataError", "Measured", "slug"]
 
 
 class LacksDataError(Exception):
-    """A place that is measured or trained on has no data; the message says what to give."""
+    """A place that is measured or trained on has no data, or too little; the message says what to give."""
 
 
 #: the paper's model, by any of the names it is found under
 _PAPERS_MODEL = "stable-diffusion-2-1-base"
+
+
+class CalibrationKey(NamedTuple):
+    """Which calibration it is: how, of what score, trained how if at all, on what data."""
+
+    recipe: CalibrationRecipe
+    score: str
+    training: Recipe | None
+    place: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -45,14 +58,14 @@ class Measured:
 
 
 class ExperimentRunner:
-    """Measures and trains for all tables of a run.
+    """Measures, trains and calibrates for all tables of a run.
 
     Args:
         scorer: the model; its configuration is not used.
         data: datasets and their folders, see :func:`discffusion.reproduce.sources.sources`.
         scale: how much is measured.
         seeds: of noise, training and the choice of training items of the stand-in.
-        folder: for rows, trainings and plots.
+        folder: for rows, trainings, calibrations and plots.
         batch_size: items to a training step.
         allow_missing: leave items out whose images are missing, and say so.
         baselines: models of the baselines by name, see :class:`discffusion.reproduce.baselines.Baselines`.
@@ -78,6 +91,7 @@ class ExperimentRunner:
         side = int(self.base.info()["resolution"])
         self.sources: dict[str, Source] = sources(data, scale, side, allow_missing)
         self.trainings: dict[tuple[Recipe, str, int], Trained] = {}
+        self.calibrations: dict[CalibrationKey, Calibrated] = {}
         self._baselines = Baselines(
             baselines or {},
             self.base,
@@ -101,7 +115,7 @@ class ExperimentRunner:
     def scorer(
         self, variant: str = "attention", seed: int = 0, deltas: Deltas | None = None, **fields: Any
     ) -> Scorer:
-        """The model with a configuration: ``attention``, or ``paper`` with as many timesteps as the scale says."""
+        """The model with a preset, ``paper`` with as many timesteps as the scale says."""
         more: dict[str, Any] = {"seed": seed, **fields}
         if variant == "paper" and not any(name in fields for name in ("steps", "timesteps", "noise_levels")):
             more["steps"] = self.scale.paper_steps
@@ -133,6 +147,37 @@ class ExperimentRunner:
                 batch_size=self.batch_size,
             )
         return self.trainings[key]
+
+    def calibrated(
+        self,
+        recipe: CalibrationRecipe,
+        place: str,
+        seed: int,
+        variant: str = "attention",
+        training: Recipe | None = None,
+        **fields: Any,
+    ) -> Scorer:
+        """A score that is calibrated on the items that a training on a place has, with deltas of `training` or none.
+
+        Raises:
+            LacksDataError: there are no data, or too few items.
+        """
+        deltas = None if training is None else self.trained(training, place, seed).deltas
+        scorer = self.scorer(variant, seed, deltas, **fields)
+        score = ", ".join([variant, *(f"{name}={value}" for name, value in fields.items())])
+        key = CalibrationKey(recipe, score, training, place, seed)
+        if key not in self.calibrations:
+            items = self.source(place).train(recipe.shots, seed)
+            self.say(
+                f"  {recipe.name}: {score}, {training.name if training else 'zero-shot'}, {place}, seed {seed}"
+            )
+            try:
+                self.calibrations[key] = calibrate(
+                    self.folder / "calibrations", recipe, scorer, items, seed=seed
+                )
+            except ConfigError as error:
+                raise LacksDataError(f"not calibrated: {error}") from None
+        return scorer.with_calibration(self.calibrations[key].calibration)
 
     def measure(self, method: Method, place: str) -> Measured:
         """Scores the items of a place with every seed; what was scored before, in this run or another, is not again."""
@@ -174,7 +219,7 @@ class ExperimentRunner:
             try:
                 records = evaluate(scorer, items, "accuracy", output=path, progress=False).records
             finally:  # also of an interrupted run: its rows are kept
-                seconds = _number(spent)
+                seconds = seconds_in(spent)
                 if _size(path) != size:
                     seconds = round(seconds + time.perf_counter() - start, 3)
                     write_text(spent, f"{seconds:.3f}\n")
@@ -213,10 +258,3 @@ def slug(text: str) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _number(path: Path) -> float:
-    try:
-        return float(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0

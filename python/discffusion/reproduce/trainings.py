@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from discffusion._files import write_text
 from discffusion._identity import identity
-from discffusion.data.items import Items
 from discffusion.deltas import Deltas
 from discffusion.errors import DeltasError
+from discffusion.reproduce.kept import digest_of, items_facts, seconds_in
 
 if TYPE_CHECKING:
     from discffusion.data.lazy import Dataset
@@ -96,20 +95,19 @@ def train(
     facts = {
         "scorer": identity(scorer.describe()),
         "options": options,
-        "data": {"name": items.name, **items.about, "digest": Items(items, "items").examine()},
+        "data": items_facts(items),
         "items": len(items),
         "epochs": epochs,
         "batch_size": batch_size,
     }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
     name = "".join(letter if letter.isalnum() else "-" for letter in recipe.name)
-    home = folder / f"{name}-seed{seed}-{digest}"
+    home = folder / f"{name}-seed{seed}-{digest_of(facts)}"
     deltas, done = home / "deltas.safetensors", home / "training.json"
     if finished := _read(deltas, done, scorer):
         return finished
     home.mkdir(parents=True, exist_ok=True)
     spent = home / "seconds.txt"
-    before = _seconds(spent)
+    before = seconds_in(spent)
     start = time.perf_counter()
     trainer = Trainer(scorer, **options)
     try:
@@ -119,7 +117,7 @@ def train(
     finally:
         write_text(spent, f"{before + time.perf_counter() - start:.3f}\n")
     trainer.save(deltas)
-    result = Trained(trainer.deltas, history.steps, _seconds(spent), len(items), epochs)
+    result = Trained(trainer.deltas, history.steps, seconds_in(spent), len(items), epochs)
     record = {**facts, "seed": seed, "seconds": result.seconds, "history": result.rows}
     write_text(
         done, json.dumps(record, indent=1, default=str) + "\n"
@@ -139,10 +137,3 @@ def _read(deltas: Path, done: Path, scorer: Scorer) -> Trained | None:
         )
     except (OSError, ValueError, KeyError, DeltasError):
         return None
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0

@@ -60,11 +60,12 @@ def test_json_and_nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     (told,) = json.loads(result.stdout)
     assert told["name"] == "figure3"
+    layers = ["the last layer", "the last two", "the last four", "all layers"]
+    more = ["text prior", "few-shot", "timesteps calibrated"]
     assert {row["label"] for row in told["rows"]} == {
-        "the last layer",
-        "the last two",
-        "the last four",
-        "all layers",
+        *layers,
+        *(f"{label}, {name}" for label in layers for name in more),
+        "layers and heads weighed",
     }
     assert told["rows"][0]["values"]["All"]["by_seed"]
     assert list(tmp_path.iterdir()) == []

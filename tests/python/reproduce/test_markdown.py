@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.python.reproduce.made_up import row
 
+from discffusion.evaluation.estimate import Estimate
 from discffusion.reproduce.markdown import section, table
 from discffusion.reproduce.paper_table import PaperTable
 from discffusion.reproduce.report import markdown
@@ -22,6 +25,10 @@ def made() -> Result:
         [Verdict("a beats b", FAILS, "a − b: -1.0", "attention"), Verdict("c", HOLDS)],
         notes=["A note."], differences=["the model is small"], seconds=2.4,
     )  # fmt: skip
+
+
+def estimate(value: float) -> dict[str, Any]:
+    return Estimate(value, value - 0.05, value + 0.05, 80, 0, "bootstrap", 40).to_dict()
 
 
 def cells(line: str) -> list[str]:
@@ -86,6 +93,11 @@ def test_the_report_begins_with_what_contradicts_the_paper() -> None:
             {"recipe": "few-shot", "data": "composition", "seed": 0, "items": 270, "epochs": 4, "steps": 135,
              "seconds": 40.2}
         ],
+        "calibrations": [
+            {"recipe": "calibrated", "score": "attention, steps=4", "training": None, "data": "composition",
+             "seed": 0, "items": 270, "digest": "ab", "model": "heads", "before": estimate(0.8),
+             "after": estimate(0.875), "ece": 0.0312, "brier": 0.1, "seconds": 61.7}
+        ],
     }  # fmt: skip
     text = markdown([made(), Result("table12", "Images", gap="no images")], told)
     assert "Model pocket (float32 on cpu), data shapes; scale quick, seed 0; 1.5 minutes" in text
@@ -94,12 +106,16 @@ def test_the_report_begins_with_what_contradicts_the_paper() -> None:
     assert "Contradicted here:\n- table3: a beats b (attention)" in text
     assert "Not measured:\n- table12: no images" in text
     assert "| few-shot | composition | 0 | 270 | 4 | 135 | 40 |" in text
+    assert (
+        "| calibrated | attention, steps=4 |  | composition | 0 | 270 | heads | 80.00% [75.00%, 85.00%] | "
+        "87.50% [82.50%, 92.50%] | 0.031 | 62 |" in text
+    )
+    assert text.index("## Trainings") < text.index("## Calibrations") < text.index("## Table 3")
     assert text.index("Contradicted") < text.index("## Trainings") < text.index("## Table 3")
 
 
 def test_a_row_without_its_model_or_data_stays_with_the_reason() -> None:
     from types import SimpleNamespace
-    from typing import Any
 
     from discffusion.errors import CheckpointError
     from discffusion.reproduce.columns import REFERRING

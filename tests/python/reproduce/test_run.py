@@ -141,6 +141,7 @@ def test_the_same_run_again_scores_and_trains_nothing(
 
     monkeypatch.setattr("discffusion.evaluation.scoring.Scoring.score", refuse)
     monkeypatch.setattr("discffusion.trainer.Trainer.fit", refuse)
+    monkeypatch.setattr("discffusion.scorer.Scorer.calibrate", refuse)
     again = reproduce(["table9", "table3", "figure4"], scale=TINY, output=folder)
     for result in again:
         assert facts(result.to_dict()) == facts(results[result.name].to_dict())
@@ -168,6 +169,6 @@ def test_an_interrupted_run_goes_on(
         patch.setattr(Scoring, "score", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reproduce(["table3"], scale=TINY, output=tmp_path)
-    assert 0 < len(list((tmp_path / "rows").glob("*.jsonl"))) < 14
+    assert 0 < len(list((tmp_path / "rows").glob("*.jsonl"))) < len(results["table3"].rows)
     (result,) = reproduce(["table3"], scale=TINY, output=tmp_path)
     assert facts(result.to_dict()) == facts(results["table3"].to_dict())

@@ -14,6 +14,7 @@ from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.record import Record
 from discffusion.plot.curves import curves
 from discffusion.plot.figure import save_png
+from discffusion.reproduce.calibrations import ATTENTION
 from discffusion.reproduce.claims import Claim, answer, pooled, side
 from discffusion.reproduce.columns import COMPOSITION, Column
 from discffusion.reproduce.experiment import Experiment
@@ -27,6 +28,8 @@ __all__ = ["EXPERIMENT"]
 
 PLACE = "composition"
 PLAIN, LEARNED = "plain mean", "learned weights"
+#: weights of heads, of layers and timesteps too, that a calibration found, without deltas and with them
+FITTED = {"calibrated": None, "few-shot, calibrated": FEW}
 #: at most so many subsets of heads of a size are averaged
 SUBSETS = 10
 COLUMN = next(column for column in COMPOSITION if column.name == "All")
@@ -61,6 +64,10 @@ def run(runner: ExperimentRunner) -> Result:
             "all heads, weighted for each pair (attributed)", recipe=FEW, layers="last(1)", heads="attributed"
         ),
         ours("all heads, weights found in training (learned)", recipe=FEW, layers="last(1)", heads="learned"),
+        ours("all heads, without training", layers="last(1)"),
+        ours("all heads, without training, text prior", layers="last(1)", prior="null"),
+        ours("all heads, text prior", recipe=FEW, layers="last(1)", prior="null"),
+        *(ours(_fitted(name), recipe=recipe, calibration=ATTENTION) for name, recipe in FITTED.items()),
     ]
     result = tabulate(runner, EXPERIMENT, COMPOSITION, lines)
     single = result.rows[:heads]
@@ -94,13 +101,23 @@ def run(runner: ExperimentRunner) -> Result:
         "the paper's has five. A row of fewer heads is the mean of the accuracies of all subsets of that size "
         f"({SUBSETS} drawn at random where there are more).",
         "Learned weights are those that training found (appendix J), scaled to mean 1 over the heads that are used.",
+        "Rows with a text prior or a calibration are not the paper's. Calibrated rows weigh the heads of all layers at "
+        "each timestep, by the items that few-shot training has.",
     ]
+    for name in FITTED:
+        for row in result.rows:
+            if row.label == _fitted(name) and "All" in row.cells:
+                points[name] = [(heads, row.cells["All"].estimate)]
 
     def draw(figure: Any) -> None:
         curves(figure.subplots(), points, "attention heads", "accuracy (%)")
 
     result.plots.append(save_png(runner.folder / "figure4.png", draw))
     return result
+
+
+def _fitted(name: str) -> str:
+    return f"heads of all layers, {name}"
 
 
 def combined_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from discffusion.reproduce.calibrations import ATTENTION, EVERYTHING
 from discffusion.reproduce.claims import Claim
 from discffusion.reproduce.columns import COMPOSITION, REFERRING, VQA
 from discffusion.reproduce.experiment import Experiment
@@ -90,6 +91,9 @@ def run(runner: ExperimentRunner) -> Result:
         classifier("Zero-shot: DiffusionITM (not in the paper's table)", unconditional=True, places=where),
         ours("Zero-shot: Discffusion"),
         ours("Zero-shot: Discffusion", "paper", places=where),
+        ours("Zero-shot: Discffusion, text prior", prior="null"),
+        ours("Zero-shot: Discffusion, text prior", "paper", places=where, prior="null"),
+        ours("Zero-shot: Discffusion, the default score", "default", places=where),
         tuned("Few-shot: CLIP (Fine-tuning)", "clip-tuned", FEW),
         tuned("Few-shot: CLIP (Prompt Learning)", "cocoop", FEW),
         absent("Few-shot: BLIP2", "tuning BLIP-2 is not part of this package"),
@@ -98,10 +102,29 @@ def run(runner: ExperimentRunner) -> Result:
         ours("Few-shot: Discffusion", recipe=FEW),
         ours("Few-shot: Discffusion", "paper", FEW_PAPER, places=where),
         ours("Few-shot: Discffusion (w/ pre-training)", recipe=PRETRAINED),
+        ours("Few-shot: Discffusion, calibrated", calibration=ATTENTION),
+        ours("Few-shot: Discffusion, calibrated", "paper", calibration=ATTENTION, places=where),
+        ours("Few-shot: Discffusion, trained and calibrated", recipe=FEW, calibration=ATTENTION),
+        ours(
+            "Few-shot: Discffusion, calibrated with the denoising error",
+            "default",
+            calibration=EVERYTHING,
+            places=where,
+        ),
+        ours(
+            "Few-shot: Discffusion, trained and calibrated with the denoising error",
+            "default",
+            FEW,
+            calibration=EVERYTHING,
+            places=where,
+        ),
     ]
     notes = [
         "Few-shot rows are trained on data of the column they are measured in; Diffusion Classifier is tuned with the "
         "loss of the diffusion, which is its own.",
+        "Rows with a text prior or a calibration are not the paper's. Calibrated rows have the very items that "
+        "few-shot rows are trained on, and as many timesteps as the score of their variant, or fewer; trained ones are "
+        "calibrated on the items that they were trained on.",
         "Images are brought to the model's resolution directly; Table 4 measures the way by a lower one.",
         "In OFA's place stands VQAScore, where a model for it is given.",
     ]
