@@ -130,9 +130,11 @@ class _TrainOptions(TypedDict, total=False):
     loss: Literal["triplet", "cross_entropy", "binary_cross_entropy", "diffusion"]
     margin: float
     temperature: float | None
+    temperature_schedule: Literal["constant", "noise"]
     negatives: Literal["hardest", "mean"]
     negative_kinds: Literal["both", "image", "text"]
     in_batch: bool
+    batch_texts: int
     rank: int | None
     layers: str | Sequence[str]
     projections: Literal["kv", "k", "v"]
@@ -143,7 +145,7 @@ class _TrainOptions(TypedDict, total=False):
     gradient_clip: float | None
     accumulate: int
     timesteps_per_step: int
-    timesteps: Literal["config", "uniform"]
+    timesteps: Literal["auto", "config", "range", "uniform"]
     recompute: bool
     seed: int
 
@@ -439,6 +441,8 @@ class Trainer:
     def new(scorer: Scorer, options: Mapping[str, Any], config: ScoreConfig) -> Trainer: ...
     @property
     def steps(self) -> int: ...
+    @property
+    def timesteps(self) -> Literal["config", "range", "uniform"]: ...
     def info(self) -> str: ...
     def check_texts(self, texts: Sequence[str]) -> int: ...
     def ensure(self, indices: Sequence[int]) -> list[int]: ...

@@ -60,9 +60,13 @@ class Trainer:
         margin: Margin of the triplet loss, in scores divided by the temperature; 0 or more.
         temperature: What scores are divided by before the loss; above 0; default: such that a typical
             difference is 0.2 at the start.
+        temperature_schedule: Whether the temperature is the same at all timesteps, or in proportion to the
+            typical difference at a timestep's noise level, measured at the start.
         negatives: Which of several negatives count in the triplet loss.
         negative_kinds: What counts as a negative: other images, texts.
         in_batch: Whether images and texts of the other items of a batch are negatives too.
+        batch_texts: Texts of other items of a batch that each item's images are compared with too, drawn anew in
+            each step; 0 to 10000.
         rank: Rank of the deltas; 1 to 4096; default: dense, of the shape of the weight.
         layers: Which cross-attention layers get deltas; or a list of layers such as down.0.1, mid.0, up.3.2.
         projections: Which projections get deltas.
@@ -73,7 +77,8 @@ class Trainer:
         gradient_clip: Largest norm of the gradient; above 0; default: no limit.
         accumulate: Parts that a batch is split into, to save memory; its gradient stays the same; 1 to 65536.
         timesteps_per_step: Timesteps at which an item is scored in one step; 1 to 1000.
-        timesteps: Timesteps to sample during training: those of the score config, or all.
+        timesteps: Timesteps to sample during training: those of the score config, all of its noise range, or all
+            of the model; auto takes the noise range where the score has fewer than 10 timesteps.
         recompute: Whether blocks are run again in the backward pass instead of keeping their activations, to
             save memory.
         seed: Seed of order, timesteps and noise; 0 or more.
@@ -154,7 +159,7 @@ class Trainer:
         plan = Plan(
             items=len(items),
             batch_size=size,
-            in_batch=bool(self._options["in_batch"]),
+            in_batch=bool(self._options["in_batch"] or self._options["batch_texts"]),
             epochs=whole_number("epochs", epochs, 1),
             max_steps=None if max_steps is None else whole_number("max_steps", max_steps, 1),
             checkpoint_every=whole_number("checkpoint_every", checkpoint_every, 1),
@@ -172,17 +177,20 @@ class Trainer:
         start = self._start()
         core = self._new(start)
         settings = {
-            "training": {**self._options, "batch_size": size},
+            "training": {**json.loads(core.info())["options"], "batch_size": size},
             "score": self.config.to_dict(),
             "data": data,
             "start_deltas": "" if checkpoint_dir is None else Deltas(core.deltas()).digest(),
+            **self._weights(),
         }
         with ExitStack() as stack:
             group = stack.enter_context(joined(self._scorer.device, distributed, "Trainer.fit"))
             if group.size > 1 and plan.in_batch:
+                everything = self._options["in_batch"]
+                name, what = ("in_batch", "all items") if everything else ("batch_texts", "items")
                 raise ConfigError(
-                    "in_batch compares all items of a batch, which processes cannot share; train in one process, or "
-                    "without in_batch"
+                    f"{name} compares {what} of a batch, which processes cannot share; train in one process, or "
+                    f"without {name}"
                 )
             folder = None
             if checkpoint_dir is not None and group.rank == 0:
@@ -201,8 +209,12 @@ class Trainer:
 
     @property
     def scorer(self) -> Scorer:
-        """A scorer with the deltas of now. It shares the weights, and further training does not change it."""
-        return self._scorer.with_deltas(self.deltas)
+        """A scorer with the deltas of now. It shares the weights, and further training does not change it.
+
+        A calibrated score keeps the weights that it was trained with. It has no probability before it is calibrated
+        anew: ``trainer.scorer.calibrate(items)``.
+        """
+        return self._scorer._trained(self.deltas)
 
     @property
     def deltas(self) -> Deltas:
@@ -257,6 +269,7 @@ class Trainer:
             "package": f"discffusion {__version__}",
             "score_config": self.config.to_dict(),
             "training_options": self.options,
+            **self._weights(),
         }
         before = self._scorer.deltas
         if before is not None:
@@ -277,6 +290,7 @@ class Trainer:
             "epoch": self._run.plan.epoch(step),
             "batch_size": settings["training"]["batch_size"],
             "temperature": next(iter(self.history["temperature"]), None),
+            "timesteps": self._core.timesteps,
             "validation": at_step[0] if at_step else None,
         }
         return {**description, "data": data, "training": training}
@@ -300,12 +314,18 @@ class Trainer:
 
     def _start(self) -> CoreScorer:
         """What a run starts from: the scorer as it was given, or with the deltas of the run before."""
-        model = self._scorer._model
-        return model if self._run is None else model.with_deltas(self._core.deltas(), None)
+        return (self._scorer if self._run is None else self.scorer)._model
 
     def _new(self, scorer: CoreScorer) -> CoreTrainer:
         core: CoreTrainer = _native.core().Trainer.new(scorer, self._options, self.config)
         return core
+
+    def _weights(self) -> dict[str, str]:
+        """The digest of the calibration that a calibrated score is trained with."""
+        calibration = self._scorer.calibration
+        if self.config.method != "calibrated" or calibration is None:
+            return {}
+        return {"calibration": calibration.digest}
 
     def _first_digest(self) -> str:
         """Of the deltas that the first run started from: a folder may hold that run, and be asked for again."""

@@ -98,6 +98,12 @@ impl Trainer {
         enter(py, |_| Ok(self.view.steps()))
     }
 
+    /// What steps draw timesteps from: "config", "range" or "uniform".
+    #[getter]
+    fn timesteps(&self, py: Python<'_>) -> PyResult<&'static str> {
+        enter(py, |_| Ok(self.view.times().name()))
+    }
+
     /// The indices of items that are not encoded; none of the list is dropped before the next call.
     fn ensure(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<Vec<usize>> {
         enter(py, |_| self.work(|session| Ok(session.ensure(&indices))))
@@ -123,7 +129,7 @@ impl Trainer {
 
     /// What scores are divided by; found from these items if it is open still.
     fn calibrate(&self, py: Python<'_>, indices: Vec<usize>) -> PyResult<f64> {
-        enter(py, |_| self.work(|session| session.calibrate(&indices)))
+        enter(py, |_| self.work(|session| Ok(session.calibrate(&indices)?.value)))
     }
 
     /// One step of the optimiser on these items; its report as a JSON object.

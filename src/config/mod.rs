@@ -18,4 +18,6 @@ pub use score::{
     Attribution, DenoisingError, MapKind, Method, Pooling, Prior, Resize, ScoreConfig, TokenSet, Truncate,
 };
 pub use times::{Times, plain_number};
-pub use train::{Loss, NegativeKinds, Negatives, Projections, RateSchedule, TrainConfig, TrainTimes};
+pub use train::{
+    Loss, NegativeKinds, Negatives, Projections, RateSchedule, TemperatureSchedule, TrainConfig, TrainTimes,
+};

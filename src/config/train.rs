@@ -64,10 +64,25 @@ choices! {
 }
 
 choices! {
+    /// How the temperature depends on the noise.
+    TemperatureSchedule {
+        /// Not at all.
+        Constant = "constant",
+        /// It is in proportion to the mean difference between a match and a mismatch at that noise level, measured at
+        /// the start.
+        Noise = "noise",
+    }
+}
+
+choices! {
     /// Where the timesteps of a training step are drawn from.
     TrainTimes {
+        /// `range` for a score of fewer than 10 timesteps, otherwise `config`; `config` for a calibrated score.
+        Auto = "auto",
         /// The timesteps of the score's configuration.
         Config = "config",
+        /// All timesteps between its lowest and its highest noise level.
+        Range = "range",
         /// All timesteps of the model.
         Uniform = "uniform",
     }
@@ -83,12 +98,17 @@ options! {
         /// What scores are divided by before the loss.
         temperature: Option<f64> = None,
             or_null(above(0.0), "such that a typical difference is 0.2 at the start");
+        /// Whether the temperature is the same at all timesteps, or in proportion to the typical difference at a
+        /// timestep's noise level, measured at the start.
+        temperature_schedule: TemperatureSchedule = TemperatureSchedule::Constant, one_of().omit("constant");
         /// Which of several negatives count in the triplet loss.
         negatives: Negatives = Negatives::Hardest, one_of();
         /// What counts as a negative: other images, texts.
         negative_kinds: NegativeKinds = NegativeKinds::Both, one_of();
         /// Whether images and texts of the other items of a batch are negatives too.
         in_batch: bool = false, switch();
+        /// Texts of other items of a batch that each item's images are compared with too, drawn anew in each step.
+        batch_texts: usize = 0, whole(0..=10_000).omit(0);
         /// Rank of the deltas.
         rank: Option<i64> = None, or_null(whole(1..=4096), "dense, of the shape of the weight");
         /// Which cross-attention layers get deltas; or a list of layers such as down.0.1, mid.0, up.3.2.
@@ -109,8 +129,9 @@ options! {
         accumulate: usize = 1, whole(1..=65_536);
         /// Timesteps at which an item is scored in one step.
         timesteps_per_step: usize = 1, whole(1..=1000);
-        /// Timesteps to sample during training: those of the score config, or all.
-        timesteps: TrainTimes = TrainTimes::Config, one_of();
+        /// Timesteps to sample during training: those of the score config, all of its noise range, or all of the model;
+        /// auto takes the noise range where the score has fewer than 10 timesteps.
+        timesteps: TrainTimes = TrainTimes::Auto, one_of();
         /// Whether blocks are run again in the backward pass instead of keeping their activations, to save memory.
         recompute: bool = false, switch();
         /// Seed of order, timesteps and noise.
@@ -118,8 +139,17 @@ options! {
     }
 }
 
-/// Refuses parts of a batch whose items are compared with each other.
+/// Refuses parts of a batch whose items are compared with each other, and texts that nothing is compared with.
 fn comparable(config: &TrainConfig) -> Result<()> {
+    let without = match (config.in_batch, config.negative_kinds, config.loss) {
+        (true, ..) => Some("in_batch compares with all texts of the batch"),
+        (_, NegativeKinds::Image, _) => Some("negative_kinds \"image\" compares with no texts"),
+        (.., Loss::Diffusion) => Some("the loss \"diffusion\" compares with no texts"),
+        _ => None,
+    };
+    if let (1.., Some(why)) = (config.batch_texts, without) {
+        return Err(Error::Config(format!("batch_texts is {}, but {why}; leave one of them out", config.batch_texts)));
+    }
     if config.in_batch && config.accumulate > 1 {
         return Err(Error::Config(format!(
             "accumulate is {}, but in_batch compares all items of a batch with each other, so that it cannot be worked \

@@ -44,6 +44,8 @@ pub struct Encoded {
     pub no_text: usize,
     /// Head weights of each layer: `[H]` if `heads` is `learned`, `[steps, H]` if `method` is `calibrated`.
     pub learned: Vec<Option<Tensor>>,
+    /// The weight of the denoising term at each time, `[steps]`: 1 unless `method` is `calibrated`.
+    pub denoising: Vec<f64>,
     /// Keys and values of the texts; `None` if they are differentiated or would take too much memory.
     pub cache: Option<Arc<TextCache>>,
     /// Sizes and guidance that some networks take as inputs.
@@ -97,10 +99,7 @@ impl<'a> ScoringContext<'a> {
 
     /// The coefficients in the score of one step.
     pub fn coefficients_at(&self, step: usize) -> Coefficients {
-        match (self.config.method, self.model.calibration()) {
-            (Method::Calibrated, Some(calibration)) => self.coefficients().weighed(calibration.denoising_at(step)),
-            _ => self.coefficients(),
-        }
+        self.coefficients().weighed(self.encoded.denoising[step])
     }
 
     /// Runs some evaluations, which must be all with text or all without. `prediction` asks for the errors too.

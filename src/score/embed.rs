@@ -45,6 +45,7 @@ pub fn texts(
         chosen: vec![false; model.layers().len()],
         no_text: texts.len(),
         learned: model.layers().iter().map(|_| None).collect(),
+        denoising: vec![1.0; DRAWS],
         conditions: model.conditions(config)?,
         noise,
         prior: None,

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::config::{Heads, ScoreConfig};
+use crate::config::{Heads, Method, ScoreConfig};
 use crate::deltas::AttentionLayer;
 use crate::device::upload;
 use crate::model::{Calibration, Model};
@@ -34,6 +34,13 @@ pub fn calibrated_weights(model: &Model, config: &ScoreConfig, chosen: &[bool]) 
         Some(upload(&Tensor::from_slice(&scaled).view([weights.len() as i64, layer.heads]), model.device()))
     };
     Ok(model.layers().iter().zip(chosen).map(of_layer).collect())
+}
+
+/// The weight of the denoising term at each of a configuration's `steps` times: that of the model's calibration, or 1
+/// where the score is not calibrated.
+pub fn denoising_weights(model: &Model, config: &ScoreConfig, steps: usize) -> Vec<f64> {
+    let calibration = model.calibration().filter(|_| config.method == Method::Calibrated);
+    (0..steps).map(|step| calibration.map_or(1.0, |calibration| calibration.denoising_at(step))).collect()
 }
 
 /// The learned head weights `[H]` of the chosen layers, from the model's deltas; all `None` unless `heads` is

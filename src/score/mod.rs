@@ -37,7 +37,7 @@ pub use prepared::Prepared;
 pub use prior::log_mean_exp;
 pub use select::layers as select_layers;
 
-use self::given::{calibrated_weights, learned_weights};
+use self::given::{calibrated_weights, denoising_weights, learned_weights};
 use self::prior::TextPrior;
 use crate::config::{Method, ScoreConfig, TokenSet};
 use crate::denoiser::TextCache;
@@ -227,6 +227,12 @@ impl Model {
         Ok((chosen, learned))
     }
 
+    /// The weight of the denoising term at each of `steps` times, which are those of a configuration that was checked: 1
+    /// unless `method` is `calibrated`.
+    pub fn denoising_weights(&self, config: &ScoreConfig, steps: usize) -> Vec<f64> {
+        denoising_weights(self, config, steps)
+    }
+
     /// The same model with weights that the method `calibrated` scores with, or none.
     ///
     /// # Errors
@@ -271,6 +277,7 @@ fn encode(model: &Model, request: &Request, config: &ScoreConfig) -> Result<Enco
     Ok(Encoded {
         latents: Tensor::cat(&latents, 0),
         noise,
+        denoising: model.denoising_weights(config, times.len()),
         times,
         columns: texts.tokens.iter().map(Tokens::own_columns).collect(),
         cache: text_cache(model, &texts.conditioning),

@@ -5,14 +5,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use tch::Tensor;
 
-use crate::noise::Time;
-
 /// What a stream of random numbers is used for.
 #[derive(Clone, Copy)]
 enum Purpose {
     Order = 1,
     Step = 2,
     Start = 3,
+    Texts = 4,
 }
 
 /// Changes the seed, so that training does not see the noise that scores of the same seed are computed with.
@@ -46,20 +45,32 @@ pub fn order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     order
 }
 
-/// `count` times, drawn from `choices`, and their noise `[count, C, h, w]`, for the item at `position` in the batch of
-/// a step.
+/// `count` indices below `choices`, of the times of the item at `position` in the batch of a step, and the noise of
+/// these times `[count, C, h, w]`.
 pub fn times(
     seed: u64,
     step: u64,
     position: usize,
-    choices: &[Time],
+    choices: usize,
     count: usize,
     shape: [i64; 3],
-) -> (Vec<Time>, Tensor) {
+) -> (Vec<usize>, Tensor) {
     let mut generator = generator(seed, Purpose::Step, step << 20 | position as u64);
-    let times = (0..count).map(|_| choices[below(&mut generator, choices.len())]).collect();
+    let times = (0..count).map(|_| below(&mut generator, choices)).collect();
     let [c, h, w] = shape;
     (times, normal(&mut generator, &[count as i64, c, h, w]))
+}
+
+/// `count` of some texts, or all if there are fewer, for the item at `position` in the batch of a step.
+pub fn texts<T>(seed: u64, step: u64, position: usize, mut from: Vec<T>, count: usize) -> Vec<T> {
+    let mut generator = generator(seed, Purpose::Texts, step << 20 | position as u64);
+    let count = count.min(from.len());
+    for i in 0..count {
+        let left = from.len() - i;
+        from.swap(i, i + below(&mut generator, left));
+    }
+    from.truncate(count);
+    from
 }
 
 /// The initial value of the first factor of a low-rank delta, `[r, in]` of variance `1/r²`; the second starts at zero.

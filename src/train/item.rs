@@ -1,12 +1,12 @@
 //! Encoded training items, and the pairs that a loss compares.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tch::Tensor;
 
 use super::loss::Comparison;
-use crate::config::NegativeKinds;
+use crate::config::{Loss, NegativeKinds};
 use crate::encode::Conditioning;
 use crate::encode::image::Rgb;
 use crate::encode::text::Tokens;
@@ -97,6 +97,21 @@ impl ComparedPairs {
         compared
     }
 
+    /// The texts whose prior the loss depends on: those that are compared with other texts. Where the images of a text
+    /// are compared, its prior cancels. The binary loss takes each score by itself.
+    pub fn texts_with_prior(&self, loss: Loss) -> Vec<usize> {
+        let text_of = |pair: usize| self.pairs[pair].1;
+        let texts: BTreeSet<usize> = match loss {
+            Loss::Diffusion => BTreeSet::new(),
+            Loss::BinaryCrossEntropy => (0..self.pairs.len()).map(text_of).collect(),
+            Loss::Triplet | Loss::CrossEntropy => {
+                let compared = self.comparisons.iter().filter(|comparison| !comparison.other_texts.is_empty());
+                compared.flat_map(|one| one.other_texts.iter().chain([&one.positive]).map(|&i| text_of(i))).collect()
+            }
+        };
+        texts.into_iter().collect()
+    }
+
     /// Only the matching pairs, for a loss without comparisons.
     pub fn matches(relations: &[Vec<Relation>]) -> Self {
         let pairs = relations.iter().enumerate().flat_map(|(i, row)| {
@@ -120,13 +135,7 @@ pub struct Labels<'a> {
 /// The relations of all images and texts of several items, `[images][texts]`. An image and a text of different items
 /// are a mismatch, unless some item labels an equal image and an equal text as a match: then their relation is unknown.
 pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
-    let mut known = HashSet::new();
-    for item in items {
-        for (image, row) in item.image_hashes.iter().zip(item.matches) {
-            let matching = item.texts.iter().zip(row).filter(|(_, matches)| **matches);
-            known.extend(matching.map(|(text, _)| (image, text)));
-        }
-    }
+    let known = known_matches(items);
     let mut rows = vec![];
     for (a, item) in items.iter().enumerate() {
         for (image, own) in item.image_hashes.iter().zip(item.matches) {
@@ -142,6 +151,37 @@ pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
         }
     }
     rows
+}
+
+/// Texts of other items that describe none of an item's images, as far as is known, each string once: `(item, text)`
+/// indices. Left out are the item's own texts, and those that some item labels as a match of an equal image. Another true
+/// description in other words cannot be told from a wrong one.
+pub fn texts_of_others(items: &[Labels], own: usize) -> Vec<(usize, usize)> {
+    let known = known_matches(items);
+    let item = &items[own];
+    let mut seen: HashSet<&String> = item.texts.iter().collect();
+    let mut found = vec![];
+    for (index, other) in items.iter().enumerate().filter(|&(index, _)| index != own) {
+        for (place, text) in other.texts.iter().enumerate() {
+            let matches = item.image_hashes.iter().any(|image| known.contains(&(image, text)));
+            if !matches && seen.insert(text) {
+                found.push((index, place));
+            }
+        }
+    }
+    found
+}
+
+/// The hashes of images and the texts that some item labels as a match.
+fn known_matches<'a>(items: &[Labels<'a>]) -> HashSet<(&'a u64, &'a String)> {
+    let mut known = HashSet::new();
+    for item in items {
+        for (image, row) in item.image_hashes.iter().zip(item.matches) {
+            let matching = item.texts.iter().zip(row).filter(|(_, matches)| **matches);
+            known.extend(matching.map(|(text, _)| (image, text)));
+        }
+    }
+    known
 }
 
 /// A hash of an image's size and pixels. Different images have equal hashes with probability 2⁻⁶⁴.

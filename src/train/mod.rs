@@ -14,11 +14,14 @@ pub mod loss;
 mod memory;
 mod optimizer;
 mod pass;
+mod prior;
 mod row_gradients;
 mod scale;
 mod shared;
 mod start;
 mod state;
+mod temperature;
+mod times;
 mod totals;
 
 use std::path::Path;
@@ -28,17 +31,18 @@ use tch::{Kind, Tensor};
 
 pub use batch::Share;
 pub use draw::order;
-pub use item::{ComparedPairs, Labels, Relation, relations};
+pub use item::{ComparedPairs, Labels, Relation, relations, texts_of_others};
 pub use memory::Memory;
 pub use scale::LossScale;
 pub use shared::Gradient;
 pub use state::View;
+pub use temperature::Temperature;
 
+use self::batch::BatchRun;
 use self::cache::Cache;
 use self::heads::HeadStatistics;
 use self::item::Item;
 use self::optimizer::AdamW;
-use self::pass::GradientMode;
 use self::state::State;
 use self::totals::Totals;
 use crate::config::{Loss, Method, ScoreConfig, TrainConfig};
@@ -49,10 +53,6 @@ use crate::model::Model;
 use crate::noise::Time;
 use crate::runtime::Lock;
 use crate::{Error, Result};
-
-/// The mean difference between a match and a mismatch at the start of training, in scores divided by the temperature,
-/// that an automatic temperature aims at. It is the paper's margin.
-const TYPICAL: f64 = 0.2;
 
 /// Bytes of encoded items that are cached.
 const CACHE_BYTES: usize = 4 << 30;
@@ -69,7 +69,12 @@ pub struct Session {
     cache: Cache<Item>,
     /// For each layer, whether it is scored.
     chosen: Vec<bool>,
+    /// Head weights of each layer: `[H]` if `heads` is `learned`, `[steps, H]` if the score is calibrated.
     learned: Vec<Option<Tensor>>,
+    /// The weight of the denoising term at each time of the configuration.
+    denoising: Vec<f64>,
+    /// The latents of the null images, `[k, C, h, w]`, if the score has a prior.
+    nulls: Option<Tensor>,
     memory: Memory,
     state: Arc<Lock<State>>,
 }
@@ -111,25 +116,15 @@ pub struct Gradients {
 }
 
 impl Session {
-    /// Prepares training of `model`, which starts from the model's deltas if it has any.
+    /// Prepares training of `model`, which starts from the model's deltas if it has any. A calibrated score is trained
+    /// with the weights that the model has.
     ///
     /// # Errors
     /// `Config` if the options do not fit the model, its deltas or the score.
     pub fn new(model: Model, config: ScoreConfig, options: TrainConfig) -> Result<Self> {
-        if config.prior.is_some() {
-            return Err(Error::Config(
-                "prior is \"null\": training does not compute what texts score without an image; train with prior=None, \
-                 and score with prior=\"null\""
-                    .into(),
-            ));
-        }
-        if config.method == Method::Calibrated {
-            return Err(Error::Config(
-                "method is \"calibrated\": weights are found after training; train with another method, then calibrate"
-                    .into(),
-            ));
-        }
         let (chosen, learned) = model.chosen_and_learned(&config)?;
+        let denoising = model.denoising_weights(&config, model.times(&config)?.len());
+        let times = times::resolved(&model, &config, &options)?;
         let start::Start { deltas, trained, reached } = start::deltas(&model, &config, &options, &chosen)?;
         let state = State {
             options: options.clone(),
@@ -138,16 +133,20 @@ impl Session {
             trained: trained.iter().map(Tensor::shallow_clone).collect(),
             optimizer: AdamW::new(&trained, reached, options.weight_decay),
             heads: HeadStatistics::default(),
-            temperature: options.temperature.or((options.loss == Loss::Diffusion).then_some(1.0)),
+            temperature: start::temperature(&options),
+            times,
             needed: 1.0,
             scale: LossScale::new(model.kind() == Kind::Half),
         };
         let config = match options.loss {
-            Loss::Diffusion => ScoreConfig { method: Method::Denoising, ..config },
+            Loss::Diffusion => ScoreConfig { method: Method::Denoising, prior: None, ..config },
             _ => config,
         };
+        let has_prior = config.prior.is_some() && config.prior_weight > 0.0;
         Ok(Session {
-            model: model.with_deltas(None, None)?,
+            nulls: has_prior.then(|| model.null_latents(&config)).transpose()?,
+            // Deltas are trained under the weights that the model has, whatever deltas those were fitted to.
+            model: model.with_deltas(None, None)?.with_checked_calibration(model.calibration().cloned()),
             config,
             options,
             deltas,
@@ -155,6 +154,7 @@ impl Session {
             cache: Cache::new(CACHE_BYTES),
             chosen,
             learned,
+            denoising,
             memory: Memory::default(),
             state: Arc::new(Lock::new(state)),
         })
@@ -254,25 +254,6 @@ impl Session {
         Ok(())
     }
 
-    /// The temperature, by which scores are divided. If the options leave it open, the first call computes it from
-    /// these items, so that the mean absolute difference between matches and mismatches becomes 0.2. Scores of
-    /// different maps and poolings differ by thousandths or by tens, so a margin needs a common scale.
-    ///
-    /// # Errors
-    /// `Training` if a score is not finite; `OutOfMemory`; `Interrupted`.
-    pub fn calibrate(&mut self, indices: &[usize]) -> Result<f64> {
-        let known = self.state.hold().temperature;
-        if let Some(temperature) = known {
-            return Ok(temperature);
-        }
-        let differences = self.pass(indices, Share::whole(indices), 1.0, Some(GradientMode::None))?.differences;
-        let mean = differences.iter().sum::<f64>() / differences.len() as f64;
-        // If no scores differ, any temperature is as good as another.
-        let temperature = if mean > 0.0 { mean / TYPICAL } else { 1.0 };
-        self.state.hold().temperature = Some(temperature);
-        Ok(temperature)
-    }
-
     /// One optimiser step on the items of these indices, which must be cached. `total` is the number of steps of the
     /// whole run, which the learning rate's schedule needs.
     ///
@@ -304,15 +285,15 @@ impl Session {
         };
         let gradients = names.into_iter().zip(&self.trained).map(gradient).collect();
         let groups = if self.options.in_batch { 1 } else { indices.len() };
-        let drawn = (0..groups).map(|position| self.draw(position)).collect::<Result<Vec<_>>>()?;
-        let (times, noise) = drawn.into_iter().unzip();
+        let drawn = (0..groups).map(|position| self.draw(position, None)).collect::<Result<Vec<_>>>()?;
+        let (times, noise) = drawn.into_iter().map(|drawn| (drawn.times, drawn.noise)).unzip();
         Ok(Gradients { loss: totals.loss, gradients, times, noise, scores: totals.scores })
     }
 
     /// Computes the gradients of a share of one batch, on the trained tensors.
     fn backpropagate(&mut self, indices: &[usize], share: Share) -> Result<Totals> {
         let temperature = self.calibrate(indices)?;
-        let total = self.pass(indices, share, temperature, None)?;
+        let total = self.pass(indices, &BatchRun::step(share), &temperature)?;
         if !total.reached && total.backward_rows > 0 {
             return Err(Error::Config(
                 "no trained layer has any influence on this loss; train layers before the last one that is scored, or \

@@ -2,6 +2,8 @@
 //! backpropagated.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
@@ -40,8 +42,12 @@ pub struct TrainingPass<'a> {
     pub groups: &'a [ItemGroup],
     /// The position of the first group in the batch.
     pub first: usize,
+    /// The null images, as indices of the context's latents; empty without a prior.
+    pub nulls: Range<usize>,
     /// The divisor of scores.
     pub temperature: f64,
+    /// For each time of the context, a factor of the divisor.
+    pub factors: Vec<f64>,
     /// The factor of the gradient.
     pub scale: f64,
     /// Number of evaluations at a time.
@@ -133,21 +139,25 @@ impl TrainingPass<'_> {
 
     /// All evaluations, each once: first those with text, then those without.
     fn evaluations(&self) -> Vec<Evaluation> {
-        let mut with = vec![];
-        let mut without = vec![];
+        let mut evaluations = vec![];
         for group in self.groups {
             for step in group.steps.clone() {
-                for &pair in &group.compared.pairs {
-                    with.push(group.evaluation(pair, step));
-                    let plain = self.without_text(group, pair, step);
-                    if self.compares_to_none() && !without.contains(&plain) {
-                        without.push(plain);
-                    }
-                }
+                evaluations.extend(group.compared.pairs.iter().map(|&pair| group.evaluation(pair, step)));
+                evaluations.extend(group.prior_texts.iter().flat_map(|&text| self.with_nulls(group, text, step)));
             }
         }
-        with.extend(without);
-        with
+        if self.compares_to_none() {
+            let mut seen = HashSet::new();
+            let without: Vec<Evaluation> =
+                evaluations.iter().map(|&evaluation| self.without_text(evaluation)).collect();
+            evaluations.extend(without.into_iter().filter(|&evaluation| seen.insert(evaluation)));
+        }
+        evaluations
+    }
+
+    /// The evaluations of a text of a group with the null images.
+    pub fn with_nulls(&self, group: &ItemGroup, text: usize, step: usize) -> impl Iterator<Item = Evaluation> {
+        self.nulls.clone().map(move |null| group.with_null(null, text, step))
     }
 
     /// Whether the loss needs predictions without text.
@@ -161,9 +171,9 @@ impl TrainingPass<'_> {
         with.chunks(self.batch).chain(without.chunks(self.batch)).collect()
     }
 
-    /// The evaluation of a pair's image without text.
-    pub fn without_text(&self, group: &ItemGroup, pair: (usize, usize), step: usize) -> Evaluation {
-        group.without_text(pair, step, self.context.encoded.no_text)
+    /// The evaluation of the same image at the same time without text.
+    pub fn without_text(&self, evaluation: Evaluation) -> Evaluation {
+        Evaluation { text: self.context.encoded.no_text, ..evaluation }
     }
 
     /// `Σ gradient · value`, a number with the same gradient as the loss; `None` if all gradients are zero.

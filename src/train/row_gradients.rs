@@ -1,10 +1,11 @@
 //! The loss of a pass, and its gradient with respect to the numbers of every row.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::group::ItemGroup;
 use super::loss::{LossValue, binary_cross_entropy, cross_entropy, diffusion, triplet};
 use super::pass::{RowValues, TrainingPass};
+use super::prior::TextPrior;
 use super::totals::Totals;
 use crate::config::Loss;
 use crate::score::Evaluation;
@@ -77,38 +78,64 @@ impl TrainingPass<'_> {
             totals.differences.extend(comparison.negatives().map(difference));
         }
         let loss = self.loss(&scores, group);
-        let coefficients = self.context.coefficients();
-        for (&gradient, &pair) in loss.gradient.iter().zip(&group.compared.pairs) {
-            let gradient = gradient * self.scale / (self.temperature * group.steps.len() as f64);
-            for step in group.steps.clone() {
-                let row = rows.row_of[&group.evaluation(pair, step)];
-                gradients[row].attention += coefficients.attention * gradient;
-                gradients[row].error += coefficients.error * gradient;
-                if self.compares_to_none() {
-                    let without = rows.row_of[&self.without_text(group, pair, step)];
-                    gradients[without].error += coefficients.empty * gradient;
+        for step in group.steps.clone() {
+            let divisor = self.temperature * group.steps.len() as f64 * self.factors[step];
+            let mut of_texts = BTreeMap::new();
+            for (&gradient, &pair) in loss.gradient.iter().zip(&group.compared.pairs) {
+                let gradient = gradient * self.scale / divisor;
+                self.add_gradient(group.evaluation(pair, step), gradient, rows, gradients);
+                *of_texts.entry(pair.1).or_insert(0.0) += gradient;
+            }
+            for (text, prior) in self.priors(group, step, rows) {
+                let gradient = -self.context.config.prior_weight * of_texts[&text];
+                for (evaluation, share) in self.with_nulls(group, text, step).zip(prior.gradient) {
+                    self.add_gradient(evaluation, gradient * share, rows, gradients);
                 }
             }
         }
         self.add(totals, loss, group, &scores)
     }
 
-    /// The scores of a group's pairs, means over its times.
+    /// The scores of a group's pairs, means over its times. A prior that cancels in the loss is not subtracted.
     fn scores(&self, group: &ItemGroup, rows: &Rows) -> Vec<f64> {
-        let coefficients = self.context.coefficients();
-        let steps = group.steps.len() as f64;
         let mut scores = vec![0.0; group.compared.pairs.len()];
-        for (score, &pair) in scores.iter_mut().zip(&group.compared.pairs) {
-            for step in group.steps.clone() {
-                let row = rows.of(group.evaluation(pair, step));
-                let empty = match self.compares_to_none() {
-                    true => rows.of(self.without_text(group, pair, step)).error,
-                    false => 0.0,
-                };
-                *score += coefficients.score(row.attention, row.error, empty) / steps;
+        for step in group.steps.clone() {
+            let priors = self.priors(group, step, rows);
+            let divisor = group.steps.len() as f64 * self.factors[step];
+            for (score, &pair) in scores.iter_mut().zip(&group.compared.pairs) {
+                let prior = priors.get(&pair.1).map_or(0.0, |prior| self.context.config.prior_weight * prior.value);
+                *score += (self.score(group.evaluation(pair, step), rows) - prior) / divisor;
             }
         }
         scores
+    }
+
+    /// The priors of a group's texts at one time.
+    fn priors(&self, group: &ItemGroup, step: usize, rows: &Rows) -> BTreeMap<usize, TextPrior> {
+        let of_text = |&text: &usize| {
+            let scores: Vec<f64> = self.with_nulls(group, text, step).map(|null| self.score(null, rows)).collect();
+            (text, TextPrior::new(&scores, self.context.config.method))
+        };
+        group.prior_texts.iter().map(of_text).collect()
+    }
+
+    /// The score of one evaluation with a text.
+    fn score(&self, evaluation: Evaluation, rows: &Rows) -> f64 {
+        let row = rows.of(evaluation);
+        let empty = if self.compares_to_none() { rows.of(self.without_text(evaluation)).error } else { 0.0 };
+        self.context.coefficients_at(evaluation.step).score(row.attention, row.error, empty)
+    }
+
+    /// Adds `gradient` times the gradient of [`Self::score`].
+    fn add_gradient(&self, evaluation: Evaluation, gradient: f64, rows: &Rows, gradients: &mut [RowValues]) {
+        let coefficients = self.context.coefficients_at(evaluation.step);
+        let row = rows.row_of[&evaluation];
+        gradients[row].attention += coefficients.attention * gradient;
+        gradients[row].error += coefficients.error * gradient;
+        if self.compares_to_none() {
+            let without = rows.row_of[&self.without_text(evaluation)];
+            gradients[without].error += coefficients.empty * gradient;
+        }
     }
 
     /// The loss of a group's scores.

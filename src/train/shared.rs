@@ -31,12 +31,12 @@ impl Session {
     /// cancel.
     ///
     /// # Errors
-    /// `Config` with `in_batch`, which compares all items of a batch; otherwise as [`Session::step`].
+    /// `Config` with `in_batch` or `batch_texts`, which compare items of a batch; otherwise as [`Session::step`].
     pub fn share(&mut self, indices: &[usize], share: Share) -> Result<Gradient> {
-        if self.options().in_batch && share.of > 1 {
+        if (self.options().in_batch || self.options().batch_texts > 0) && share.of > 1 {
             return Err(Error::Config(
-                "in_batch compares all items of a batch, so that workers cannot share it; train on one, or without \
-                 in_batch"
+                "in_batch and batch_texts compare items of a batch, so that workers cannot share it; train on one, or \
+                 without them"
                     .into(),
             ));
         }
@@ -123,7 +123,7 @@ impl State {
         Ok(Some(StepReport {
             step: self.optimizer.steps,
             loss: totals.loss,
-            temperature: self.temperature.unwrap_or(1.0),
+            temperature: self.temperature.as_ref().map_or(1.0, |temperature| temperature.value),
             learning_rate: rate,
             gradient_norm: norm,
             active: totals.active,

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 use super::draw;
-use crate::config::{Method, Projections, ScoreConfig, TrainConfig};
+use super::temperature::Temperature;
+use crate::config::{Loss, Projections, ScoreConfig, TemperatureSchedule, TrainConfig};
 use crate::deltas::{AttentionKind, Delta, Deltas, Projection, Target};
 use crate::model::Model;
-use crate::score::select_layers;
+use crate::score::{Coefficients, select_layers};
 use crate::{Error, Result};
 
 /// The initial state of a training run.
@@ -29,7 +30,8 @@ pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored
     let layers = select_layers(model.layers(), &options.layers)?;
     let first = layers.iter().position(|&trained| trained).expect("a selection is never empty");
     let last_scored = scored.iter().rposition(|&scored| scored).expect("a selection is never empty");
-    let maps_alone = config.method == Method::Attention && options.loss != crate::config::Loss::Diffusion;
+    let coefficients = Coefficients::new(config, model.calibration());
+    let maps_alone = !coefficients.needs_prediction() && options.loss != Loss::Diffusion;
     if maps_alone && first > last_scored {
         return Err(Error::Config(format!(
             "the first trained layer, {}, lies behind the last one that is scored, {}; it has no influence on the score",
@@ -64,6 +66,15 @@ pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored
         deltas.entries.insert(target, delta);
     }
     Ok(Start { deltas, trained, reached })
+}
+
+/// The temperature, where nothing has to be measured for it.
+pub fn temperature(options: &TrainConfig) -> Option<Temperature> {
+    match options.loss {
+        Loss::Diffusion => Some(Temperature::constant(1.0)),
+        _ if options.temperature_schedule == TemperatureSchedule::Noise => None,
+        _ => options.temperature.map(Temperature::constant),
+    }
 }
 
 fn targets(layers: &[bool], projections: Projections) -> Vec<Target> {

@@ -10,8 +10,9 @@ use super::heads::HeadStatistics;
 use super::optimizer::AdamW;
 use super::scale::LossScale;
 use super::start;
+use super::temperature::Temperature;
 use crate::checkpoint::TensorFile;
-use crate::config::{ScoreConfig, TrainConfig};
+use crate::config::{OptionSpec, ScoreConfig, TrainConfig, TrainTimes};
 use crate::deltas::{Delta, Deltas, Fingerprint, Target};
 use crate::runtime::Lock;
 use crate::{Error, Result};
@@ -29,7 +30,9 @@ pub(super) struct State {
     pub optimizer: AdamW,
     pub heads: HeadStatistics,
     /// The divisor of scores, once it is known.
-    pub temperature: Option<f64>,
+    pub temperature: Option<Temperature>,
+    /// What steps draw times from.
+    pub times: TrainTimes,
     /// Running mean of the fraction of rows that had a gradient.
     pub needed: f64,
     pub scale: LossScale,
@@ -43,6 +46,11 @@ impl View {
     /// Number of steps done.
     pub fn steps(&self) -> u64 {
         self.0.hold().optimizer.steps
+    }
+
+    /// What steps draw times from; none that stands for another.
+    pub fn times(&self) -> TrainTimes {
+        self.0.hold().times
     }
 
     /// A copy of the deltas, with the head weights learned so far.
@@ -97,7 +105,9 @@ impl State {
             "needed": self.needed,
             "scale": self.scale.factor(),
             "calm": self.scale.calm(),
-            "temperature": self.temperature,
+            "temperature": self.temperature.as_ref().map(|temperature| temperature.value),
+            "factors": self.temperature.as_ref().map_or(&[][..], Temperature::factors),
+            "times": self.times.name(),
             "heads": self.heads,
             "options": json_of(&self.options.to_json()),
             "config": json_of(&self.config.to_json()),
@@ -134,15 +144,24 @@ impl State {
                 path.display()
             )));
         }
-        same_options(path, "training option", &field("options")?, &json_of(&self.options.to_json()))?;
-        same_options(path, "score option", &field("config")?, &json_of(&self.config.to_json()))?;
+        let (mut options, config) = (field("options")?, field("config")?);
+        let name_of = |name: &Value| name.as_str().and_then(TrainTimes::from_name);
+        let times = state.get("times").or(options.get("timesteps")).and_then(name_of).ok_or_else(malformed)?;
+        // It was the default before there was "auto": what was begun with it goes on so.
+        if self.options.timesteps == TrainTimes::Auto && times == TrainTimes::Config {
+            options["timesteps"] = TrainTimes::Auto.name().into();
+        }
+        same_options(path, "training option", TrainConfig::options(), &options, &json_of(&self.options.to_json()))?;
+        same_options(path, "score option", ScoreConfig::options(), &config, &json_of(&self.config.to_json()))?;
 
         let steps = field("steps")?.as_u64().ok_or_else(malformed)?;
         let needed = field("needed")?.as_f64().ok_or_else(malformed)?;
         let scale = field("scale")?.as_f64().ok_or_else(malformed)?;
         // Earlier releases did not count.
         let calm = state.get("calm").and_then(Value::as_u64).unwrap_or(0);
-        let temperature = field("temperature")?.as_f64();
+        let factors = state.get("factors").map_or(Ok(vec![]), |factors| serde_json::from_value(factors.clone()));
+        let factors = factors.map_err(|_| malformed())?;
+        let temperature = field("temperature")?.as_f64().map(|value| Temperature::new(value, factors));
         let heads = serde_json::from_value(field("heads")?).map_err(|_| malformed())?;
         let extra = field("extra")?.as_str().ok_or_else(malformed)?.to_owned();
         let mut pairs = vec![];
@@ -161,7 +180,7 @@ impl State {
         });
         (self.optimizer.steps, self.needed, self.heads) = (steps, needed, heads);
         self.scale = self.scale.at(scale, calm);
-        self.temperature = temperature;
+        (self.temperature, self.times) = (temperature, times);
         Ok(extra)
     }
 
@@ -178,15 +197,17 @@ fn json_of(text: &str) -> Value {
     serde_json::from_str(text).expect("options are written as JSON")
 }
 
-/// Refuses a state that was written with other options. Options that change no result are not stored.
-fn same_options(path: &Path, what: &str, stored: &Value, own: &Value) -> Result<()> {
-    for (name, value) in own.as_object().into_iter().flatten() {
-        let before = stored.get(name).unwrap_or(&Value::Null);
-        if before != value {
+/// Refuses a state that was written with other options. One that is not written has its default, or is older than it.
+fn same_options(path: &Path, what: &str, options: &[OptionSpec], stored: &Value, own: &Value) -> Result<()> {
+    for option in options {
+        let [before, now] = [stored, own].map(|fields| fields.get(option.name).filter(|value| !value.is_null()));
+        if before != now {
+            let (before, now) = (before.unwrap_or(&Value::Null), now.unwrap_or(&option.default));
             return Err(Error::Config(format!(
-                "{}: was written with the {what} {name} = {before}, now it is {value}; use the same options, another \
-                 folder, or start over",
-                path.display()
+                "{}: was written with the {what} {} = {before}, now it is {now}; use the same options, another folder, \
+                 or start over",
+                path.display(),
+                option.name
             )));
         }
     }

@@ -27,6 +27,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "diffusion": {"loss": "diffusion"},
     "triplet, rank 4": {"rank": 4},
     "triplet, pre-trained": {},
+    "timesteps of the score": {"timesteps": "config"},
+    "noise range": {"timesteps": "range"},
+    "all timesteps": {"timesteps": "uniform"},
+    "temperature by noise": {"temperature_schedule": "noise"},
+    "texts of the batch": {"batch_texts": 4},
+}
+# The scores that are trained and measured. That of five timesteps is as of a small checkpoint that was not made here.
+SCORES: dict[str, dict[str, Any]] = {
+    "attention": {"config": "attention"},
+    "attention, 5 steps": {"config": "attention", "steps": 5},
+    "logits, 5 steps": {
+        "config": "attention",
+        "map": "logits",
+        "layers": "all",
+        "steps": 5,
+        "noise_range": None,
+    },
+    "default": {},
+    "default, 5 steps": {"steps": 5},
+    "attention, prior": {"config": "attention", "prior": "null"},
 }
 # How the trained deltas are measured: as they were trained, and with the head weights they learned (the diffusion loss
 # forms no maps, so it learns none).
@@ -58,7 +78,7 @@ def measure(scorer: Scorer, n: int, split: str) -> dict[str, float]:
 def run(name: str, items: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """One training and what it came to, a row for each way to weigh heads."""
     trainer = Trainer(
-        pretrained(seed) if name.endswith("pre-trained") else Scorer(config="attention"),
+        pretrained(seed) if name.endswith("pre-trained") else Scorer(**SCORES[arguments.score]),
         seed=seed,
         **VARIANTS[name],
     )
@@ -74,7 +94,7 @@ def run(name: str, items: int, seed: int, arguments: argparse.Namespace) -> list
             **measure(trainer.scorer.with_config(**fields), arguments.n, arguments.split),
         }
         for heads, fields in HEADS.items()
-        if heads == "mean" or trainer.deltas.head_weights is not None
+        if heads in arguments.heads and (heads == "mean" or trainer.deltas.head_weights is not None)
     ]
 
 
@@ -96,15 +116,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--items", type=int, nargs="+", default=[270, 27])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS)[:6])
+    parser.add_argument("--score", choices=SCORES, default="attention")
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
+    parser.add_argument("--epochs", type=int, help="in place of 8 or more")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--n", type=int, default=200, help="items a subset that are measured")
     parser.add_argument("--split", default="test")
     parser.add_argument("--json", action="store_true", help="print every run as a line of JSON")
     arguments = parser.parse_args()
     # Equally long trainings in steps would be too short for few items and too long for many.
-    arguments.epochs = {items: max(8, min(30, 2160 // items)) for items in arguments.items}
-    before = measure(Scorer(config="attention"), arguments.n, arguments.split)
+    arguments.epochs = {
+        items: arguments.epochs or max(8, min(30, 2160 // items)) for items in arguments.items
+    }
+    before = measure(Scorer(**SCORES[arguments.score]), arguments.n, arguments.split)
     print(
         json.dumps({"variant": "zero-shot", **before}) if arguments.json else f"zero-shot: {before}",
         flush=True,

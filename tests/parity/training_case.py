@@ -90,7 +90,9 @@ class TrainingCase:
         """
         score = {"resolution": RESOLUTION, "timesteps": list(TIMESTEPS), **fields}
         trainer = _core.Trainer.new(
-            self.scorer, {"margin": 5.0, "temperature": 1.0, **options}, config(**score)
+            self.scorer,
+            {"margin": 5.0, "temperature": 1.0, "timesteps": "config", **options},
+            config(**score),
         )
         for index, (images, texts, match) in enumerate(self.raw):
             trainer.add(index, images, texts, (matches or {}).get(index, match))

@@ -405,3 +405,43 @@ def test_early_stopping_is_remembered(scorer: Scorer, tmp_path: Path) -> None:
         len(trainer_of(scorer, learning_rate=0.0).fit(Drawn(2), Drawn(1), **{**fit, "patience": 2}).steps)
         == 4
     )
+
+
+def test_a_run_of_the_former_default_goes_on(scorer: Scorer, tmp_path: Path) -> None:
+    """Steps were drawn from the configuration's timesteps, however few, before there was ``"auto"``."""
+    few = scorer.with_config(**{**SCORE, "noise_levels": [0.3, 0.7]})
+    options: dict[str, Any] = {"layers": "up", "temperature": 0.1, "margin": 0.5}
+
+    def fit(epochs: int, path: Path | None = None, **more: Any) -> Trainer:
+        trainer = Trainer(few, **options, **more)
+        trainer.fit(Drawn(3), epochs=epochs, checkpoint_dir=path)
+        return trainer
+
+    whole = fit(4, timesteps="config")
+    fit(2, tmp_path, timesteps="config")
+    for epochs in (3, 4):  # the second time from a state of this release
+        resumed = fit(epochs, tmp_path)
+    assert outcome(resumed) == outcome(whole)
+    assert resumed.about()["training"]["timesteps"] == "config"
+    other = fit(4)
+    assert other.about()["training"]["timesteps"] == "range"
+    assert other.deltas.digest() != whole.deltas.digest()
+    fit(2, tmp_path / "new")
+    with pytest.raises(ConfigError, match='timesteps = "auto", now it is "config"'):
+        fit(4, tmp_path / "new", timesteps="config")
+    with pytest.raises(ConfigError, match='temperature_schedule = null, now it is "noise"'):
+        fit(4, tmp_path / "new", temperature_schedule="noise")
+
+
+def test_a_measured_temperature_is_remembered(scorer: Scorer, tmp_path: Path) -> None:
+    def fit(epochs: int, path: Path | None = None) -> Trainer:
+        own = scorer.with_config(**{**SCORE, "noise_levels": [0.2, 0.5, 0.8]})
+        trainer = Trainer(own, layers="up", temperature_schedule="noise")
+        trainer.fit(Drawn(3), epochs=epochs, checkpoint_dir=path)
+        return trainer
+
+    whole = fit(3)
+    fit(1, tmp_path)
+    assert outcome(fit(3, tmp_path)) == outcome(whole)
+    with pytest.raises(ConfigError, match='temperature_schedule = "noise", now it is "constant"'):
+        Trainer(whole._scorer, layers="up").fit(Drawn(3), epochs=3, checkpoint_dir=tmp_path)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.python.training_items import OPTIONS, Drawn, item, threads, trainer_of
+from tests.python.training_items import OPTIONS, SCORE, Drawn, item, threads, trainer_of
 
 from discffusion import (
     ConfigError,
@@ -82,6 +82,11 @@ WRONG_OPTIONS: list[dict[str, Any]] = [
     {"accumulate": 0},
     {"timesteps_per_step": 0},
     {"timesteps": "all"},
+    {"temperature_schedule": "linear"},
+    {"batch_texts": -1},
+    {"batch_texts": 1, "in_batch": True},
+    {"batch_texts": 1, "negative_kinds": "image"},
+    {"batch_texts": 1, "loss": "diffusion"},
     {"recompute": 1},
     {"seed": -1},
 ]
@@ -307,6 +312,50 @@ def test_the_temperature_is_found(scorer: Scorer) -> None:
     assert trainer_of(scorer).fit(Drawn(1))["temperature"] == [OPTIONS["temperature"]]
 
 
+def test_a_temperature_of_each_noise_level(scorer: Scorer) -> None:
+    """Scores are then apart by the margin at each level, in the mean over the items."""
+    few = scorer.with_config(**{**SCORE, "noise_levels": [0.05, 0.4, 0.95]})
+
+    def apart(level: float, **options: Any) -> tuple[float, dict[str, Any]]:
+        """The temperature that is found at one level alone."""
+        own = few.with_config(noise_levels=[level])
+        row = Trainer(own, layers="up", **options).fit(Drawn(8), batch_size=8)[0]
+        return row["temperature"], row
+
+    alone = {level: apart(level)[0] for level in (0.05, 0.4, 0.95)}
+    trainer = Trainer(few, layers="up", temperature_schedule="noise", timesteps="config")
+    row = trainer.fit(Drawn(8), batch_size=8)[0]
+    assert row["temperature"] == pytest.approx(np.mean(list(alone.values())), rel=1e-4)
+    # at one level it is the constant one
+    constant, measured = apart(0.4)[1], apart(0.4, temperature_schedule="noise")[1]
+    assert measured["temperature"] == pytest.approx(constant["temperature"], rel=1e-6)
+    assert measured["loss"] == pytest.approx(constant["loss"], rel=1e-5)
+    given = apart(0.4, temperature_schedule="noise", temperature=0.5)[1]
+    assert given["temperature"] == 0.5
+
+
+def test_texts_of_other_items_are_negatives(scorer: Scorer) -> None:
+    pairs = [
+        MatchItem(f"pair {n}", item(n).images[:1], item(n).texts[:1], np.ones((1, 1), bool)) for n in range(4)
+    ]
+    history = trainer_of(scorer, batch_texts=2).fit(pairs, batch_size=4)
+    # an image with its text and two others
+    assert [row["rows"] for row in history.steps] == [4 * 3]
+    assert history[0]["loss"] > 0
+    runs = [trainer_of(scorer, batch_texts=2, seed=seed) for seed in (0, 0, 1)]
+    for trainer in runs:
+        trainer.fit(pairs, epochs=2, batch_size=2)
+    digests = [trainer.deltas.digest() for trainer in runs]
+    assert digests[0] == digests[1] != digests[2]
+    # items of their own two texts: three more for each image
+    assert trainer_of(scorer, batch_texts=3).fit(Drawn(4), batch_size=4)[0]["rows"] == 4 * (4 + 2 * 3)
+    equal = [MatchItem(f"pair {n}", pairs[n].images, ["a dog"], pairs[n].match) for n in range(2)]
+    with pytest.raises(DatasetError, match="nothing to compare"):
+        trainer_of(scorer, batch_texts=2).fit(equal, batch_size=2)
+    with pytest.raises(DatasetError, match="nothing to compare"):
+        trainer_of(scorer, batch_texts=2).fit(pairs)
+
+
 def test_epochs_of_batches() -> None:
     def plan(items: int, batch_size: int, in_batch: bool) -> Plan:
         return Plan(items, batch_size, in_batch, 2, None, 1, 1, None)
@@ -524,7 +573,7 @@ def test_the_card_tells_what_was_done(scorer: Scorer) -> None:
     assert f"{history['loss'][-1]:.4g} at the last step" in card
     assert "- train: 3 items of Drawn" in card
     assert "There was none." in card
-    for name, value in trainer.options.items():
+    for name, value in {**trainer.options, "timesteps": "range"}.items():
         assert f"| {name} | {'' if value is None else value} |" in card
     for entry in trainer.deltas.entries:
         assert f"| {entry['site']} | cross | {entry['projection']} | {entry['norm']:.4g} |" in card

@@ -104,7 +104,7 @@ fn json_stays_to_the_byte() {
             r#"{"accumulate":1,"gradient_clip":null,"in_batch":false,"layers":"all","learning_rate":0.001"#,
             r#","loss":"triplet","margin":0.2,"negative_kinds":"both","negatives":"hardest","projections":"kv""#,
             r#","rank":null,"recompute":false,"schedule":"constant","seed":0,"temperature":null"#,
-            r#","timesteps":"config","timesteps_per_step":1,"warmup_steps":0,"weight_decay":0.01}"#
+            r#","timesteps":"auto","timesteps_per_step":1,"warmup_steps":0,"weight_decay":0.01}"#
         )
     );
     assert_eq!(

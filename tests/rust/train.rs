@@ -1,10 +1,13 @@
 //! Order, comparisons and learning rate of training.
 
 use approx::assert_relative_eq;
-use discffusion::config::{NegativeKinds, RateSchedule, TrainConfig};
+use discffusion::config::{Loss, NegativeKinds, RateSchedule, TrainConfig};
+use discffusion::noise::Time;
 use discffusion::train::cache::Cache;
 use discffusion::train::loss::Comparison;
-use discffusion::train::{ComparedPairs, Labels, LossScale, Memory, Relation, order, relations};
+use discffusion::train::{
+    ComparedPairs, Labels, LossScale, Memory, Relation, Temperature, order, relations, texts_of_others,
+};
 
 #[test]
 fn an_order_is_a_permutation_of_seed_and_epoch() {
@@ -88,6 +91,9 @@ fn options_pass_through_json() {
         (r#"{"learning_rate": 1e999}"#, "options"),
         (r#"{"lr": 1}"#, "lr"),
         (r#"{"in_batch": true, "accumulate": 2}"#, "accumulate"),
+        (r#"{"in_batch": true, "batch_texts": 2}"#, "batch_texts"),
+        (r#"{"negative_kinds": "image", "batch_texts": 2}"#, "batch_texts"),
+        (r#"{"temperature_schedule": "cosine"}"#, "temperature_schedule"),
     ] {
         let error = TrainConfig::from_json(bad).unwrap_err().to_string();
         assert!(error.contains(named), "{bad}: {error}");
@@ -113,6 +119,50 @@ fn an_image_that_is_in_two_items_is_no_mismatch_of_its_other_captions() {
     let no = [vec![true], vec![false]];
     let own = Labels { image_hashes: &[7, 8], texts: &dog, matches: &no };
     assert!(relations(&[own, item(&[8], &dog)])[1] == [N, U]);
+}
+
+#[test]
+fn a_text_that_may_describe_an_image_is_no_negative() {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<String>>();
+    let (own, other, third) = (texts(&["a dog", "a cat"]), texts(&["a cat", "a bird"]), texts(&["a pet", "a bird"]));
+    let (one, two) = ([vec![true, false]], [vec![true, true]]);
+    let item = |image_hashes, texts, matches| Labels { image_hashes, texts, matches };
+    let items = [item(&[7], &own, &one), item(&[8], &other, &one), item(&[9], &third, &two)];
+    // "a cat" is the item's own mismatch already, and "a bird" comes once.
+    assert_eq!(texts_of_others(&items, 0), [(1, 1), (2, 0)]);
+    assert_eq!(texts_of_others(&items, 1), [(0, 0), (2, 0)]);
+    // Another item says that "a pet" describes the same image.
+    let items = [item(&[7], &own, &one), item(&[8], &other, &one), item(&[7], &third, &one)];
+    assert_eq!(texts_of_others(&items, 0), [(1, 1)]);
+}
+
+#[test]
+fn a_prior_counts_where_texts_are_compared() {
+    let of = |relations: &[Vec<Relation>], kinds, loss| ComparedPairs::new(relations, kinds).texts_with_prior(loss);
+    let square = [vec![M, N, U], vec![N, M, N]];
+    assert_eq!(of(&square, NegativeKinds::Both, Loss::Triplet), [0, 1, 2]);
+    assert_eq!(of(&square, NegativeKinds::Text, Loss::CrossEntropy), [0, 1, 2]);
+    assert!(of(&square, NegativeKinds::Image, Loss::Triplet).is_empty());
+    // Each pair is judged by itself.
+    assert_eq!(of(&square, NegativeKinds::Image, Loss::BinaryCrossEntropy), [0, 1]);
+    assert!(of(&square, NegativeKinds::Both, Loss::Diffusion).is_empty());
+    // The third text is compared with no other.
+    assert_eq!(of(&[vec![M, N, U], vec![U, U, M], vec![U, U, N]], NegativeKinds::Both, Loss::Triplet), [0, 1]);
+}
+
+#[test]
+fn a_temperature_is_in_proportion_to_the_differences_of_its_time() {
+    let found = Temperature::of_differences(&[(100.0, 0.02), (300.0, 0.1), (700.0, 0.0), (800.0, 0.08)], None);
+    // Their mean is 0.05, and a typical difference becomes 0.2.
+    assert_relative_eq!(found.value, 0.25);
+    for (time, factor) in [(0.0, 0.4), (100.0, 0.4), (200.0, 1.2), (300.0, 2.0), (800.0, 1.6), (999.0, 1.6)] {
+        assert_relative_eq!(found.factor(Time(time)), factor, max_relative = 1e-12);
+    }
+    // Where nothing differs, noise is not enlarged.
+    assert_relative_eq!(found.factor(Time(700.0)), 0.1);
+    assert_eq!(Temperature::of_differences(&[(100.0, 0.5)], Some(3.0)).value, 3.0);
+    let none = Temperature::of_differences(&[(100.0, 0.0)], None);
+    assert_eq!((none.value, none.factor(Time(5.0))), (1.0, 1.0));
 }
 
 #[test]

@@ -150,7 +150,10 @@ class LoadedModel:
     @property
     def has_probability(self) -> bool:
         """Whether there is a calibration of these scores, which makes them probabilities."""
-        return self.calibration is not None and self.calibration.applies(self._config)
+        own = self.calibration
+        return (
+            own is not None and own.applies(self._config) and own.scorer.get("deltas") == _digest(self.deltas)
+        )
 
     def with_calibration(self, calibration: Calibration | str | os.PathLike[str] | None) -> Self:
         """A scorer of calibrated scores, with the same weights and deltas; cheap.
@@ -341,6 +344,15 @@ class LoadedModel:
         if self.calibration is not None:
             core = _weighed(core, calibration)
         self._state = copying.State(core, deltas, merge, calibration)
+
+    def _trained(self, deltas: Deltas) -> Self:
+        """With these deltas. The weights of a calibrated score stay, although they were fitted with other deltas."""
+        if self._config.method != "calibrated":
+            return self.with_deltas(deltas)
+        other = self.with_config()
+        core = _weighed(self._model.with_deltas(deltas._core, None), self.calibration)
+        other._state = copying.State(core, deltas, None, self.calibration)
+        return other
 
     def _weigh(self, calibration: Calibration | None) -> None:
         """Takes a calibration of this model with its deltas, or none; the configuration stays."""

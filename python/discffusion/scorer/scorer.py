@@ -335,7 +335,7 @@ class Scorer(PairScorer):
             )
         if not self.has_probability:
             raise ConfigError(
-                "the calibration belongs to scores of another configuration; take "
+                "the calibration belongs to scores of another configuration or with other deltas; take "
                 "scorer.with_calibration(scorer.calibration), or calibrate this one by scorer.calibrate(items)"
             )
         return self.calibration

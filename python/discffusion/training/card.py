@@ -108,7 +108,8 @@ def _norms(deltas: Deltas, relative: Mapping[str, float]) -> str:
 def _settled(about: dict[str, Any]) -> dict[str, Any]:
     """What the run made of options that were left open, and what is no option of the trainer."""
     run = about.get("training", {})
-    return {name: run[name] for name in ("temperature", "batch_size") if run.get(name) is not None}
+    names = ("temperature", "timesteps", "batch_size")
+    return {name: run[name] for name in names if run.get(name) is not None}
 
 
 def _data(about: dict[str, Any]) -> list[str]:

@@ -34,4 +34,5 @@ def check(given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an option is unknown or out of range; the message names it.
     """
     options: dict[str, Any] = _native.core().train_check(given)
-    return options
+    # those that came later are not written where they have their default
+    return {row["name"]: options.get(row["name"], row["default"]) for row in option_table()}

@@ -12,8 +12,8 @@ __all__ = ["Plan"]
 class Plan:
     """Counts optimiser steps; an epoch ends with a smaller one if the items do not come out even.
 
-    Where the items of a batch are compared with each other (`in_batch`), one that would be left alone joins the batch
-    before it.
+    Where items of a batch are compared with each other (`in_batch`, true with the option `batch_texts` too), one that
+    would be left alone joins the batch before it.
     """
 
     items: int

@@ -71,6 +71,7 @@ def resume(
             )
         start = state.settings.get("start_deltas")
         present = {**settings, "start_deltas": start if start in starts() else "others"}
+        present["training"] = _begun(state.settings.get("training"), settings["training"])
         differences = list(_differences(state.settings, present))
         if differences:
             raise OutputError(
@@ -103,6 +104,12 @@ def _load(folder: Folder, step: int, core: _core.Trainer, scorer: _core.Scorer) 
     if best is not None:
         deltas = _native.core().Deltas.load(str(folder.best(best["step"])), scorer, True)
     return ResumedState(settings, validations, deltas)
+
+
+def _begun(was: Any, now: dict[str, Any]) -> dict[str, Any]:
+    """The training options, but that ``"auto"`` goes on with ``timesteps="config"``, the former default."""
+    old = isinstance(was, dict) and was.get("timesteps") == "config" and now["timesteps"] == "auto"
+    return {**now, "timesteps": "config"} if old else now
 
 
 def _differences(was: Any, now: Any, name: str = "") -> Iterator[str]:

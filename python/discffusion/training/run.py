@@ -139,7 +139,8 @@ class Run:
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, core.order(epoch, plan.items))
         order = self._order[1]
-        is_open = self.settings["training"]["temperature"] is None
+        options = self.settings["training"]
+        is_open = options["temperature"] is None or options.get("temperature_schedule") == "noise"
         if core.steps == 0 and is_open and not plan.in_batch:
             self._calibrate(order[: max(plan.batch_size, _CALIBRATION)])
         indices = plan.batch(order, place)

@@ -115,8 +115,6 @@ def test_a_calibrated_score_needs_a_calibration(scorer: Scorer) -> None:
     with pytest.raises(ConfigError, match="calibrat"):
         other.with_config(tokens="content")
     assert other.with_config(seed=3, batch_size=1, truncate="error").config.seed == 3
-    with pytest.raises(ConfigError, match="calibrat"):
-        Trainer(other)
 
 
 def test_the_way_back(scorer: Scorer, picture: np.ndarray) -> None:
