@@ -105,8 +105,3 @@ def test_texts_without_content_come_last(scorer: Scorer, picture: np.ndarray) ->
     assert [score for _, score in ranked] == pytest.approx([scores[index] for index, _ in ranked])
     assert ranked[0][1] >= ranked[1][1]
     assert list(np.diff([score for _, score in ranked[2:]]) <= 0) == [True, True]
-
-
-def test_training_is_without_it(scorer: Scorer) -> None:
-    with pytest.raises(ConfigError, match="train with prior=None"):
-        trainer_of(scorer.with_config(prior="null"))
