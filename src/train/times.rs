@@ -5,8 +5,9 @@ use crate::model::Model;
 use crate::noise::Time;
 use crate::{Error, Result};
 
-/// A score of fewer times than this is trained between them too: deltas that see a few times alone fit those, and lose
-/// half of what they could gain (measured on the pocket model, `tests/benchmarks/few_shot.py`).
+/// A score of fewer times than this is trained between them too: deltas that see a few times alone can fit those. On a
+/// small checkpoint (logits of all layers, 5 steps) they gained half of what others gained. On the pocket model there
+/// was no difference beyond chance, neither at 5 steps nor at 10 (`tests/benchmarks/few_shot.py`).
 const FEW: usize = 10;
 
 /// The times that a step draws from; `which` is none that stands for another.

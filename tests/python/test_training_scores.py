@@ -79,7 +79,7 @@ def layers_of(scorer: Scorer) -> str:
 EVERY = [*SCORES, *CALIBRATED, "calibrated, prior"]
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "calibrated, prior"])
+@pytest.mark.parametrize("name", EVERY)
 def test_a_step_compares_the_scores_of_its_timesteps(name: str, scorer: Scorer) -> None:
     own = scorer_of(scorer, name)
     core = started(own, negatives="mean")
