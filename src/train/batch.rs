@@ -104,8 +104,8 @@ impl Session {
         Ok(parts)
     }
 
-    /// The texts of other items of a batch that the item at a place is compared with: `(item, text)`. `position` is that
-    /// of the item in the whole batch.
+    /// The texts of other items of a batch that the item at a place is compared with, `(item, text)`. `position` is
+    /// its place in the whole batch.
     fn texts_beside(&self, indices: &[usize], place: usize, position: usize) -> Result<Vec<(usize, usize)>> {
         if self.options.batch_texts == 0 {
             return Ok(vec![]);

@@ -154,8 +154,8 @@ pub fn relations(items: &[Labels]) -> Vec<Vec<Relation>> {
 }
 
 /// Texts of other items that describe none of an item's images, as far as is known, each string once: `(item, text)`
-/// indices. Left out are the item's own texts, and those that some item labels as a match of an equal image. Another true
-/// description in other words cannot be told from a wrong one.
+/// indices. Left out are the item's own texts, and those that some item labels as a match of an equal image. Another
+/// true description in other words cannot be told from a wrong one.
 pub fn texts_of_others(items: &[Labels], own: usize) -> Vec<(usize, usize)> {
     let known = known_matches(items);
     let item = &items[own];

@@ -1,4 +1,4 @@
-//! What scores are divided by before the loss: a temperature, and with the schedule `noise` a factor of the noise level.
+//! What scores are divided by before the loss: a temperature, and by the schedule `noise` a factor of the noise.
 
 use super::Session;
 use super::batch::BatchRun;
@@ -42,8 +42,8 @@ impl Temperature {
         &self.factors
     }
 
-    /// The mean differences of scores at some times, the earliest first, and the temperature that makes them typical, or
-    /// `value`.
+    /// The divisor for the mean differences of scores at some times, the earliest first. Its value makes a difference
+    /// typical, unless `value` is given.
     pub fn of_differences(means: &[(f64, f64)], value: Option<f64>) -> Self {
         let mean = means.iter().map(|(_, mean)| mean).sum::<f64>() / means.len().max(1) as f64;
         if mean > 0.0 {
@@ -68,8 +68,8 @@ impl Temperature {
 impl Session {
     /// The temperature, by which scores are divided. If the options leave it open, the first call computes it from
     /// these items, so that the mean absolute difference between matches and mismatches becomes 0.2. Scores of
-    /// different maps and poolings differ by thousandths or by tens, so a margin needs a common scale. With the schedule
-    /// `noise` it computes the differences at several times, whether a temperature is given or not.
+    /// different maps and poolings differ by thousandths or by tens, so a margin needs a common scale. With the
+    /// schedule `noise` it computes the differences at several times, whether a temperature is given or not.
     ///
     /// # Errors
     /// `Training` if a score is not finite; `OutOfMemory`; `Interrupted`.
