@@ -53,7 +53,7 @@ def test_a_row_is_of_the_calibration_that_it_names(scorer: Scorer, tmp_path: Pat
         "attention": ours("b", calibration=ATTENTION, steps=2),
         "steps": ours("c", calibration=STEPS, steps=2),
         "trained": ours("d", recipe=FEW, calibration=STEPS, steps=2),
-        "everything": ours("e", "default", calibration=EVERYTHING, steps=2),
+        "everything": ours("e", "denoising", calibration=EVERYTHING, steps=2),
     }
     made = {name: measured_row(own, line, COMPOSITION) for name, line in lines.items()}
     assert all(row.cells and not row.absent for row in made.values())
@@ -62,7 +62,7 @@ def test_a_row_is_of_the_calibration_that_it_names(scorer: Scorer, tmp_path: Pat
         assert isinstance(found, Calibrated)
         deltas = None if key.training is None else own.trained(key.training, "composition", key.seed).deltas
         assert found.calibration.scorer["deltas"] == (None if deltas is None else deltas.digest())
-        assert (key.recipe is EVERYTHING) == (key.score == "default, steps=2")
+        assert (key.recipe is EVERYTHING) == (key.score == "denoising, steps=2")
     identities = set()
     for name, line in lines.items():
         for seed in (0, 1):
@@ -156,8 +156,8 @@ def test_calibrated_rows_stand_beside_trained_ones(monkeypatch: pytest.MonkeyPat
     }.items():
         assert table1[label, "attention"].about == about
         assert table1[label, "attention"].places is None
-    both = table1["Few-shot: Discffusion, trained and calibrated with the denoising error", "default"]
-    assert both.about == "default score, few-shot, calibrated with the denoising error"
+    both = table1["Few-shot: Discffusion, trained and calibrated with the denoising error", "denoising"]
+    assert both.about == "denoising score, few-shot, calibrated with the denoising error"
     for variant, training in (("attention", "few-shot"), ("paper", "few-shot, as printed")):
         table3 = told("table3", monkeypatch)
         assert table3["LogSumExp, text prior", variant].about == f"{variant} score with prior=null, zero-shot"
@@ -189,9 +189,9 @@ def test_table_1_has_prior_and_calibration_beside_training(reproduced: dict[str,
     ):
         assert alone <= rows[label, "attention"].cells.keys()
     for label in ("calibrated with the denoising error", "trained and calibrated with the denoising error"):
-        row = rows[f"Few-shot: Discffusion, {label}", "default"]
+        row = rows[f"Few-shot: Discffusion, {label}", "denoising"]
         assert "All" in row.cells
-        assert "the variant default is measured on" in row.absent["VQA All"]  # at this scale
+        assert "the variant denoising is measured on" in row.absent["VQA All"]  # at this scale
     plain = rows["Zero-shot: Discffusion", "attention"].records["Top-1 Acc."][0]
     prior = rows["Zero-shot: Discffusion, text prior", "attention"].records["Top-1 Acc."][0]
     # one image, so what is subtracted differs from text to text
