@@ -47,7 +47,7 @@ ALONE = tuple(name for name in OVER if name != "error")
 #: by name, the preset that is calibrated and what weights may differ by
 SCORES: dict[str, tuple[str, tuple[str, ...]]] = {
     "attention": ("attention", ALONE),
-    "everything": ("default", OVER),
+    "everything": ("denoising", OVER),
 }
 WIDE = (0.09, 0.81)
 #: what a score is compared with, by columns of the table
@@ -119,6 +119,7 @@ def calibrated(base: Scorer, items: Sequence[MatchItem], over: Sequence[str]) ->
     about = {
         "model": made.report["model"],
         "map": "" if made.weights is None or made.weights.map is None else made.weights.map,
+        "prior": 0.0 if made.weights is None else made.weights.prior_weight,
         "timesteps": _timesteps(base.with_calibration(made)),
         "before": _timesteps(base),
         "pairs": made.report["pairs"],
@@ -142,33 +143,34 @@ def base_of(scorer: Scorer, name: str, given: argparse.Namespace) -> Scorer:
 def calibration(scorer: Scorer, given: argparse.Namespace) -> None:
     """Part 2. Test items are observed once for each score before; scores of all calibrations come of the numbers."""
     sets = held_out_items(("pairs", "mixed", "referring", "winoground"), given.n, given.seed)
-    default = scorer.with_config("default")
+    denoising = scorer.with_config("denoising")
     rivals = {
-        "denoising error": scored(default, sets),
+        "denoising error": scored(denoising, sets),
         "pocket CLIP": scored(load_baseline("clip", model="pocket"), sets),
     }
     rows: list[dict[str, Any]] = [
         {"score": name, "timesteps": steps, **values(rivals[name])}
-        for name, steps in (("denoising error", _timesteps(default)), ("pocket CLIP", ""))
+        for name, steps in (("denoising error", _timesteps(denoising)), ("pocket CLIP", ""))
     ]
     errors, made_of, paired = [], [], []
     for name in given.scores:
         base, over = base_of(scorer, name, given), SCORES[name][1]
-        observed = Observed(base, sets)
-        if name == "attention":
-            rows.append({"score": name, "timesteps": _timesteps(base), **values(observed.scores())})
+        found: dict[str, dict[int, Any]] = {}
         for kind, count in product(given.labels, given.counts):
             label = f"{name}, calibrated on {count} ({kind})"
-            found, draws = {}, []
             for draw in given.label_seeds:
-                found[draw], about = calibrated(base, labelled(kind, count, draw), over)
+                made, about = calibrated(base, labelled(kind, count, draw), over)
+                found.setdefault(label, {})[draw] = made
                 made_of.append({"score": label, "draw": draw, **about})
-                draws.append(observed.scores(found[draw], draw))
-            records = merged(draws)
+        observed = Observed(base, sets, [made for of_label in found.values() for made in of_label.values()])
+        if name == "attention":
+            rows.append({"score": name, "timesteps": _timesteps(base), **values(observed.scores())})
+        for label, of_label in found.items():
+            records = merged([observed.scores(made, draw) for draw, made in of_label.items()])
             timesteps = sorted({row["timesteps"] for row in made_of if row["score"] == label})
             rows.append({"score": label, "timesteps": " to ".join(map(str, timesteps)), **values(records)})
             for part in ("pairs", "mixed", "referring"):
-                errors.append({"score": label, "pairs of": part, **of_probabilities(found, records[part])})
+                errors.append({"score": label, "pairs of": part, **of_probabilities(of_label, records[part])})
             paired += compared(label, records, rivals)
     show("Calibrated", rows, given.json)
     show("Less another score, points, by a paired test", paired, given.json)

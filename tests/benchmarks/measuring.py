@@ -117,10 +117,15 @@ def less(records: Scored, blind: Scored, weight: float) -> dict[str, Any]:
 class Observed:
     """What was observed of all test items: from it come scores of any weights, without the network."""
 
-    def __init__(self, base: Scorer, sets: Mapping[str, Sequence[MatchItem]]) -> None:
+    def __init__(
+        self, base: Scorer, sets: Mapping[str, Sequence[MatchItem]], calibrations: Sequence[Any] = ()
+    ) -> None:
         self.base, self.sets = base, sets
+        # what texts have without an image takes long, and often no weights need it
+        prior = any(made.weights is not None and made.weights.prior_weight for made in calibrations)
         self._numbers: dict[str, Observations] = {
-            name: observe(base, items, levels=levels_of(base), progress=False) for name, items in sets.items()
+            name: observe(base, items, levels=levels_of(base), prior=prior, progress=False)
+            for name, items in sets.items()
         }
 
     def scores(self, calibration: Any = None, draw: int = 0) -> dict[str, Any]:

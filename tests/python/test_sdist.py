@@ -80,7 +80,11 @@ def test_it_holds_all_that_a_build_reads_and_nothing_else(unpacked: Path) -> Non
     # the bundled models, not their recipes
     bundled = {path for path in wanted if path.startswith("python/discffusion/pocket/")}
     assert {Path(path).name for path in bundled if path.endswith(".py")} == {"__init__.py", "world.py"}
-    assert {Path(path).parts[3] for path in bundled if not path.endswith(".py")} == {"model", "clip_model"}
+    assert {Path(path).parts[3] for path in bundled if not path.endswith(".py")} == {
+        "model",
+        "clip_model",
+        "calibration.safetensors",
+    }
 
 
 def test_files_that_sources_compile_in_are_there(unpacked: Path) -> None:

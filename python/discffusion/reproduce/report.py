@@ -88,7 +88,7 @@ def markdown(results: Sequence[Result], facts: dict[str, Any]) -> str:
         + (f"; commit {facts['commit']}." if facts["commit"] else "."),
         "",
         "The rows `attention` and `paper` are scored with these presets: the best attention score that was measured "
-        "on the pocket model, and the one that follows the paper to the letter; rows `default` with the default score, "
+        "on the pocket model, and the one that follows the paper to the letter; rows `denoising` with "
         "the denoising error. Values are means over seeds; intervals "
         "take items as drawn at random and hold an item's images together, and do not speak of other seeds, models or "
         "data.",

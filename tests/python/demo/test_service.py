@@ -133,7 +133,7 @@ def test_no_image(service: DemoService) -> None:
         (" \n ", "default", "none", "there is no text"),
         ("a\nb\nc\nd", "default", "none", "4 texts were given; this page takes 3"),
         ("a" * 81, "default", "none", "has 81 characters; this page takes 80"),
-        ("a", "papr", "none", "there are default, attention, paper, release"),
+        ("a", "papr", "none", "there are default, attention, denoising, paper, release"),
         ("a", "default", "others", "there are none"),
     ],
 )

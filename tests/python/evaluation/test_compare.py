@@ -129,7 +129,7 @@ def test_runs_that_differ_nowhere_or_everywhere_keep_an_interval() -> None:
     assert (few.low, few.high) == pytest.approx((1 - 2 * (1 - 0.025 ** (1 / 5)), 1))
 
 
-@pytest.mark.parametrize("name", sorted(set(METRICS) - {"calibration"}))
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"calibration", "probability"}))
 def test_every_mean_of_trials_compares(name: str) -> None:
     rng = np.random.default_rng(6)
     a = EXAMPLES[name](lambda shape, _: rng.integers(0, 3, shape) / 3)

@@ -17,7 +17,7 @@ from discffusion._identity import identity
 from discffusion.reproduce import reproduce
 from discffusion.reproduce.calibrations import ATTENTION, EVERYTHING, STEPS, Calibrated
 from discffusion.reproduce.columns import COMPOSITION
-from discffusion.reproduce.methods import ours
+from discffusion.reproduce.methods import Method, TableRow, ours
 from discffusion.reproduce.result import Row
 from discffusion.reproduce.runner import ExperimentRunner, LacksDataError
 from discffusion.reproduce.tabulate import measured_row
@@ -48,12 +48,12 @@ def kept(folder: Path) -> set[str]:
 def test_a_row_is_of_the_calibration_that_it_names(scorer: Scorer, tmp_path: Path) -> None:
     """Scores of a row are those of the calibration; another calibration, seed or deltas has other rows."""
     own = runner(scorer, tmp_path, seeds=2)
-    lines = {
-        "zero-shot": ours("a"),
-        "attention": ours("b", calibration=ATTENTION),
-        "steps": ours("c", calibration=STEPS),
-        "trained": ours("d", recipe=FEW, calibration=STEPS),
-        "everything": ours("e", "default", calibration=EVERYTHING),
+    lines = {  # of two timesteps, to be quick
+        "zero-shot": ours("a", steps=2),
+        "attention": ours("b", calibration=ATTENTION, steps=2),
+        "steps": ours("c", calibration=STEPS, steps=2),
+        "trained": ours("d", recipe=FEW, calibration=STEPS, steps=2),
+        "everything": ours("e", "denoising", calibration=EVERYTHING, steps=2),
     }
     made = {name: measured_row(own, line, COMPOSITION) for name, line in lines.items()}
     assert all(row.cells and not row.absent for row in made.values())
@@ -62,7 +62,7 @@ def test_a_row_is_of_the_calibration_that_it_names(scorer: Scorer, tmp_path: Pat
         assert isinstance(found, Calibrated)
         deltas = None if key.training is None else own.trained(key.training, "composition", key.seed).deltas
         assert found.calibration.scorer["deltas"] == (None if deltas is None else deltas.digest())
-        assert (key.recipe is EVERYTHING) == (key.score == "default")
+        assert (key.recipe is EVERYTHING) == (key.score == "denoising, steps=2")
     identities = set()
     for name, line in lines.items():
         for seed in (0, 1):
@@ -131,6 +131,42 @@ def test_timesteps_are_those_of_the_row(scorer: Scorer, tmp_path: Path) -> None:
     assert set(after) <= set(before)
 
 
+def told(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], Method]:
+    """What a table would measure, by label and variant."""
+    found: dict[tuple[str, str], Method] = {}
+
+    def row(_: Any, line: TableRow, __: Any) -> Row:
+        if line.method is not None:
+            assert (line.label, line.variant) not in found
+            found[line.label, line.variant] = line.method
+        return Row(line.label, line.variant, absent={"*": "not measured"})
+
+    monkeypatch.setattr("discffusion.reproduce.tabulate.measured_row", row)
+    reproduce([name], scale=TINY)
+    return found
+
+
+def test_calibrated_rows_stand_beside_trained_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    table1 = told("table1", monkeypatch)
+    for label, about in {
+        "Zero-shot: Discffusion, text prior": "attention score with prior=null, zero-shot",
+        "Few-shot: Discffusion": "attention score, few-shot",
+        "Few-shot: Discffusion, calibrated": "attention score, zero-shot, calibrated",
+        "Few-shot: Discffusion, trained and calibrated": "attention score, few-shot, calibrated",
+    }.items():
+        assert table1[label, "attention"].about == about
+        assert table1[label, "attention"].places is None
+    both = table1["Few-shot: Discffusion, trained and calibrated with the denoising error", "denoising"]
+    assert both.about == "denoising score, few-shot, calibrated with the denoising error"
+    for variant, training in (("attention", "few-shot"), ("paper", "few-shot, as printed")):
+        table3 = told("table3", monkeypatch)
+        assert table3["LogSumExp, text prior", variant].about == f"{variant} score with prior=null, zero-shot"
+        assert table3["Few-shot training", variant].about == f"{variant} score, {training}"
+        assert table3["Calibration", variant].about == f"{variant} score, zero-shot, calibrated"
+        trained = table3["Few-shot training and calibration", variant]
+        assert trained.about == f"{variant} score, {training}, calibrated"
+
+
 @pytest.fixture(scope="module")
 def reproduced(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[Any, Row]]:
     folder = tmp_path_factory.mktemp("reproduced")
@@ -141,6 +177,7 @@ def reproduced(scorer: Scorer, tmp_path_factory: pytest.TempPathFactory) -> dict
     return {result.name: {(row.label, row.variant): row for row in result.rows} for result in results}
 
 
+@pytest.mark.slow
 def test_table_1_has_prior_and_calibration_beside_training(reproduced: dict[str, dict[Any, Row]]) -> None:
     rows = reproduced["table1"]
     alone = {"All", "Top-1 Acc.", "VQA All"}
@@ -152,15 +189,16 @@ def test_table_1_has_prior_and_calibration_beside_training(reproduced: dict[str,
     ):
         assert alone <= rows[label, "attention"].cells.keys()
     for label in ("calibrated with the denoising error", "trained and calibrated with the denoising error"):
-        row = rows[f"Few-shot: Discffusion, {label}", "default"]
+        row = rows[f"Few-shot: Discffusion, {label}", "denoising"]
         assert "All" in row.cells
-        assert "the variant default is measured on" in row.absent["VQA All"]  # at this scale
+        assert "the variant denoising is measured on" in row.absent["VQA All"]  # at this scale
     plain = rows["Zero-shot: Discffusion", "attention"].records["Top-1 Acc."][0]
     prior = rows["Zero-shot: Discffusion, text prior", "attention"].records["Top-1 Acc."][0]
     # one image, so what is subtracted differs from text to text
     assert all(np.ptp(a.scores - b.scores) > 0 for a, b in zip(plain, prior, strict=True))
 
 
+@pytest.mark.slow
 def test_figures_have_curves_of_prior_and_calibration(reproduced: dict[str, dict[Any, Row]]) -> None:
     for name in ("the last layer", "all layers"):
         for more in ("text prior", "few-shot", "timesteps calibrated"):

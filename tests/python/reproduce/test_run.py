@@ -125,6 +125,11 @@ def test_the_report(results: dict[str, Result], folder: Path) -> None:
     assert ("few-shot", "composition") in names
     assert ("few-shot", "referring") in names
     assert len(told["trainings"]) == len(names)  # each once
+    made = [(of["recipe"], of["score"], of["training"], of["data"]) for of in told["calibrations"]]
+    assert len(made) == len(set(made))
+    for training in (None, "few-shot"):  # of Table 3 and of Figure 4
+        assert ("calibrated", "attention", training, "composition") in made
+    assert all(of["items"] == TINY.shots["few"] and 0 <= of["ece"] <= 1 for of in told["calibrations"])
     text = (folder / "report.md").read_text(encoding="utf-8")
     for name in ("figure4.png", "figure6.png", "figure8.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
