@@ -57,8 +57,8 @@ def calibrate(
     over: Annotated[
         str | None,
         typer.Option(
-            help="What weights may differ by: some of steps, layers, heads, maps and error, separated by commas.",
-            show_default="all",
+            help="What weights may differ by: some of steps, layers, heads, maps, error, prior, separated by commas.",
+            show_default="all but prior",
             rich_help_panel=_FIT,
         ),
     ] = None,
@@ -90,9 +90,9 @@ def calibrate(
     Example: `discffusion calibrate table --root own.csv --data negative_texts=foil -m MODEL -o calibration.safetensors`
     """
     from discffusion.calibration.observations import MAPS
-    from discffusion.calibration.weights import OVER
+    from discffusion.calibration.weights import ALL, OVER
 
-    names = OVER if over is None else _listed("--over", over, OVER)
+    names = OVER if over is None else _listed("--over", over, ALL)
     kinds = MAPS if maps is None else _listed("--maps", maps, _KINDS)
     items = chosen(
         training_data(dataset, root, split, subset, data, allow_missing), sample, sample_seed, rest, skip
