@@ -56,6 +56,7 @@ def by_image(records: Sequence[Record]) -> list[Record]:
             scores=record.scores[i : i + 1],
             match=record.match[i : i + 1],
             images=record.images[i : i + 1],
+            probabilities=None,  # no column is of them
         )
         for record in records
         for i in range(len(record.scores))
@@ -108,7 +109,10 @@ def less(records: Scored, blind: Scored, weight: float) -> dict[str, Any]:
     for name, by_draw in records.items():
         alone = {record.key: record.scores for record in blind[name][0]}
         found[name] = {
-            draw: [replace(record, scores=record.scores - weight * alone[record.key]) for record in of]
+            draw: [
+                replace(record, scores=record.scores - weight * alone[record.key], probabilities=None)
+                for record in of
+            ]
             for draw, of in by_draw.items()
         }
     return found

@@ -87,6 +87,7 @@ def texts_of_images(records: Sequence[Record]) -> list[Record]:
                     scores=record.scores[row],
                     match=record.match[row],
                     images=record.images[row],
+                    probabilities=None if record.probabilities is None else record.probabilities[row],
                     group=names.get(record.group or "", record.group),
                 )
             )

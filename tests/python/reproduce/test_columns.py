@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.python.reproduce.made_up import record
@@ -55,6 +57,15 @@ def test_the_checklists_stand_in_compares_texts_alone() -> None:
     assert values["Attribute"].value == 1.0
     assert values["Average"].value == 0.75
     assert values["Object"].groups == 2  # two images
+
+
+def test_an_images_probabilities_stay_with_it() -> None:
+    record = replace(square("x", [[2, 1], [0, 3]], "object"), probabilities=[[0.8, 0.6], [0.1, 0.9]])
+    made = texts_of_images([record])
+    assert [r.probabilities.tolist() for r in made if r.probabilities is not None] == [
+        [[0.8, 0.6]],
+        [[0.1, 0.9]],
+    ]
 
 
 def test_the_checklist_itself_is_left_as_it_is() -> None:
