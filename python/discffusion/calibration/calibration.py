@@ -20,9 +20,9 @@ from discffusion._files import write_bytes
 from discffusion._identity import difference
 from discffusion._safetensors import pack, unpack
 from discffusion._version import __version__
-from discffusion.calibration.probability import probability
 from discffusion.calibration.weights import Weights
 from discffusion.errors import ConfigError
+from discffusion.evaluation.metrics.logistic import Logistic
 
 if TYPE_CHECKING:
     from discffusion.config import ScoreConfig
@@ -99,7 +99,7 @@ class Calibration:
 
     def probability(self, scores: Any) -> NDArray[np.float64]:
         """The probability of a match for calibrated scores, 0 to 1, float64 of the same shape."""
-        return probability(np.asarray(scores, np.float64), self.slope, self.offset)
+        return Logistic(self.slope, self.offset)(np.asarray(scores, np.float64))
 
     @property
     def before(self) -> ScoreConfig:

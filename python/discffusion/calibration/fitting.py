@@ -14,11 +14,12 @@ from discffusion.calibration.columns import Columns
 from discffusion.calibration.families import Problem
 from discffusion.calibration.folds import FOLDS, parts
 from discffusion.calibration.observations import Observations
-from discffusion.calibration.probability import Reliability, platt, probability, reliability
+from discffusion.calibration.probability import Reliability, platt, reliability
 from discffusion.calibration.weights import ALL, OVER, Weights
 from discffusion.errors import ConfigError
 from discffusion.evaluation.estimate import Estimate
 from discffusion.evaluation.metrics.calibration import held_out
+from discffusion.evaluation.metrics.logistic import Logistic
 from discffusion.evaluation.trials import Trials, estimates
 
 __all__ = ["LEAST_GROUPS", "OVER", "Candidate", "Fitted", "check_over", "fit"]
@@ -158,7 +159,7 @@ def _validated(
     found = plain if fitted.model == BASELINE else fitted.weights.score(observed)
     matching, other = observed.comparisons.T
     compared = np.isin(observed.pair_groups, observed.groups)
-    probabilities = probability(found[compared], fitted.slope, fitted.offset)
+    probabilities = Logistic(fitted.slope, fitted.offset)(found[compared])
     return replace(
         fitted,
         **_accuracies(plain[matching] > plain[other], found[matching] > found[other], observed),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from discffusion.errors import ConfigError
 from discffusion.evaluation.metrics.logistic import fit
 
-__all__ = ["Reliability", "platt", "probability", "reliability"]
+__all__ = ["Reliability", "platt", "reliability"]
 
 #: slope in units of the scores' spread where the scores say nothing, or the wrong: their order is kept
 _LEAST = 1e-6
@@ -32,14 +32,6 @@ def platt(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> tuple[float
         return curve.slope, curve.offset
     level = fit(np.zeros(len(scores)), labels).offset
     return least, level - least * float(scores.mean())
-
-
-def probability(scores: NDArray[np.float64], slope: float, offset: float) -> NDArray[np.float64]:
-    """The probability of a match for scores, 0 to 1, float64 of the same shape."""
-    logits = slope * scores + offset
-    # tanh does not overflow
-    found: NDArray[np.float64] = 0.5 * (1 + np.tanh(0.5 * logits))
-    return found
 
 
 @dataclass(frozen=True, eq=False)

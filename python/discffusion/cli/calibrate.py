@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from discffusion.cli.data import AllowMissing, Data, Rest, Sample, SampleSeed, Skip, chosen, training_data
+from discffusion.cli.data import (
+    AllowMissing,
+    Data,
+    LabelledDataset,
+    Rest,
+    Root,
+    Sample,
+    SampleSeed,
+    Skip,
+    Subset,
+    chosen,
+    training_data,
+)
 from discffusion.cli.options import Deltas, Setup
 from discffusion.cli.results import about, as_json
 from discffusion.errors import ConfigError, OutputError
@@ -25,26 +37,18 @@ _KINDS = ("cosine", "logits", "probs")
 
 def calibrate(
     setup: Setup,
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="Name of a dataset, such as shapes; table for files of your own.", show_default=False
-        ),
-    ],
+    dataset: LabelledDataset,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File for the calibration.", show_default=False)
     ],
-    root: Annotated[
-        str | None,
-        typer.Option(help="Folder of the dataset's files; of a table, the file.", rich_help_panel=_DATA),
-    ] = None,
+    root: Root = None,
     split: Annotated[
         str | None,
         typer.Option(
             help="Split to fit to.", show_default="train, where files are split", rich_help_panel=_DATA
         ),
     ] = None,
-    subset: Annotated[str | None, typer.Option(help="Subset of the split.", rich_help_panel=_DATA)] = None,
+    subset: Subset = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Fit to the first items only.", rich_help_panel=_DATA)
     ] = None,

@@ -12,10 +12,13 @@ from discffusion.errors import DatasetOptionError
 __all__ = [
     "AllowMissing",
     "Data",
+    "LabelledDataset",
     "Rest",
+    "Root",
     "Sample",
     "SampleSeed",
     "Skip",
+    "Subset",
     "chosen",
     "open_dataset",
     "pairs",
@@ -28,6 +31,17 @@ _OWN = ("table", "hf", "webdataset")
 #: as Python spells them
 _PYTHON = {"True": True, "False": False, "None": None}
 
+LabelledDataset = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a dataset, such as shapes; table for files of your own.", show_default=False
+    ),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(help="Folder of the dataset's files; of a table, the file.", rich_help_panel=_PANEL),
+]
+Subset = Annotated[str | None, typer.Option(help="Subset of the split.", rich_help_panel=_PANEL)]
 Data = Annotated[
     list[str] | None,
     typer.Option(

@@ -16,6 +16,7 @@ from discffusion.cli.data import (
     Sample,
     SampleSeed,
     Skip,
+    Subset,
     chosen,
     open_dataset,
     pairs,
@@ -46,7 +47,7 @@ def evaluate(
         str | None,
         typer.Option(help="Split to score.", show_default="the one for evaluation", rich_help_panel=_DATA),
     ] = None,
-    subset: Annotated[str | None, typer.Option(help="Subset of the split.", rich_help_panel=_DATA)] = None,
+    subset: Subset = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score the first items only.", rich_help_panel=_DATA)
     ] = None,

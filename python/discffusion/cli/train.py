@@ -11,10 +11,13 @@ from discffusion._workers import rank
 from discffusion.cli.data import (
     AllowMissing,
     Data,
+    LabelledDataset,
     Rest,
+    Root,
     Sample,
     SampleSeed,
     Skip,
+    Subset,
     chosen,
     open_dataset,
     training_data,
@@ -32,29 +35,21 @@ _RUN = "Run"
 
 def train(
     setup: Setup,
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="Name of a dataset, such as shapes; table for files of your own.", show_default=False
-        ),
-    ],
+    dataset: LabelledDataset,
     output: Annotated[
         Path,
         typer.Option(
             "--output", "-o", help="Folder for the deltas, the model card and the states.", show_default=False
         ),
     ],
-    root: Annotated[
-        str | None,
-        typer.Option(help="Folder of the dataset's files; of a table, the file.", rich_help_panel=_DATA),
-    ] = None,
+    root: Root = None,
     split: Annotated[
         str | None,
         typer.Option(
             help="Split to train on.", show_default="train, where files are split", rich_help_panel=_DATA
         ),
     ] = None,
-    subset: Annotated[str | None, typer.Option(help="Subset of the split.", rich_help_panel=_DATA)] = None,
+    subset: Subset = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Train on the first items only.", rich_help_panel=_DATA)
     ] = None,
