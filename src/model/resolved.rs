@@ -38,7 +38,10 @@ pub fn latent_shape(model: &Model, config: &ScoreConfig) -> Result<[i64; 3]> {
 pub fn times(model: &Model, config: &ScoreConfig) -> Result<Vec<Time>> {
     let process = model.process();
     match &config.times {
-        Times::Steps(steps) => process.steps(*steps),
+        Times::Steps(steps) => {
+            let [_, height, width] = model.latent_shape(config)?;
+            process.steps(*steps, [height, width])
+        }
         Times::Timesteps(timesteps) => process.at(timesteps, "timesteps"),
         Times::NoiseLevels(levels) => Ok(levels.iter().map(|&level| process.at_level(level)).collect()),
         &Times::Range { low, high, steps } => process.between(low, high, steps),
