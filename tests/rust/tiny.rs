@@ -125,7 +125,7 @@ fn put(dir: &Path, name: &str, value: &Value) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-fn write(dir: &Path, family: Family) {
+pub fn write(dir: &Path, family: Family) {
     let xl = family == Family::Xl;
     let part = |library: &str, class: &str| json!([library, class]);
     let mut index = json!({
