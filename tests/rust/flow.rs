@@ -89,18 +89,50 @@ fn levels_are_sigmas_and_stay_the_same_times_when_written_down() {
     assert_eq!((all.len(), all[0], all[999]), (1000, Time(1.0), Time(1000.0)));
 }
 
-/// ```python
-/// import numpy as np
-/// from diffusers import FlowMatchEulerDiscreteScheduler as S
-/// def of(steps, mu=None, **fields):
-///     s = S(**fields); s.set_timesteps(steps, mu=mu); print(s.sigmas.numpy().tolist())
-/// SIGMAS
-/// ```
-const SIGMAS: &str = "";
-
 #[test]
 fn the_sigmas_of_a_run_are_those_of_diffusers() {
-    let _ = SIGMAS;
+    let plain = || (flow(Shift::Fixed(1.0), None), SIZE);
+    let shifted = || (flow(Shift::Fixed(3.0), None), SIZE);
+    let dynamic_ = || (flow(dynamic(true), None), SIZE);
+    // 2,176 tokens, halfway between those of both shifts.
+    let linear = || (flow(dynamic(false), None), [64, 136]);
+    let stretched = || (flow(Shift::Fixed(3.0), Some(0.02)), SIZE);
+    // The second, the middle, the last, and the sum of all, by diffusers 0.42.1:
+    // s = FlowMatchEulerDiscreteScheduler(**fields); s.set_timesteps(steps, mu=mu); v = s.sigmas.double()
+    // v[1], v[steps // 2], v[steps - 1], v.sum()
+    // for fields {}; {"shift": 3.0}; {"use_dynamic_shifting": True}, mu 1.15; the same and {"time_shift_type": "linear"},
+    // mu 0.825; {"shift": 3.0, "shift_terminal": 0.02}.
+    let expected: [(&dyn Fn() -> (Flow, [i64; 2]), i64, [f64; 3], f64); 15] = [
+        (&plain, 4, [0.667, 0.33399999, 0.001], 2.0020000),
+        (&shifted, 4, [0.8576923, 0.60215056, 0.00892857], 2.4687714),
+        (&dynamic_, 4, [0.86349744, 0.61297888, 0.00315139], 2.4796277),
+        (&linear, 4, [0.62299395, 0.29265574, 0.00082514], 1.9164748),
+        (&stretched, 4, [0.85928208, 0.60659498, 0.02], 2.4858771),
+        (&plain, 28, [0.963, 0.48199999, 0.001], 14.0139999),
+        (&shifted, 28, [0.98738062, 0.73705584, 0.00892857], 18.8039255),
+        (&dynamic_, 28, [0.98798054, 0.74610943, 0.00315139], 18.9684830),
+        (&linear, 28, [0.95550078, 0.43428165, 0.00082514], 13.1496351),
+        (&stretched, 28, [0.98752159, 0.73999321, 0.02], 18.9066563),
+        (&plain, 50, [0.97961223, 0.49030611, 0.001], 25.0250000),
+        (&shifted, 50, [0.99312437, 0.74343562, 0.00892857], 33.7248215),
+        (&dynamic_, 50, [0.99345326, 0.75235641, 0.00315139], 34.0266028),
+        (&linear, 50, [0.97539401, 0.44246787, 0.00082514], 23.4549017),
+        (&stretched, 50, [0.9932012, 0.74630177, 0.02], 33.9066342),
+    ];
+    for (of, steps, [second, middle, last], sum) in expected {
+        let (flow, size) = of();
+        let sigmas = flow.sigmas(steps, size).unwrap();
+        let at = |i: i64| f64::from(sigmas[i as usize]);
+        assert_eq!((sigmas.len() as i64, at(0), at(steps)), (steps + 1, 1.0, 0.0));
+        for (i, expected) in [(1, second), (steps / 2, middle), (steps - 1, last)] {
+            assert!((at(i) - expected).abs() < 1e-7, "{steps} steps, {i}: {} is not {expected}", at(i));
+        }
+        let found: f64 = sigmas.iter().copied().map(f64::from).sum();
+        assert!((found - sum).abs() < 1e-6, "{steps} steps: {found} is not {sum}");
+        let times = flow.sampler(steps, 0.0, size).unwrap().times().to_vec();
+        let of_sigmas: Vec<Time> = sigmas[..steps as usize].iter().map(|s| Time(f64::from(s * 1000.0))).collect();
+        assert_eq!(times, of_sigmas);
+    }
 }
 
 #[test]
@@ -163,12 +195,8 @@ fn a_scheduler_is_read_by_its_class() {
     assert_eq!((process.prediction(), process.train_timesteps()), (Prediction::Flow, 1000));
     assert_eq!((process.alphas_cumprod(), process.default_steps(), process.takes_eta()), (None, 28, false));
     assert_eq!(opened(published.clone(), Some(Prediction::Flow)).unwrap().prediction(), Prediction::Flow);
-    let named = read(
-        &json(json!({})),
-        Some(class.to_owned()),
-        PipelineSettings { steps_offset: None, patch_size: None },
-        None,
-    );
+    let named =
+        read(&json(json!({})), Some(class.to_owned()), PipelineSettings { steps_offset: None, patch_size: None }, None);
     assert_eq!(named.unwrap().prediction(), Prediction::Flow);
     let betas = json!({"_class_name": "DDIMScheduler"});
     assert_eq!(opened(betas.clone(), Some(Prediction::Velocity)).unwrap().prediction(), Prediction::Velocity);
