@@ -12,8 +12,19 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
-from tests.parity.case import RESOLUTION, SCORE_TOLERANCE, TENSOR_TOLERANCE, TEXTS, config, load, picture, relative
+from tests.parity.case import (
+    RESOLUTION,
+    SCORE_TOLERANCE,
+    TENSOR_TOLERANCE,
+    TEXTS,
+    config,
+    load,
+    picture,
+    relative,
+)
 from tests.parity.generating import NEGATIVE, PROMPT, check, latents, ours
+from tests.parity.test_training import check as check_training
+from tests.parity.training_case import TrainingCase
 
 from discffusion import Scorer, _native
 from discffusion.bench.reference.model import Reference
@@ -40,9 +51,22 @@ def folder(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     return as_flow(checkpoint("sd15", seed=1), tmp_path_factory.mktemp("flow") / "model", shift=3.0)
 
 
+class FlowReference(Reference):
+    """The networks as those of a flow."""
+
+    def clipped(self, t: Any) -> Any:
+        return t
+
+    def noised(self, z: Any, noise: Any, t: Any) -> Any:
+        return (1 - t / 1000) * z + t / 1000 * noise
+
+    def target(self, z: Any, noise: Any, t: Any) -> Any:
+        return noise - z
+
+
 @pytest.fixture(scope="module")
-def reference(checkpoint: Checkpoint) -> Reference:
-    return Reference(checkpoint("sd15", seed=1))
+def reference(checkpoint: Checkpoint) -> FlowReference:
+    return FlowReference(checkpoint("sd15", seed=1))
 
 
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -83,7 +107,7 @@ def test_times_of_scores_are_uniform(folder: Path) -> None:
 
 @pytest.mark.parametrize("steps", [4, 28, 50])
 def test_pictures(folder: Path, reference: Reference, steps: int) -> None:
-    """diffusers has no pipeline of a UNet with this scheduler: its scheduler steps, its UNet predicts, its VAE decodes."""
+    """Of diffusers' scheduler, UNet and VAE; it has no pipeline of a UNet with this scheduler."""
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
     scheduler.set_timesteps(steps)
     texts = torch.stack([reference.embed(text) for text in (NEGATIVE, PROMPT)])
@@ -94,19 +118,20 @@ def test_pictures(folder: Path, reference: Reference, steps: int) -> None:
     z = x / reference.vae.config.scaling_factor
     expected = (reference.vae.decode(z).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
     scorer = Scorer(folder, device="cpu", dtype="float32")
-    check(ours(scorer, latents(), steps=steps, negative_prompt=NEGATIVE), (255 * expected).round().byte().numpy())
+    check(
+        ours(scorer, latents(), steps=steps, negative_prompt=NEGATIVE),
+        (255 * expected).round().byte().numpy(),
+    )
 
 
-def velocity_errors(reference: Reference, noise: torch.Tensor, t: float, texts: list[str | None]) -> list[torch.Tensor]:
+def velocity_errors(
+    reference: Reference, noise: torch.Tensor, t: Any, texts: list[str | None]
+) -> list[torch.Tensor]:
     """``ε − z − v`` for each text at a time, of the first picture."""
-    sigma = t / 1000
     z = reference.latent(picture(1), RESOLUTION)
-    z_t = (1 - sigma) * z + sigma * noise
-    found = [reference.condition(text) for text in texts]
-    return [
-        noise - z - reference.unet(z_t[None], torch.tensor(t), **reference.unet_arguments(z_t[None], [one])).sample[0]
-        for one in found
-    ]
+    z_t = reference.noised(z, noise, t)
+    predicted = [reference.observe(z_t, t, reference.condition(text)).prediction for text in texts]
+    return [noise - z - of_text for of_text in predicted]
 
 
 @pytest.mark.parametrize("target", ["prediction", "noise"])
@@ -121,9 +146,7 @@ def test_scores(folder: Path, reference: Reference, target: str, form: str) -> N
         timesteps=list(times),
         resolution=RESOLUTION,
     )
-    rows = core.score_pairs(
-        [picture(1)], [TEXTS[0]], np.array([[0, 0]]), options, noise.numpy(), None
-    )
+    rows = core.score_pairs([picture(1)], [TEXTS[0]], np.array([[0, 0]]), options, noise.numpy(), None)
     for found, t, of_time in zip(rows[0], times, noise, strict=True):
         factor = 1 - t / 1000 if target == "noise" else 1
         with_text, without = (
@@ -145,8 +168,22 @@ def test_a_prediction_at_a_time_between_whole_ones(folder: Path, reference: Refe
     expected = noise - torch.tensor(seen.clean) - error
     assert relative(seen.prediction, expected) <= TENSOR_TOLERANCE
     assert relative(seen.latent, 0.25575 * torch.tensor(seen.clean) + 0.74425 * noise) <= TENSOR_TOLERANCE
-    with pytest.raises(ConfigError, match="timestep is nan"):
+    with pytest.raises(ConfigError, match="timestep is NaN"):
         scorer.observe(picture(1), TEXTS[0], float("nan"))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"method": "denoising", "unconditional": False}, {"map": "logits"}], ids=str
+)
+def test_training(folder: Path, reference: FlowReference, fields: dict[str, Any]) -> None:
+    """Loss and gradients of a step at times between whole ones."""
+    case = TrainingCase(folder)
+    case.__dict__["reference"] = reference
+    found = check_training(case, {"loss": "triplet"}, {"timesteps": [261.25, 101.5, 20.75], **fields}, [0, 1])
+    assert set(found["timesteps"].ravel()) <= {261.25, 101.5, 20.75}
+    assert any(gradient.any() for gradient in found["gradients"].values())
+    found = case.trainer({"timesteps": "uniform", "timesteps_per_step": 40}, {}).gradients([0])
+    assert found["timesteps"].min() >= 1 and found["timesteps"].max() <= 1000
 
 
 def test_vae_of_16_channels_with_a_shift(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ class Trainable:
             losses, scores = [], []
             for item, times, draws in zip(items, timesteps, noise, strict=True):
                 seen = [
-                    self.matrices(item, int(t), torch.tensor(eps), leaves, config)
+                    self.matrices(item, t.item(), torch.tensor(eps), leaves, config)
                     for t, eps in zip(times, draws, strict=True)
                 ]
                 matrix, mse = (torch.stack(part).mean(0) for part in zip(*seen, strict=True))

@@ -164,6 +164,7 @@ def test_json_keeps_the_order_of_fields() -> None:
     """But for those that came later and have their defaults: digests of old results stay."""
     assert list(json.loads(ScoreConfig().to_json())) == [name for name in FIELDS if name not in ADDED]
     full = ScoreConfig(
+        denoising_target="noise",
         prior="null",
         prior_weight=0.25,
         original_size=(512, 640),
