@@ -1,7 +1,7 @@
 // What the shim calls in attend.cpp.
 #pragma once
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 
