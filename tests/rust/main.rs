@@ -10,6 +10,7 @@ mod fingerprint;
 mod fused_pooling;
 mod generate;
 mod graphs;
+mod joint;
 mod kernels;
 mod lora;
 mod loss;

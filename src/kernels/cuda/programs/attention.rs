@@ -16,7 +16,7 @@ const MOST_DEPTH: i64 = 128;
 fn number_of(map: MapKind) -> i32 {
     match map {
         MapKind::Logits => 0,
-        MapKind::Probs => 1,
+        MapKind::Probs | MapKind::TextProbs => 1,
         MapKind::Cosine => 2,
     }
 }
@@ -91,7 +91,7 @@ pub fn pool(
         KernelArgument::Int(tokens as i32),
         KernelArgument::Float(how.scale as f32),
         KernelArgument::Float(how.lambda as f32),
-        KernelArgument::Int(i32::from(how.map == MapKind::Probs)),
+        KernelArgument::Int(i32::from(matches!(how.map, MapKind::Probs | MapKind::TextProbs))),
     ];
     let program = Program::Pool { values: (tokens as u32).div_ceil(32) };
     launch(program, "pool_rows", kind, products.device(), Grid { blocks, threads: 32 * warps as u32 }, &arguments)?;
