@@ -55,7 +55,14 @@ class _Encoding(TypedDict):
     needed: int
     truncated: bool
 
-class _Tokens(_Encoding):
+class _Tokens(TypedDict):
+    ids: NDArray[np.int64]
+    strings: list[str]
+    offsets: list[tuple[int, int]]
+    # the kind of text encoder, its columns, and the text's own of them
+    segments: list[tuple[str, tuple[int, int], tuple[int, int] | None]]
+    needed: int
+    truncated: bool
     ids_by_encoder: list[NDArray[np.int64]]
 
 class _Observation(TypedDict):
