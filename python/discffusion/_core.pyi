@@ -75,7 +75,7 @@ class _Observation(TypedDict):
 
 class _Explained(TypedDict):
     tokens: _Tokens
-    timesteps: list[int]
+    timesteps: list[int] | list[float]
     view: tuple[float, float, float, float]
     scores: NDArray[np.float64]
     denoising: NDArray[np.float64]
@@ -88,7 +88,7 @@ class _Explained(TypedDict):
 class _Gradients(TypedDict):
     loss: float
     gradients: dict[str, NDArray[np.float32]]
-    timesteps: NDArray[np.int64]
+    timesteps: NDArray[np.int64] | NDArray[np.float64]
     noise: NDArray[np.float32]
     scores: list[list[tuple[tuple[int, int], float]]]
 

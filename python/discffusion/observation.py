@@ -78,13 +78,13 @@ class Observation:
 
     Attributes:
         maps: by layer, in forward order, ``[heads, n, m]`` over ``n`` image tokens (row by row) and ``m`` text tokens.
-        prediction: what the network predicts, ``[C, h, w]``: the noise or the velocity, as the model was trained; None
+        prediction: what the network predicts, ``[C, h, w]``: the noise or a velocity, as the model was trained; None
             if it was not wanted.
         latent: the noised latent ``z_t``, ``[C, h, w]``.
         clean: the latent ``z``, ``[C, h, w]``.
         noise: the noise, ``[C, h, w]``.
         tokens: the text as the model reads it.
-        timestep: the training timestep.
+        timestep: the training timestep, or ``1000 σ`` of a flow.
     """
 
     maps: dict[str, NDArray[np.float32]]
@@ -93,7 +93,7 @@ class Observation:
     clean: NDArray[np.float32]
     noise: NDArray[np.float32]
     tokens: Tokens
-    timestep: int
+    timestep: int | float
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.latent.shape))

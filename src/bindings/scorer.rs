@@ -383,8 +383,10 @@ impl Scorer {
 }
 
 fn prediction(name: &str) -> Result<Prediction> {
-    Prediction::from_name(name)
-        .ok_or_else(|| Error::Config(format!("prediction_type is {name:?}; expected \"epsilon\" or \"v_prediction\"")))
+    Prediction::from_name(name).ok_or_else(|| {
+        let names = Prediction::ALL.map(Prediction::name).join(", ");
+        Error::Config(format!("prediction_type is {name:?}; expected one of {names}"))
+    })
 }
 
 /// The texts as the core takes them.

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::checkpoint::{Checkpoint, Json};
 use crate::denoiser::Denoiser;
 use crate::encode::{Conditioner, VaeConfig, VaeEncoder};
-use crate::noise::{Prediction, Process, SchedulerConfig};
+use crate::noise::{self, PipelineSettings, Prediction, Process};
 
 const CLIP: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection"];
 const CLIP_TOKENIZER: &[&str] = &["CLIPTokenizer", "CLIPTokenizerFast"];
@@ -66,9 +66,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// A scheduler's configuration with the caller's type of prediction.
-    pub fn scheduler(&self, config: SchedulerConfig) -> SchedulerConfig {
-        SchedulerConfig { prediction: self.prediction.unwrap_or(config.prediction), ..config }
+    /// The process that a checkpoint's scheduler says, with the caller's type of prediction.
+    ///
+    /// # Errors
+    /// As of [`noise::read`].
+    pub fn process(&self, checkpoint: &Checkpoint, pipeline: PipelineSettings) -> Result<Box<dyn Process>> {
+        let (config, class) = checkpoint.scheduler()?;
+        noise::read(&config, class, pipeline, self.prediction)
     }
 }
 

@@ -47,7 +47,10 @@ pub fn check_side(model: &Model, name: &str, side: usize) -> Result<()> {
 pub fn times(model: &Model, config: &ScoreConfig) -> Result<Vec<Time>> {
     let process = model.process();
     match &config.times {
-        Times::Steps(steps) => process.steps(*steps),
+        Times::Steps(steps) => {
+            let [_, height, width] = model.latent_shape(config)?;
+            process.steps(*steps, [height, width])
+        }
         Times::Timesteps(timesteps) => process.at(timesteps, "timesteps"),
         Times::NoiseLevels(levels) => Ok(levels.iter().map(|&level| process.at_level(level)).collect()),
         &Times::Range { low, high, steps } => process.between(low, high, steps),

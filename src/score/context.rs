@@ -290,9 +290,11 @@ impl<'a> ScoringContext<'a> {
             let sums = squares.sum_dim_intlist([1, 2, 3].as_slice(), false, None);
             let count = (squares.numel() / inputs.rows()) as f64;
             let squared = &sums / count;
-            let error = match self.config.denoising_error {
-                DenoisingError::Norm => sums.sqrt(),
-                DenoisingError::Mse => squared.shallow_clone(),
+            let error = match (self.config.denoising_error, &inputs.error_factors) {
+                (DenoisingError::Norm, None) => sums.sqrt(),
+                (DenoisingError::Norm, Some(factors)) => sums.sqrt() * factors,
+                (DenoisingError::Mse, None) => squared.shallow_clone(),
+                (DenoisingError::Mse, Some(factors)) => &squared * factors.square(),
             };
             (error, squared)
         });

@@ -140,7 +140,7 @@ class Scorer(PairScorer):
         self,
         image: ImageLike,
         text: str,
-        timestep: int = 500,
+        timestep: float = 500,
         layers: str | Iterable[str] = "all",
         map: str = "probs",
         *,
@@ -150,7 +150,7 @@ class Scorer(PairScorer):
         """One evaluation of the denoising network in full: attention maps, prediction, latents, tokens.
 
         Args:
-            timestep: training timestep, 0 (clean) to 999.
+            timestep: training timestep, 0 (clean) to 999; of a flow ``1000 σ``, which need not be whole.
             layers: whose maps are returned: ``"all"``, ``"down"``, ``"mid"``, ``"up"``, ``"block"``, ``"last(n)"``,
                 ``"last_blocks"``, a layer's name, as ``"up.3.2"``, or several names; none for ``[]``.
             map: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``.
@@ -163,14 +163,14 @@ class Scorer(PairScorer):
         if not is_single(image):
             raise ConfigError("observe takes one image")
         (text,) = checked_texts(text)
-        if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer):
-            raise ConfigError(f"timestep is {timestep!r}; expected a whole number")
+        if isinstance(timestep, bool) or not isinstance(timestep, int | float | np.integer | np.floating):
+            raise ConfigError(f"timestep is {timestep!r}; expected a number")
         prepared = prepare(image)
         self._notice([prepared], [text])
         seen = self._model.observe(
             prepared,
             text,
-            int(timestep),
+            float(timestep),
             _layers.select(layers, self.layers),
             str(map),
             bool(prediction),
@@ -184,7 +184,7 @@ class Scorer(PairScorer):
             clean=seen["clean"],
             noise=seen["noise"],
             tokens=Tokens.from_core(seen["tokens"]),
-            timestep=int(timestep),
+            timestep=int(timestep) if timestep == int(timestep) else float(timestep),
         )
 
     @renamed_argument(sites="layers")

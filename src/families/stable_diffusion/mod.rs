@@ -20,7 +20,7 @@ use crate::checkpoint::Checkpoint;
 use crate::encode::text::{ClipTextConfig, Conditioner, Conditioning, Tokens};
 use crate::encode::tokenizer::Truncate;
 use crate::encode::{VaeConfig, VaeEncoder};
-use crate::noise::{PIPELINE_OFFSET, Schedule, SchedulerConfig};
+use crate::noise::{PIPELINE_OFFSET, PipelineSettings};
 
 /// The family of Stable Diffusion 1.x and 2.x.
 pub struct StableDiffusion;
@@ -45,8 +45,8 @@ impl Family for StableDiffusion {
         let unet = UNetConfig::read(&checkpoint.config("unet")?)?;
         let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
         let text = ClipTextConfig::read(&checkpoint.config("text_encoder")?)?;
-        let (scheduler, class) = checkpoint.scheduler()?;
-        let scheduler = SchedulerConfig::read(&scheduler, class, Some(PIPELINE_OFFSET))?;
+        let pipeline = PipelineSettings { steps_offset: Some(PIPELINE_OFFSET), patch_size: None };
+        let process = options.process(checkpoint, pipeline)?;
         check_latents(checkpoint, "UNet", [unet.in_channels, unet.out_channels], &vae)?;
         if unet.added.is_some() {
             return Err(checkpoint.error(
@@ -67,7 +67,7 @@ impl Family for StableDiffusion {
             vae_config: vae,
             vae_kind: kind,
             denoiser: Box::new(UNet::new(&checkpoint.weights("unet", device, kind)?, &unet)?),
-            process: Box::new(Schedule::new(options.scheduler(scheduler))),
+            process,
             sample_size: unet.sample_size,
         })
     }
