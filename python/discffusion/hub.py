@@ -188,7 +188,7 @@ def _mirrors(name: str) -> str:
 
 
 def _family(folder: Path) -> Family:
-    """The family of the model in a folder, without the parts that the model lacks; the first where nothing says which."""
+    """The family of the model in a folder, without the parts that it lacks; the first where nothing says which."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -42,8 +42,8 @@ class Tokens:
         content: the indices of the text's own tokens; a range if there is one kind of text encoder.
         needed: how many tokens the whole text needs, with BOS and EOS.
         truncated: whether it was cut.
-        segments: the columns of each kind of text encoder, in order; encoders whose vectors are concatenated in the same
-            columns have one segment.
+        segments: the columns of each kind of text encoder, in order; encoders whose vectors are concatenated in the
+            same columns have one segment.
     """
 
     ids: NDArray[np.int64]

@@ -77,8 +77,8 @@ def _channels(folder: Path, denoiser: str) -> str | None:
     if isinstance(taken, int) and isinstance(given, int) and taken != given:
         named = "UNet" if denoiser == "unet" else denoiser
         return (
-            f"its {named} takes {taken} channels (in_channels) and its VAE gives {given} (latent_channels), as in models "
-            "for inpainting, depth, upscaling or editing"
+            f"its {named} takes {taken} channels (in_channels) and its VAE gives {given} (latent_channels), as in "
+            "models for inpainting, depth, upscaling or editing"
         )
     return None
 

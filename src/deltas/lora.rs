@@ -135,9 +135,8 @@ fn config(metadata: &HashMap<String, String>, key: &str) -> Result<Option<Value>
 fn scale(named: &str, config: &Value, path: &str, rank: i64) -> Result<f64> {
     let wrong = |what: &str| Error::Deltas(format!("has {what} in its {named}"));
     let prefixed = |network: &str, name: &str| config.get(format!("{network}.{name}"));
-    let field = |name: &str| {
-        prefixed("unet", name).or_else(|| prefixed("transformer", name)).or_else(|| config.get(name))
-    };
+    let field =
+        |name: &str| prefixed("unet", name).or_else(|| prefixed("transformer", name)).or_else(|| config.get(name));
     let mut alpha = field("lora_alpha");
     // Both write their patterns sorted, as this map is, and the first that fits counts.
     for (pattern, value) in field("alpha_pattern").and_then(Value::as_object).into_iter().flatten() {

@@ -57,8 +57,7 @@ pub fn joint_attention(
     match joint.pooled(map, recorder) {
         Pooled::Not => joint.with_map(map, recorder),
         Pooled::Recorded(attended) if !recorder.done() => {
-            let attended =
-                attended.unwrap_or_else(|| sdpa(&joint.queries(true), &joint.k[ALL], &joint.v[ALL]));
+            let attended = attended.unwrap_or_else(|| sdpa(&joint.queries(true), &joint.k[ALL], &joint.v[ALL]));
             Some(joint.outputs(&attended))
         }
         Pooled::Recorded(_) => None,
@@ -131,9 +130,7 @@ impl Joint<'_> {
         let sum = image_sum.logaddexp(&text_sum);
         let block = match map {
             MapKind::Probs => recorder.record(self.layer, (&scores - &sum).exp()),
-            MapKind::TextProbs => {
-                recorder.record(self.layer, (&scores - &text_sum).exp()) * (&text_sum - &sum).exp()
-            }
+            MapKind::TextProbs => recorder.record(self.layer, (&scores - &text_sum).exp()) * (&text_sum - &sum).exp(),
             MapKind::Logits | MapKind::Cosine => (&scores - &sum).exp(),
         };
         if recorder.done() {

@@ -33,7 +33,10 @@ impl Resolved {
     pub fn new(model: &Model, config: &GenerateConfig) -> Result<Self> {
         let process = model.process();
         if !process.takes_eta() && config.eta > 0.0 {
-            return Err(Error::Config(format!("eta is {}; this model's sampler adds no such noise, use eta=0", config.eta)));
+            return Err(Error::Config(format!(
+                "eta is {}; this model's sampler adds no such noise, use eta=0",
+                config.eta
+            )));
         }
         let side = |name: &str, given: Option<usize>| match given {
             None => Ok(model.resolution()),

@@ -35,7 +35,9 @@ pub fn check_side(model: &Model, name: &str, side: usize) -> Result<()> {
     let largest = model.denoiser().largest_side().map_or(i64::MAX, |side| side * factor);
     let side = side as i64;
     if side % multiple != 0 {
-        return Err(Error::Config(format!("{name} is {side}; this model needs a multiple of {multiple}, its own is {own}")));
+        return Err(Error::Config(format!(
+            "{name} is {side}; this model needs a multiple of {multiple}, its own is {own}"
+        )));
     }
     if side > largest {
         return Err(Error::Config(format!("{name} is {side}; this model takes at most {largest}, its own is {own}")));

@@ -37,10 +37,8 @@ impl Flow {
         };
         let end = |sigma: f32| f64::from(of_ends * sigma / (1.0 + (of_ends - 1.0) * sigma)) * train as f64;
         let evenly = evenly_spaced([end(1.0), end(1.0 / train as f32)], steps);
-        let mut sigmas: Vec<f64> = evenly
-            .map(|time| time / train as f64)
-            .map(|sigma| shift * sigma / (1.0 + (shift - 1.0) * sigma))
-            .collect();
+        let mut sigmas: Vec<f64> =
+            evenly.map(|time| time / train as f64).map(|sigma| shift * sigma / (1.0 + (shift - 1.0) * sigma)).collect();
         if let Some(terminal) = self.config.terminal {
             let stretch = (1.0 - sigmas[sigmas.len() - 1]) / (1.0 - terminal);
             sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / stretch);

@@ -63,13 +63,8 @@ impl FlowConfig {
     /// `Checkpoint`, naming the field, if a value is malformed or not supported.
     pub fn read(config: &Json, patch_size: Option<i64>) -> Result<Self> {
         config.only("prediction_type", &[json!("flow_prediction")])?;
-        let switches = [
-            "invert_sigmas",
-            "use_karras_sigmas",
-            "use_exponential_sigmas",
-            "use_beta_sigmas",
-            "stochastic_sampling",
-        ];
+        let switches =
+            ["invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "stochastic_sampling"];
         for field in switches {
             config.only(field, &[json!(false)])?;
         }

@@ -157,7 +157,7 @@ fn by_rows(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling
     // For cosines the kernel divides by the lengths.
     let scale = if of_map == MapKind::Cosine { 1.0 } else { scale };
     let how = PoolingArguments { map: of_map, scale, lambda: how.lambda, ranges: ranges.as_ref() };
-    let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, v.map(Tensor::kind)).ok()?;
+    let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, None, v.map(Tensor::kind)).ok()?;
     let output = v.zip(probabilities).map(|(v, probabilities)| probabilities.matmul(v));
     Some((pooled_of(&rows, |rows| rows.mean_dim(-1, false, None)), output))
 }

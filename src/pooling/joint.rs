@@ -15,11 +15,9 @@ use crate::nn::scores;
 /// `S = QKᵀ/√d`, float32 `[B, H, n]`. Both have a graph if their inputs have one; the one of the log-sum-exp can be
 /// differentiated once.
 pub fn attend_with_lse(q: &Tensor, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
-    if !(q.requires_grad() || k.requires_grad() || v.requires_grad()) {
-        return attended(q, k, v);
-    }
-    let (_, lse) = tch::no_grad(|| attended(q, k, v));
-    (softmax_mean(q, k, v), with_gradient(&lse, q, k))
+    let (output, lse) = attended(q, k, v);
+    let lse = if q.requires_grad() || k.requires_grad() { with_gradient(&lse.detach(), q, k) } else { lse };
+    (output, lse)
 }
 
 /// The pooled columns `A_ij = exp(S_ij − sums_i)` of the keys `k` `[B, H, m, d]` in a softmax over more keys, whose scores
@@ -37,25 +35,26 @@ pub fn attend_part(q: &Tensor, k: &Tensor, sums: &Tensor, how: &FusedPooling) ->
         return None;
     }
     let ranges = how.ranges(q.device());
-    // The kernel pools what it is given, if it is told that these are scores.
-    let part = (products(q, k) * scale(q) - sums.unsqueeze(-1)).exp();
-    let given = PoolingArguments { map: MapKind::Logits, scale: 1.0, lambda: how.lambda, ranges: ranges.as_ref() };
-    let m = part.size()[3];
-    let compare = || {
-        let numbers = self_check::numbers(&[2, 3, 7, m], Kind::Float, q.device(), 0.3).square();
-        let (rows, _) = programs::pool(&numbers, &PoolingArguments { ranges: None, ..given }, None, None)
-            .map_err(|why| crate::Error::Internal(anyhow::anyhow!(why)))?;
-        Ok(vec![(rows.lse.mean_dim(-1, false, None), lse::excess(&numbers, how.lambda))])
+    let pool = |products: &Tensor, sums: &Tensor, ranges| {
+        let how = PoolingArguments { map: MapKind::Logits, scale: scale(q), lambda: how.lambda, ranges };
+        programs::pool(products, &how, None, Some(sums), None).map(|(rows, _)| rows)
     };
-    let case = ("pool_rows", q.device(), q.kind(), vec![m]);
+    let compare = || {
+        let numbers = |shape: &[i64], salt| self_check::numbers(shape, Kind::Float, q.device(), salt);
+        let (products, sums) = (numbers(&[2, 3, 7, k.size()[2]], 0.3), numbers(&[2, 3, 7], 1.1) + 9.0);
+        let rows = pool(&products, &sums, None).map_err(|why| crate::Error::Internal(anyhow::anyhow!(why)))?;
+        let map = (products * scale(q) - sums.unsqueeze(-1)).exp();
+        Ok(vec![(rows.lse.mean_dim(-1, false, None), lse::excess(&map, how.lambda))])
+    };
+    let case = ("pool_rows with sums", q.device(), q.kind(), vec![k.size()[2], q.size()[3]]);
     if !self_check::passed(case, compare) {
         return None;
     }
-    let (rows, _) = programs::pool(&part, &given, None, None).ok()?;
+    let rows = pool(&products(q, k), sums, ranges.as_ref()).ok()?;
     Some(pooled_of(&rows, |rows| rows.mean_dim(-1, false, None)))
 }
 
-/// [`attend_with_lse`] without a graph.
+/// [`attend_with_lse`], whose log-sum-exp has no graph, as the kernels of libtorch give it.
 fn attended(q: &Tensor, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
     let own = || shim::attend_lse(q, k, v);
     let found = match q.device() {
@@ -70,12 +69,15 @@ fn attended(q: &Tensor, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
                 let failed = || crate::Error::Internal(anyhow::anyhow!("it made nothing"));
                 let (output, lse) = shim::attend_lse(&q, &k, &v).ok_or_else(failed)?;
                 let scores = scores(&q, &k, scale(&q));
-                Ok(vec![(output, scores.softmax(-1, None).matmul(&v.to_kind(Kind::Float))), (lse, scores.logsumexp(-1, false))])
+                Ok(vec![
+                    (output, scores.softmax(-1, None).matmul(&v.to_kind(Kind::Float))),
+                    (lse, scores.logsumexp(-1, false)),
+                ])
             };
             if kernels::fast_paths() && self_check::passed(case, compare) { own() } else { None }
         }
     };
-    found.unwrap_or_else(|| (softmax_mean(q, k, v), log_sum_exp(q, k)))
+    found.unwrap_or_else(|| (softmax_mean(q, k, v), tch::no_grad(|| log_sum_exp(q, k))))
 }
 
 /// `log Σ_j exp(S_ij)` `[B, H, n]` by libtorch's operators, a few rows at a time.
@@ -97,7 +99,8 @@ fn with_gradient(lse: &Tensor, q: &Tensor, k: &Tensor) -> Tensor {
     let (fixed_q, fixed_k) = (q.detach(), k.detach());
     // Σ_j P_ij k_j with a constant P: by it the keys get P_ij q_i and the queries Σ_j P_ij k_j.
     let mean = softmax_mean(&fixed_q, &fixed_k, k);
-    let product = |a: &Tensor, b: &Tensor| (a.to_kind(Kind::Float) * b.to_kind(Kind::Float)).sum_dim_intlist(-1, false, None);
+    let product =
+        |a: &Tensor, b: &Tensor| (a.to_kind(Kind::Float) * b.to_kind(Kind::Float)).sum_dim_intlist(-1, false, None);
     let linear = (product(q, &mean.detach()) + product(&fixed_q, &mean)) * scale(q);
     lse + (&linear - linear.detach())
 }

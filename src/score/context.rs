@@ -6,9 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::backprop;
 use super::inputs::Inputs;
-use super::layer::{
-    exact, fused_pooling, head_scores, layer_score, local_weights, pooled_head_scores, pooled_score,
-};
+use super::layer::{exact, fused_pooling, head_scores, layer_score, local_weights, pooled_head_scores, pooled_score};
 use super::method::Coefficients;
 use super::plan::Evaluation;
 use super::prior::TextPrior;

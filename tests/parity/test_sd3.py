@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
+from diffusers.models.attention_processor import JointAttnProcessor2_0
+from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from tests.parity.case import SCORE_TOLERANCE, TENSOR_TOLERANCE, Case, relative
 from tests.parity.generating import NEGATIVE, PROMPT, check, latents, ours, theirs
-from tests.parity.test_lora import difference
 from tests.parity.training_case import LOSS_TOLERANCE, TrainingCase, assert_close
 
 from discffusion import CheckpointError, ConfigError, ScoreConfig, Scorer, _native
@@ -131,7 +132,7 @@ def test_the_recorded_attention_is_diffusers_own(sd35: Case) -> None:
     z_t, t = sd35.noise[741][None], torch.tensor([741.0])
     arguments = reference.unet_arguments(z_t, [reference.condition("a dog")])
     recorded = reference.unet.double()(z_t.double(), timestep=t, **_double(arguments)).sample
-    reference.unet.set_default_attn_processor()
+    reference.unet.set_attn_processor(JointAttnProcessor2_0())
     own = reference.unet(z_t.double(), timestep=t, **_double(arguments)).sample
     assert relative(recorded, own) <= 1e-12
 
@@ -178,11 +179,11 @@ def test_scores(case: Case, fields: Mapping[str, Any]) -> None:
 def test_maps_that_are_pooled_on_the_way_give_the_same_scores(sd35: Case) -> None:
     """A score of rows that are pooled by the kernel, and the same from maps that are formed for their head weights."""
     image, text = sd35.images[0], sd35.texts[0]
-    for map in MAPS:
-        fields = {"map": map, "lambda_": 5.0}
+    for kind in MAPS:
+        fields = {"map": kind, "lambda_": 5.0}
         noise = torch.stack(list(sd35.noise.values())).numpy()
         pooled = sd35.scores([(0, 0)], **fields)[0]
-        explained = _core.explain(sd35.core, image, text, map, "all", sd35.config(**fields), noise, None)
+        explained = _core.explain(sd35.core, image, text, kind, "all", sd35.config(**fields), noise, None)
         assert explained["scores"].mean() == pytest.approx(pooled, rel=1e-6)
 
 
@@ -208,7 +209,10 @@ def test_the_network_goes_on_with_an_altered_map(training: TrainingCase, attribu
 
 
 def pipeline(folder: Path) -> Any:
-    made = StableDiffusion3Pipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    """diffusers' pipeline of a folder, without T5."""
+    made = StableDiffusion3Pipeline.from_pretrained(
+        folder, torch_dtype=torch.float32, text_encoder_3=None, tokenizer_3=None
+    )
     made.set_progress_bar_config(disable=True)
     return made
 
@@ -243,6 +247,8 @@ TRAINED: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"loss": "cross_entropy", "temperature": 0.5}, {"map": "cosine", "layers": "last(2)"}),
     ({"loss": "cross_entropy", "temperature": 0.5}, {"map": "text_probs", "tokens": "content"}),
     ({"loss": "diffusion"}, {}),
+    ({"loss": "triplet", "modalities": "both"}, {"map": "probs"}),
+    ({"loss": "triplet", "modalities": "both", "recompute": True}, {"map": "logits", "layers": "last(2)"}),
 )
 PLAIN = {"method": "attention", "layers": "all", "pooling": "lse", "lambda_": 1.0, "tokens": "all"}
 
@@ -254,12 +260,14 @@ def training(request: pytest.FixtureRequest, checkpoint: Callable[..., Path]) ->
 
 @pytest.mark.parametrize(("options", "fields"), TRAINED, ids=str)
 def test_gradients_of_deltas(training: TrainingCase, options: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Of the text's keys and values in every block."""
+    """Of the text's keys and values in every block, or of the image's too."""
     trainer = training.trainer(options, fields)
     arrays = trainer.deltas().arrays()
     paths = {name.rpartition(".")[0] for name in arrays}
-    own = {f"transformer_blocks.{i}.attn.add_{kind}_proj" for i in range(4) for kind in "kv"}
-    assert paths == own
+    names = [f"add_{kind}_proj" for kind in "kv"]
+    if "modalities" in options:
+        names += [f"to_{kind}" for kind in "kv"]
+    assert paths == {f"transformer_blocks.{i}.attn.{name}" for i in range(4) for name in names}
     found = trainer.gradients([0, 1])
     expected = training.expected(found, arrays, [0, 1], options, fields)
     assert found["loss"] == pytest.approx(expected.loss, rel=LOSS_TOLERANCE)
@@ -288,12 +296,9 @@ def test_lora_in(sd35: Case, tmp_path: Path) -> None:
     path = tmp_path / "pytorch_lora_weights.safetensors"
     save_file(tensors, path, metadata={"format": "pt"})
     pipe.load_lora_weights(tmp_path, weight_name=path.name)
-    # as diffusers writes it itself
-    from peft.utils import get_peft_model_state_dict
-
-    StableDiffusion3Pipeline.save_lora_weights(
-        tmp_path / "again", get_peft_model_state_dict(pipe.transformer)
-    )
+    (adapter,) = pipe.transformer.peft_config  # and as diffusers writes it itself
+    layers = get_peft_model_state_dict(pipe.transformer, adapter_name=adapter)
+    StableDiffusion3Pipeline.save_lora_weights(tmp_path / "again", layers)
     reference = fused(pipe, sd35.folder)
     for file in (path, tmp_path / "again" / path.name):
         adapted = case_of(sd35.folder)
@@ -316,6 +321,18 @@ def test_lora_out(sd3: Case, tmp_path: Path) -> None:
     adapted.__dict__["core"] = sd3.core.with_deltas(deltas, None)
     assert difference(sd3, reference) > 0.05
     assert difference(adapted, reference) < 1e-5
+
+
+def difference(case: Case, reference: JointReference) -> float:
+    """The largest relative difference of any map of probabilities or of a prediction."""
+    z = reference.latent(case.images[0], case.resolution)
+    worst = 0.0
+    for t, noise in case.noise.items():
+        theirs = reference.observe(reference.noised(z, noise, t), t, reference.condition(case.texts[0]))
+        ours = case.observe(t)
+        differences = [relative(ours["maps"][layer], theirs.map(layer, "probs")) for layer in LAYERS]
+        worst = max(worst, *differences, relative(ours["prediction"], theirs.prediction))
+    return worst
 
 
 def fused(pipe: Any, folder: Path) -> JointReference:
@@ -350,12 +367,20 @@ def test_parts_that_do_not_fit_are_named(sd3: Case, tmp_path: Path) -> None:
         ("pos_embed_max_size", None, "pos_embed_max_size is null"),
         ("patch_size", 3, "patch_size is 3"),
         ("pos_embed_max_size", 14, r"pos_embed.pos_embed has the shape \[1, 169, 56\]"),
-        ("num_layers", 3, "belong to no layer"),
+        ("num_layers", 3, "transformer_blocks.2.norm1_context.linear.weight has the shape"),
         ("num_layers", 5, "transformer_blocks.3.norm1_context.linear.weight has the shape"),
     ):
         path.write_text(json.dumps({**config, field: value}))
         with pytest.raises(CheckpointError, match=what):
             _core.Scorer.load(str(folder), None, "cpu", "float32", False)
+
+
+def test_weights_that_are_left_over_are_named(sd35: Case, tmp_path: Path) -> None:
+    folder = shutil.copytree(sd35.folder, tmp_path / "model")
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "qk_norm": None}))
+    with pytest.raises(CheckpointError, match=r"20 weight\(s\) belong to no layer .*norm_added_k"):
+        _core.Scorer.load(str(folder), None, "cpu", "float32")
 
 
 def test_sizes_that_do_not_fit_are_named(sd3: Case) -> None:
@@ -373,8 +398,8 @@ def test_sizes_that_do_not_fit_are_named(sd3: Case) -> None:
 def test_bfloat16(sd35: Case) -> None:
     half = Scorer(sd35.folder, device="cpu", dtype="bfloat16")
     single = Scorer(sd35.folder, device="cpu", dtype="float32")
-    for map in ("cosine", "probs"):
-        config = ScoreConfig(method="attention", map=map, layers="last(1)", steps=2)
+    for kind in ("cosine", "probs"):
+        config = ScoreConfig(method="attention", map=kind, layers="last(1)", steps=2)
         scores = [s.with_config(config).matrix(sd35.images, list(sd35.texts)) for s in (half, single)]
         np.testing.assert_allclose(*scores, atol=0.02)
 

@@ -37,7 +37,8 @@ impl Tokens {
 
     /// The map of a kind, and the outputs of image and text if `alter` replaces it, in float64.
     fn plain(&self, kind: MapKind, alter: &dyn Fn(&Tensor) -> Tensor) -> (Tensor, Tensor, Tensor) {
-        let [q, k, v, text_q, text_k, text_v] = [0, 1, 2, 3, 4, 5].map(|i| self.0[i].to_kind(Kind::Double).transpose(1, 2));
+        let [q, k, v, text_q, text_k, text_v] =
+            [0, 1, 2, 3, 4, 5].map(|i| self.0[i].to_kind(Kind::Double).transpose(1, 2));
         let scale = (q.size()[3] as f64).powf(-0.5);
         let n = q.size()[2];
         let products = |q: &Tensor, k: &Tensor| q.matmul(&k.transpose(-1, -2));
@@ -99,7 +100,10 @@ fn maps_and_outputs_are_those_of_one_softmax() {
             let keep = |_: usize, map: &Tensor| map.shallow_clone();
             let capture = Capture::maps(&[true], kind, &keep);
             let mut recorder = Recorder::new(&capture);
-            assert!(joint_attention(&tokens.image(), &tokens.text(true), 0, &mut recorder).is_none(), "nothing is left");
+            assert!(
+                joint_attention(&tokens.image(), &tokens.text(true), 0, &mut recorder).is_none(),
+                "nothing is left"
+            );
             assert!(relative(&recorder.recorded()[0].1, &map) < 2e-6);
         }
     }
@@ -118,10 +122,14 @@ fn pooled_maps_are_those_of_the_map() {
                 let expected: Vec<Tensor> = (0..shape[0])
                     .map(|sample| {
                         let map = map.narrow(0, sample, 1);
-                        excess(&columns.map_or(map.shallow_clone(), |own| {
-                            let own = &own[sample as usize];
-                            map.narrow(-1, own.start as i64, own.len() as i64)
-                        }), Pooling::Lse, lambda)
+                        excess(
+                            &columns.map_or(map.shallow_clone(), |own| {
+                                let own = &own[sample as usize];
+                                map.narrow(-1, own.start as i64, own.len() as i64)
+                            }),
+                            Pooling::Lse,
+                            lambda,
+                        )
                     })
                     .collect();
                 let formed = |_: usize, _: &Tensor| panic!("the map is not formed");

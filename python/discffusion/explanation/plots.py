@@ -118,9 +118,7 @@ def _bars(axes: Any, explanation: Explanation) -> None:
         if word.tokens
     ]
     entries += [
-        (token.text, float(value), COLOURS[5])
-        for token, value in tokens
-        if token.kind in ("eos", "padding")
+        (token.text, float(value), COLOURS[5]) for token, value in tokens if token.kind in ("eos", "padding")
     ]
     if explanation.denoising_per_timestep.any():
         entries.append(("denoising", explanation.denoising, COLOURS[1]))

@@ -203,8 +203,8 @@ class Scorer(PairScorer):
         The defaults are those that pointed best at what words name, of all that were measured on the pocket model.
 
         Args:
-            map: kind of the maps shown: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``. If it is not that of
-                the score, the network runs twice.
+            map: kind of the maps shown: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``. If it is not that
+                of the score, the network runs twice.
             layers: whose maps are shown; named as in :meth:`observe`.
             noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
 

@@ -40,7 +40,8 @@ impl Block {
         let width = config.width();
         let attention = weights / "attn";
         let (last, dual) = (index + 1 == config.layers, config.dual_attention_layers.contains(&index));
-        let modulation = |name: &str, parts: i64| Linear::new(&(&(weights / name) / "linear"), width, parts * width, true);
+        let modulation =
+            |name: &str, parts: i64| Linear::new(&(&(weights / name) / "linear"), width, parts * width, true);
         let projections = |weights: &Scope, of, output| Projections::new(weights, of, config, output);
         let block = Block {
             norm1: modulation("norm1", if dual { 9 } else { 6 })?,
@@ -63,7 +64,8 @@ impl Block {
             channels: width,
         });
         for of in AttentionKind::ALL {
-            for projection in Projection::ALL.into_iter().filter(|&of_it| block.projections(of).linear(of_it).is_some()) {
+            let read = |projection: &Projection| block.projections(of).linear(*projection).is_some();
+            for projection in Projection::ALL.into_iter().filter(read) {
                 let target = Target { layer: index, attention: of, projection };
                 let path = attention.key(key(of, projection));
                 architecture.targets.insert(target, TargetWeight { path, shape: [width, width] });

@@ -64,7 +64,11 @@ impl Family for StableDiffusion3 {
             vae: VaeEncoder::new(checkpoint, &vae, device, kind)?,
             vae_config: vae,
             vae_kind: kind,
-            denoiser: Box::new(Transformer::new(&checkpoint.weights("transformer", device, kind)?, positions, &config)?),
+            denoiser: Box::new(Transformer::new(
+                &checkpoint.weights("transformer", device, kind)?,
+                positions,
+                &config,
+            )?),
             process,
             sample_size: config.sample_size,
         })

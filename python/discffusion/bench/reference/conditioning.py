@@ -69,8 +69,8 @@ def encode_texts(parts: Parts, texts: Sequence[str | None]) -> Conditioning:
 
 
 def _of_three(parts: Parts, texts: list[str]) -> Conditioning:
-    """The output of the last layer but one of both CLIP encoders side by side, with zeros up to the width of T5's; behind
-    it, in place of T5, 256 columns of zeros; and both projections side by side."""
+    """The output of the last layer but one of both CLIP encoders side by side, with zeros up to the width of T5's;
+    behind it, in place of T5, 256 columns of zeros; and both projections side by side."""
     outputs = [encoder.encode(texts, output_hidden_states=True) for encoder in parts.encoders]
     clip = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
     context = clip.new_zeros(len(texts), clip.shape[1] + 256, parts.unet.config.joint_attention_dim)

@@ -1,5 +1,5 @@
-"""Stable Diffusion 3 in PyTorch: joint attention, of which the block of image rows and text columns is the map, and flow
-matching."""
+"""Stable Diffusion 3 in PyTorch: joint attention, of which the block of image rows and text columns is the map, and
+flow matching."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def of_folder(folder: Path, variant: str | None = None) -> Reference:
 
 
 def joint_map(q: Any, image: Any, text: Any, kind: str) -> Any:
-    """The map ``[..., n, m]`` of the image's queries ``[..., n, d]``, of the image's keys ``[..., n, d]`` and the text's
-    ``[..., m, d]``: a part of the softmax over both, or what depends on the text's keys alone."""
+    """The map ``[..., n, m]`` of the image's queries ``[..., n, d]``, of the image's keys ``[..., n, d]`` and the
+    text's ``[..., m, d]``: a part of the softmax over both, or what depends on the text's keys alone."""
     if kind != "probs":
         return attention_map(q, text, "probs" if kind == "text_probs" else kind)
     return attention_map(q, torch.cat([image, text], dim=-2), kind)[..., image.shape[-2] :]
@@ -39,7 +39,9 @@ class JointProcessor:
     def __init__(self) -> None:
         self.q = self.k = self.text_k = torch.empty(0)
 
-    def __call__(self, attn: Any, hidden_states: Any, encoder_hidden_states: Any, **_: Any) -> tuple[Any, Any]:
+    def __call__(
+        self, attn: Any, hidden_states: Any, encoder_hidden_states: Any, **_: Any
+    ) -> tuple[Any, Any]:
         def heads(name: str, x: Any) -> Any:
             return normed(attn, name, getattr(attn, name)(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2))
 
@@ -89,7 +91,9 @@ class JointReference(Reference):
 
     def latent(self, image: Any, resolution: int) -> Any:
         """``z = s (E(x) − c)`` ``[C, h, w]``, see :meth:`Reference.latent`."""
-        return super().latent(image, resolution) - self.vae.config.shift_factor * self.vae.config.scaling_factor
+        return (
+            super().latent(image, resolution) - self.vae.config.shift_factor * self.vae.config.scaling_factor
+        )
 
     def clipped(self, t: float) -> float:
         """Every time exists."""
