@@ -164,6 +164,7 @@ class ScoreConfig:
         method: What the score is made of.
         denoising_weight: Weight of the denoising term where method is combined; 0 or more.
         denoising_error: Distance of a prediction from its target.
+        denoising_target: What the denoising error is of: the prediction, or the noise that it implies.
         unconditional: Whether the denoising error is compared with that for the empty text.
         map: Which cross-attention map is pooled.
         pooling: How a map becomes a number.
@@ -210,6 +211,7 @@ class ScoreConfig:
         method: Literal["attention", "denoising", "combined", "calibrated"] = ...,
         denoising_weight: float = ...,
         denoising_error: Literal["norm", "mse"] = ...,
+        denoising_target: Literal["prediction", "noise"] = ...,
         unconditional: bool = ...,
         map: Literal["probs", "logits", "cosine"] = ...,
         pooling: Literal["lse", "max_row", "max_col", "mean"] = ...,
@@ -241,6 +243,8 @@ class ScoreConfig:
     def denoising_weight(self) -> float: ...
     @property
     def denoising_error(self) -> Literal["norm", "mse"]: ...
+    @property
+    def denoising_target(self) -> Literal["prediction", "noise"]: ...
     @property
     def unconditional(self) -> bool: ...
     @property

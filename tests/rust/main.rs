@@ -7,6 +7,7 @@ mod denoiser;
 mod encode;
 mod files;
 mod fingerprint;
+mod flow;
 mod fused_pooling;
 mod generate;
 mod graphs;

@@ -132,7 +132,7 @@ fn put(dir: &Path, name: &str, value: &Value) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-fn write(dir: &Path, family: Family) {
+pub fn write(dir: &Path, family: Family) {
     if family == Family::Sd3 {
         return write_sd3(dir);
     }

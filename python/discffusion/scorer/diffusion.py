@@ -41,7 +41,7 @@ class DiffusionModel(LoadedModel):
         return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in tokenized]
 
     def encode_images(self, images: Any) -> NDArray[np.float32]:
-        """Latents ``z = s·E(x)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
+        """Latents ``z = s (E(x) − c)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
         unique, index = prepare_many([images] if is_single(images) else images)
         if not unique:
             raise ConfigError("encode_images was given no images")
