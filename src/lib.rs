@@ -9,8 +9,8 @@
 //! | [`runtime`], [`kernels`], [`device`] | interruption, threads; kernels beside libtorch's; devices and data types | |
 //! | [`checkpoint`] | a diffusers folder → configurations and named weights | |
 //! | [`nn`] | layers that networks share | |
-//! | [`encode`] | image → latent `z = s·E(x)`, text → conditioning `τ(y)` | |
-//! | [`noise`] | `z` → `z_t`, the schedule, the shared seeded noise, samplers | Eq. 3 |
+//! | [`encode`] | image → latent `z = s (E(x) − c)`, text → conditioning `τ(y)` | |
+//! | [`noise`] | `z` → `z_t`, the process, the shared seeded noise, samplers | Eq. 3 |
 //! | [`pooling`] | attention map → number | Eq. 4 |
 //! | [`deltas`] | `W' = W + p`, in the native file format and as LoRA | Eq. 5 |
 //! | [`denoiser`] | `z_t`, `τ(y)` → attention maps and prediction, independent of the network | |

@@ -55,7 +55,14 @@ class _Encoding(TypedDict):
     needed: int
     truncated: bool
 
-class _Tokens(_Encoding):
+class _Tokens(TypedDict):
+    ids: NDArray[np.int64]
+    strings: list[str]
+    offsets: list[tuple[int, int]]
+    # the kind of text encoder, its columns, and the text's own of them
+    segments: list[tuple[str, tuple[int, int], tuple[int, int] | None]]
+    needed: int
+    truncated: bool
     ids_by_encoder: list[NDArray[np.int64]]
 
 class _Observation(TypedDict):
@@ -68,7 +75,7 @@ class _Observation(TypedDict):
 
 class _Explained(TypedDict):
     tokens: _Tokens
-    timesteps: list[int]
+    timesteps: list[int] | list[float]
     view: tuple[float, float, float, float]
     scores: NDArray[np.float64]
     denoising: NDArray[np.float64]
@@ -81,7 +88,7 @@ class _Explained(TypedDict):
 class _Gradients(TypedDict):
     loss: float
     gradients: dict[str, NDArray[np.float32]]
-    timesteps: NDArray[np.int64]
+    timesteps: NDArray[np.int64] | NDArray[np.float64]
     noise: NDArray[np.float32]
     scores: list[list[tuple[tuple[int, int], float]]]
 
@@ -157,6 +164,7 @@ class ScoreConfig:
         method: What the score is made of.
         denoising_weight: Weight of the denoising term where method is combined; 0 or more.
         denoising_error: Distance of a prediction from its target.
+        denoising_target: What the denoising error is of: the prediction, or the noise that it implies.
         unconditional: Whether the denoising error is compared with that for the empty text.
         map: Which cross-attention map is pooled.
         pooling: How a map becomes a number.
@@ -203,6 +211,7 @@ class ScoreConfig:
         method: Literal["attention", "denoising", "combined", "calibrated"] = ...,
         denoising_weight: float = ...,
         denoising_error: Literal["norm", "mse"] = ...,
+        denoising_target: Literal["prediction", "noise"] = ...,
         unconditional: bool = ...,
         map: Literal["probs", "logits", "cosine"] = ...,
         pooling: Literal["lse", "max_row", "max_col", "mean"] = ...,
@@ -234,6 +243,8 @@ class ScoreConfig:
     def denoising_weight(self) -> float: ...
     @property
     def denoising_error(self) -> Literal["norm", "mse"]: ...
+    @property
+    def denoising_target(self) -> Literal["prediction", "noise"]: ...
     @property
     def unconditional(self) -> bool: ...
     @property

@@ -81,7 +81,7 @@ def columns(facts: Mapping[str, Any]) -> dict[str, Any]:
     config = facts.get("config")
     config = config if isinstance(config, dict) else {}
     timesteps = facts.get("timesteps")
-    if not isinstance(timesteps, list) or not all(isinstance(step, int) for step in timesteps):
+    if not isinstance(timesteps, list) or not all(isinstance(step, int | float) for step in timesteps):
         timesteps = None
     versions = facts.get("versions")
     versions = versions if isinstance(versions, dict) else {}

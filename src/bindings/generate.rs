@@ -30,7 +30,7 @@ pub fn generate_check<'py>(
             width: Some(found.width),
             ..config
         };
-        let sampler = model.process().sampler(found.steps, whole.eta)?;
+        let sampler = model.process().sampler(found.steps, whole.eta, found.latent_size(model))?;
         let mut fields = whole.to_fields();
         fields.insert("timesteps".into(), sampler.times().iter().map(|time| plain_number(time.0)).collect());
         Ok(fields)

@@ -15,9 +15,10 @@ pub use generate::GenerateConfig;
 pub use layers::{GROUPS, Heads, Layers, layers};
 pub use rules::{Allowed, Rule, one_of};
 pub use score::{
-    Attribution, DenoisingError, MapKind, Method, Pooling, Prior, Resize, ScoreConfig, TokenSet, Truncate,
+    Attribution, DenoisingError, DenoisingTarget, MapKind, Method, Pooling, Prior, Resize, ScoreConfig, TokenSet,
+    Truncate,
 };
 pub use times::{Times, plain_number};
 pub use train::{
-    Loss, NegativeKinds, Negatives, Projections, RateSchedule, TemperatureSchedule, TrainConfig, TrainTimes,
+    Loss, Modalities, NegativeKinds, Negatives, Projections, RateSchedule, TemperatureSchedule, TrainConfig, TrainTimes,
 };

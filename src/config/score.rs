@@ -33,14 +33,28 @@ choices! {
 }
 
 choices! {
-    /// Which map of a cross-attention site is pooled (method, section 2).
+    /// What the denoising error is of. They differ by a factor that depends on the timestep alone, so this weighs
+    /// timesteps.
+    DenoisingTarget {
+        /// What the network predicts.
+        Prediction = "prediction",
+        /// The noise that the prediction implies.
+        Noise = "noise",
+    }
+}
+
+choices! {
+    /// Which map of an attention layer is pooled (method, section 2).
     MapKind {
-        /// `A = softmax_j(S)`, over all `m` text tokens (Eq. 4).
+        /// `A = softmax_j(S)`, over all tokens that an image token attends to: the text's `m` (Eq. 4), in joint attention
+        /// also the image's.
         Probs = "probs",
         /// `S = QKᵀ/√d`, what the authors' released code pools.
         Logits = "logits",
         /// `q·k / (‖q‖‖k‖)`, section 4.3 of the paper.
         Cosine = "cosine",
+        /// `softmax_j(S)` over the text's tokens alone, in cross-attention the same as `probs`.
+        TextProbs = "text_probs",
     }
 }
 
@@ -129,6 +143,8 @@ options! {
         denoising_weight: f64 = 1.0, number(0.0..);
         /// Distance of a prediction from its target.
         denoising_error: DenoisingError = DenoisingError::Norm, one_of();
+        /// What the denoising error is of: the prediction, or the noise that it implies.
+        denoising_target: DenoisingTarget = DenoisingTarget::Prediction, one_of().omit("prediction");
         /// Whether the denoising error is compared with that for the empty text.
         unconditional: bool = true, switch();
         /// Which cross-attention map is pooled.

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// At which times a pair is scored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Times {
-    /// DDIM steps over the checkpoint's whole schedule.
+    /// The sampler's steps over the checkpoint's whole schedule.
     Steps(i64),
     /// Noise levels from `high` down to `low`, evenly spaced, both included; one step is the middle.
     Range {
@@ -20,9 +20,9 @@ pub enum Times {
         /// How many levels.
         steps: i64,
     },
-    /// Times of the model's process as given: training timesteps of a diffusion model.
+    /// Times of the model's process as given: training timesteps of a diffusion model, `T σ` of a flow.
     Timesteps(Vec<f64>),
-    /// `t = round(level · T)`.
+    /// `t = round(level · T)` of a diffusion model, `σ` of a flow.
     NoiseLevels(Vec<f64>),
 }
 

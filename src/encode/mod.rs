@@ -1,4 +1,4 @@
-//! Stage 2: images become latents `z = s·E(x)` (and latents images), texts become a conditioning `τ(y)`.
+//! Stage 2: images become latents `z = s (E(x) − c)` (and latents images), texts become a conditioning `τ(y)`.
 
 pub mod image;
 pub mod text;

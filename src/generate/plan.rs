@@ -29,23 +29,18 @@ impl Resolved {
     /// Fills in the model's defaults.
     ///
     /// # Errors
-    /// `Config` if a side is no multiple of the VAE's factor, or `eta` is given to a sampler that has none.
+    /// `Config` if the model cannot take a side, or `eta` is given to a sampler that has none.
     pub fn new(model: &Model, config: &GenerateConfig) -> Result<Self> {
         let process = model.process();
         if !process.takes_eta() && config.eta > 0.0 {
             return Err(Error::Config(format!(
-                "eta is {}; a latent consistency model's sampler has none, use eta=0",
+                "eta is {}; this model's sampler adds no such noise, use eta=0",
                 config.eta
             )));
         }
-        let factor = model.vae().scale_factor() as usize;
         let side = |name: &str, given: Option<usize>| match given {
             None => Ok(model.resolution()),
-            Some(side) if side.is_multiple_of(factor) => Ok(side),
-            Some(side) => Err(Error::Config(format!(
-                "{name} is {side}; this model needs a multiple of {factor}, its own is {}",
-                model.resolution()
-            ))),
+            Some(side) => model.check_side(name, side).map(|()| side),
         };
         Ok(Resolved {
             steps: config.steps.unwrap_or_else(|| process.default_steps()),
@@ -56,6 +51,11 @@ impl Resolved {
             height: side("height", config.height)?,
             width: side("width", config.width)?,
         })
+    }
+
+    /// Height and width of the latents.
+    pub fn latent_size(&self, model: &Model) -> [i64; 2] {
+        [self.height, self.width].map(|side| side as i64 / model.vae().scale_factor())
     }
 }
 
@@ -114,20 +114,24 @@ impl<'a> GeneratePlan<'a> {
             return fail("a latent consistency model takes no negative prompt: it was distilled without".into());
         }
         let factor = model.vae().scale_factor();
-        let mut shape = [model.vae().latent_channels, found.height as i64 / factor, found.width as i64 / factor];
+        let [height, width] = found.latent_size(model);
+        let mut shape = [model.vae().latent_channels, height, width];
         // Given latents determine the size, unless the options do.
         if let Some([_, _, height, width]) = latents.as_ref().map(Tensor::size).as_deref()
             && (config.height, config.width) == (None, None)
         {
             (shape[1], shape[2]) = (*height, *width);
         }
-        let sampler = model.process().sampler(found.steps, config.eta)?;
         let [c, h, w] = shape;
         if h < 1 || w < 1 {
             return fail(format!(
                 "latents of {h} × {w} make no image; expected [images, C, h, w] with h and w above 0"
             ));
         }
+        for (name, side) in [("the height of latents, in pixels,", h), ("the width of latents, in pixels,", w)] {
+            model.check_side(name, (side * factor) as usize)?;
+        }
+        let sampler = model.process().sampler(found.steps, config.eta, [h, w])?;
         let count = (prompts.len() * config.num_images) as i64;
         checked("latents", "[images, C, h, w]", latents.as_ref(), &[count, c, h, w])?;
         checked("noise", "[images, steps, C, h, w]", noise.as_ref(), &[count, found.steps, c, h, w])?;
@@ -158,7 +162,7 @@ impl<'a> GeneratePlan<'a> {
                 MicroConditions { guidance: found.guidance_scale, ..MicroConditions::of_size(size) },
                 [config.original_size, config.crops_coords_top_left, config.target_size],
             )?,
-            initial_time: Time(model.process().train_timesteps() as f64),
+            initial_time: Time(model.process().at_level(1.0).0 + 1.0),
         })
     }
 
@@ -196,7 +200,7 @@ impl<'a> GeneratePlan<'a> {
     pub fn initial(&self, images: Range<usize>) -> Tensor {
         match &self.request.latents {
             Some(latents) => part(latents, &images),
-            // Its stream of random numbers differs from those of scores, whose times are below this one.
+            // Its stream of random numbers differs from those of scores, whose times are at most that of noise alone.
             None => self.drawn(images, self.initial_time, 0),
         }
     }

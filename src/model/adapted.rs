@@ -37,6 +37,10 @@ pub fn fingerprint(model: &Model, parts: &Parts) -> Result<Fingerprint> {
     let mut settings: BTreeMap<String, String> =
         model.process().settings().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     settings.insert("scaling_factor".to_owned(), parts.vae_config.scaling_factor.to_string());
+    // Files of models without a shift do not name it.
+    if parts.vae_config.shift_factor != 0.0 {
+        settings.insert("shift_factor".to_owned(), parts.vae_config.shift_factor.to_string());
+    }
     if parts.conditioner.unconditional_is_zero() {
         settings.insert("unconditional".to_owned(), "zero".to_owned());
     }

@@ -221,6 +221,11 @@ impl Model {
         self.base.parts.conditioner.columns()
     }
 
+    /// The most tokens of a text that every text encoder reads, including BOS and EOS.
+    pub fn max_tokens(&self) -> usize {
+        self.base.parts.conditioner.max_tokens()
+    }
+
     /// Side of the square images that the model was trained on, pixels.
     pub fn resolution(&self) -> usize {
         (self.sample_size() * self.vae().scale_factor()) as usize
@@ -250,6 +255,14 @@ impl Model {
     /// `Config` if the resolution does not fit the model.
     pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
         resolved::latent_shape(self, config)
+    }
+
+    /// Refuses a side of an image, in pixels, that the model cannot take; `name` is the option that says it.
+    ///
+    /// # Errors
+    /// `Config`, naming the option.
+    pub fn check_side(&self, name: &str, side: usize) -> Result<()> {
+        resolved::check_side(self, name, side)
     }
 
     /// The times that `config` selects, the noisiest first if they are computed from the schedule.

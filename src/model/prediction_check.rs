@@ -52,6 +52,8 @@ impl PredictionCheck {
                     let velocity = &target * signal - clean * sigma;
                     (target, velocity)
                 }
+                // With a flow's scheduler there is no other type that the model could be loaded with.
+                Prediction::Flow => return,
             };
             of_noise += correlation(&prediction, &noise) / rows.len() as f64;
             of_velocity += correlation(&prediction, &velocity) / rows.len() as f64;

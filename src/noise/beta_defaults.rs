@@ -70,7 +70,7 @@ pub fn beta_defaults(config: &Json, class: Option<&str>) -> Result<BetaDefaults>
     let refused = |class: &str| {
         let what = format!(
             "is {class:?}, whose noise follows another law than DDPM's; expected a scheduler with betas, such as \
-             DDIMScheduler or EulerDiscreteScheduler"
+             DDIMScheduler or EulerDiscreteScheduler, or FlowMatchEulerDiscreteScheduler"
         );
         Err(config.error("_class_name", &what))
     };

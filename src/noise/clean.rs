@@ -17,6 +17,10 @@ impl Clean {
         let (latent, noise) = match kind {
             Prediction::Epsilon => ((x - predicted * sigma) / signal, predicted.shallow_clone()),
             Prediction::Velocity => (x * signal - predicted * sigma, predicted * signal + x * sigma),
+            Prediction::Flow => {
+                let both = signal + sigma;
+                ((x - predicted * sigma) / both, (x + predicted * signal) / both)
+            }
         };
         Clean { latent: clipped(&latent, clip), noise }
     }

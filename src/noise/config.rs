@@ -24,20 +24,26 @@ pub enum Prediction {
     Epsilon,
     /// `v = √ᾱ ε − √(1−ᾱ) z`.
     Velocity,
+    /// `ε − z`, the velocity of a flow.
+    Flow,
 }
 
 impl Prediction {
+    /// All of them.
+    pub const ALL: [Prediction; 3] = [Prediction::Epsilon, Prediction::Velocity, Prediction::Flow];
+
     /// The name in configuration files.
     pub fn name(self) -> &'static str {
         match self {
             Prediction::Epsilon => "epsilon",
             Prediction::Velocity => "v_prediction",
+            Prediction::Flow => "flow_prediction",
         }
     }
 
     /// The inverse of [`Self::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Prediction::Epsilon, Prediction::Velocity].into_iter().find(|prediction| prediction.name() == name)
+        Prediction::ALL.into_iter().find(|prediction| prediction.name() == name)
     }
 }
 
@@ -133,18 +139,16 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Reads a configuration. Absent variances take the defaults of the class in the file, or else of `named`, the
-    /// class in the pipeline's index; other absent fields take DDIM's defaults, as when diffusers reads another
-    /// scheduler's file.
+    /// Reads the configuration of a scheduler of this class. Absent variances take the defaults of the class, other
+    /// absent fields DDIM's, as when diffusers reads another scheduler's file.
     ///
     /// `pipeline` is the offset of pipelines that override offset and clipping of the file.
     ///
     /// # Errors
     /// `Checkpoint`, naming the field, if a value is malformed or not supported.
-    pub fn read(config: &Json, named: Option<String>, pipeline: Option<i64>) -> Result<Self> {
-        let class = config.optional::<String>("_class_name")?.or(named);
-        let BetaDefaults { start, end, layout } = beta_defaults(config, class.as_deref())?;
-        let consistency = class.as_deref() == Some("LCMScheduler");
+    pub fn read(config: &Json, class: Option<&str>, pipeline: Option<i64>) -> Result<Self> {
+        let BetaDefaults { start, end, layout } = beta_defaults(config, class)?;
+        let consistency = class == Some("LCMScheduler");
         config.not_null(&["set_alpha_to_one"])?;
         let betas = match config.optional::<Vec<f64>>("trained_betas")? {
             Some(betas) => BetaSchedule::Given(betas),
@@ -158,7 +162,8 @@ impl SchedulerConfig {
             },
         };
         let prediction = config.or("prediction_type", "epsilon".to_owned())?;
-        let prediction = Prediction::from_name(&prediction).ok_or_else(|| {
+        let known = Prediction::from_name(&prediction).filter(|known| *known != Prediction::Flow);
+        let prediction = known.ok_or_else(|| {
             config.error("prediction_type", &format!("is {prediction:?}; expected \"epsilon\" or \"v_prediction\""))
         })?;
         let spacing = match config.or("timestep_spacing", "leading".to_owned())?.as_str() {

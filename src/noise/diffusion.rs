@@ -104,7 +104,7 @@ impl Process for Schedule {
         self.alphas_cumprod.len() as i64
     }
 
-    fn steps(&self, steps: i64) -> Result<Vec<Time>> {
+    fn steps(&self, steps: i64, _: [i64; 2]) -> Result<Vec<Time>> {
         self.timesteps(steps).map(Time::of)
     }
 
@@ -147,7 +147,7 @@ impl Process for Schedule {
         self.config.sampling.sampler == SamplerKind::Ddim
     }
 
-    fn sampler(&self, steps: i64, eta: f64) -> Result<Box<dyn Sampler + '_>> {
+    fn sampler(&self, steps: i64, eta: f64, _: [i64; 2]) -> Result<Box<dyn Sampler + '_>> {
         Ok(Box::new(DiffusionSampler::new(self, steps, eta)?))
     }
 

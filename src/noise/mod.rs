@@ -1,5 +1,6 @@
 //! Stage 3: adds noise to latents (Eq. 3), and removes it by sampling. A [`Process`] is the noise process that a model
-//! was trained to reverse, by its scheduler's configuration; [`Schedule`] is that of diffusion models.
+//! was trained to reverse, by its scheduler's configuration; [`Schedule`] is that of diffusion models, [`Flow`] that of
+//! flow matching.
 
 mod beta_defaults;
 mod clean;
@@ -7,7 +8,10 @@ mod config;
 mod ddim;
 mod diffusion;
 mod draw;
+mod flow;
+mod flow_config;
 mod lcm;
+mod read;
 mod sampler;
 
 use tch::{Device, Tensor};
@@ -17,12 +21,15 @@ pub use config::{
 };
 pub use diffusion::Schedule;
 pub use draw::draw;
+pub use flow::Flow;
+pub use flow_config::{DynamicShift, FlowConfig, Shift};
+pub use read::{PipelineSettings, read};
 pub use sampler::DiffusionSampler;
 
 use crate::Result;
 use crate::device::upload;
 
-/// A time of a process: a training timestep of a diffusion model, where 0 is clean, or 1000 σ of a flow.
+/// A time of a process: a training timestep of a diffusion model, where 0 is clean, or `T σ` of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Time(pub f64);
 
@@ -52,11 +59,12 @@ pub trait Process: Send {
     /// `T`, the number of timesteps of training.
     fn train_timesteps(&self) -> i64;
 
-    /// The times of a run of `steps` steps over the whole schedule, the noisiest first.
+    /// The times of a run of `steps` steps over the whole schedule, the noisiest first. `size` is the height and width of
+    /// the latents, which the schedule of some flows depends on.
     ///
     /// # Errors
     /// `Config` if the schedule has no such number of steps.
-    fn steps(&self, steps: i64) -> Result<Vec<Time>>;
+    fn steps(&self, steps: i64, size: [i64; 2]) -> Result<Vec<Time>>;
 
     /// `steps` times whose noise levels are evenly spaced from `high` down to `low`, both included; a single one is in
     /// the middle.
@@ -89,12 +97,12 @@ pub trait Process: Send {
     /// Whether the sampler has an option `eta` for the noise that it adds.
     fn takes_eta(&self) -> bool;
 
-    /// A sampler of so many steps.
+    /// A sampler of so many steps for latents of this height and width.
     ///
     /// # Errors
     /// `Config` if the schedule has no such number of steps; `Checkpoint` if the model cannot predict from pure noise,
     /// at which the schedule starts.
-    fn sampler(&self, steps: i64, eta: f64) -> Result<Box<dyn Sampler + '_>>;
+    fn sampler(&self, steps: i64, eta: f64, size: [i64; 2]) -> Result<Box<dyn Sampler + '_>>;
 
     /// The settings that deltas depend on, by name, for their fingerprint.
     fn settings(&self) -> Vec<(&'static str, String)>;
@@ -128,6 +136,18 @@ impl dyn Process + '_ {
                 let (signal, sigma) = self.factors_of(times, clean.device());
                 noise * signal - clean * sigma
             }
+            Prediction::Flow => noise - clean,
+        }
+    }
+
+    /// What the error of a prediction at a time is multiplied by to be that of the noise that it implies: noise and
+    /// prediction are linear in each other for a given `z_t`.
+    pub fn error_of_noise(&self, time: Time) -> f64 {
+        let (signal, sigma) = self.factors(time);
+        match self.prediction() {
+            Prediction::Epsilon => 1.0,
+            Prediction::Velocity => signal,
+            Prediction::Flow => signal / (signal + sigma),
         }
     }
 
@@ -137,6 +157,7 @@ impl dyn Process + '_ {
         match self.prediction() {
             Prediction::Epsilon => (noise - predicted) * (sigma / signal),
             Prediction::Velocity => (noise * signal - predicted) * sigma,
+            Prediction::Flow => (noise - predicted) * (sigma / (signal + sigma)),
         }
     }
 

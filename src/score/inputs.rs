@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::ScoringContext;
 use super::plan::Evaluation;
-use crate::config::TokenSet;
+use crate::config::{DenoisingTarget, TokenSet};
 use crate::denoiser::{Batch, MicroConditions, RowIndex, TextCache};
 use crate::device::upload;
 use crate::encode::Conditioning;
@@ -33,6 +33,8 @@ pub struct Inputs {
     pub ranges: Option<Tensor>,
     /// float32 `[B, C, h, w]`, the target of the prediction; only if the prediction is wanted.
     pub target: Option<Tensor>,
+    /// float64 `[B]`, what errors of predictions are multiplied by; only if they are not taken as they are.
+    pub error_factors: Option<Tensor>,
     /// The time of each latent.
     times: Vec<Time>,
     /// For each row, the index of its time in the context.
@@ -113,6 +115,7 @@ impl Inputs {
             conditions: self.conditions,
             ranges: self.ranges.as_ref().map(&mut *f),
             target: self.target.as_ref().map(&mut *f),
+            error_factors: self.error_factors.as_ref().map(&mut *f),
             times: self.times.clone(),
             steps: self.steps.clone(),
             latent_of: self.latent_of.clone(),
@@ -154,6 +157,10 @@ impl ScoringContext<'_> {
             text_index: RowIndex::new(&text_of, &texts.context),
             ranges: own_ranges.as_ref().filter(|_| counted).map(|ranges| pooling::ranges(ranges, device)),
             target: prediction.then(|| process.target(&clean, &noise, &times).index_select(0, &index(&latent_of))),
+            error_factors: (prediction && self.config.denoising_target == DenoisingTarget::Noise).then(|| {
+                let factors = evaluations.iter().map(|one| process.error_of_noise(encoded.times[one.step]));
+                upload(&Tensor::from_slice(&factors.collect::<Vec<f64>>()), device)
+            }),
             model_times: upload(&Tensor::from_slice(&model_times), device),
             conditions: encoded.conditions,
             times,

@@ -19,8 +19,15 @@ from discffusion.config import option_table
 
 FIELDS = [field.name for field in dataclasses.fields(ScoreConfig)]
 ROWS = {row["name"]: row for row in option_table()}
-#: fields that are left out of dictionaries and JSON while they are None
-ADDED = ("prior", "prior_weight", "original_size", "crops_coords_top_left", "target_size")
+#: fields that are left out of dictionaries and JSON while they have their defaults
+ADDED = (
+    "denoising_target",
+    "prior",
+    "prior_weight",
+    "original_size",
+    "crops_coords_top_left",
+    "target_size",
+)
 #: the JSON of each preset, as results that were saved hold it
 PRESETS = {
     "default": (

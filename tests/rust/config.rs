@@ -1,8 +1,8 @@
 //! Options: names, ranges, defaults, errors that name the field.
 
 use discffusion::config::{
-    Attribution, GenerateConfig, Heads, Layers, MapKind, Method, OptionSpec, Pooling, Prior, ScoreConfig, Times,
-    TokenSet, TrainConfig,
+    Attribution, DenoisingTarget, GenerateConfig, Heads, Layers, MapKind, Method, OptionSpec, Pooling, Prior,
+    ScoreConfig, Times, TokenSet, TrainConfig,
 };
 use serde_json::json;
 
@@ -119,9 +119,14 @@ fn json_stays_to_the_byte() {
 /// But for those that came later and have their defaults, of which configurations that were saved before know nothing.
 #[test]
 fn every_option_is_written() {
-    let added = ["prior", "prior_weight", "crops_coords_top_left", "original_size", "target_size"];
+    let added = ["denoising_target", "prior", "prior_weight", "crops_coords_top_left", "original_size", "target_size"];
     let json = r#"{"crops_coords_top_left": [0, 8], "original_size": [512, 640], "target_size": [64, 64]}"#;
-    let full = ScoreConfig { prior: Some(Prior::Null), prior_weight: 0.25, ..ScoreConfig::from_json(json).unwrap() };
+    let full = ScoreConfig {
+        denoising_target: DenoisingTarget::Noise,
+        prior: Some(Prior::Null),
+        prior_weight: 0.25,
+        ..ScoreConfig::from_json(json).unwrap()
+    };
     assert_eq!((full.original_size, full.crops_coords_top_left), (Some([512, 640]), Some([0, 8])));
     let fields = full.to_fields();
     assert!(ScoreConfig::options().iter().all(|option| fields.contains_key(option.name)));

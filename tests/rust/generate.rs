@@ -26,7 +26,7 @@ fn config(prediction: Prediction, sampler: SamplerKind) -> SchedulerConfig {
 fn distance(config: &SchedulerConfig, steps: i64, eta: f64) -> f64 {
     let schedule = Schedule::new(config.clone());
     let process: &dyn Process = &schedule;
-    let sampler = process.sampler(steps, eta).unwrap();
+    let sampler = process.sampler(steps, eta, [8, 8]).unwrap();
     let shape = [4, 8, 8];
     let clean = draw(1, Time(0.0), 0, shape).unsqueeze(0);
     let mut x = process.add_noise(&clean, &draw(2, Time(0.0), 0, shape).unsqueeze(0), &sampler.times()[..1]);
@@ -41,7 +41,7 @@ fn distance(config: &SchedulerConfig, steps: i64, eta: f64) -> f64 {
 
 #[test]
 fn true_predictions_lead_to_the_clean_latent() {
-    for prediction in [Prediction::Epsilon, Prediction::Velocity] {
+    for prediction in Prediction::ALL {
         // With 1,000 steps and an offset of 1 the last one ends at timestep 0, which is not without noise.
         for steps in [1, 4, 50, 500] {
             for eta in [0.0, 0.5, 1.0] {
@@ -70,7 +70,7 @@ fn the_last_step_ends_at_the_first_timestep_or_at_no_noise() {
 fn consistency_models_add_noise_between_steps_alone() {
     let config = config(Prediction::Epsilon, SamplerKind::LatentConsistency);
     let schedule = Schedule::new(config.clone());
-    let sampler = schedule.sampler(4, 0.0).unwrap();
+    let sampler = schedule.sampler(4, 0.0, [8, 8]).unwrap();
     // 50 of 1,000 timesteps are 19, 39, …, 999; every twelfth and a half of them, from the noisiest.
     assert_eq!(sampler.times(), Time::of([999, 759, 499, 259]));
     let zero = Tensor::zeros([1, 4, 8, 8], (Kind::Float, tch::Device::Cpu));
@@ -80,7 +80,7 @@ fn consistency_models_add_noise_between_steps_alone() {
     };
     assert_relative_eq!(added(0), schedule.factors(Time(759.0)).1, max_relative = 1e-6);
     assert_eq!(added(3), 0.0);
-    let too_many = schedule.sampler(51, 0.0).err().unwrap().to_string();
+    let too_many = schedule.sampler(51, 0.0, [8, 8]).err().unwrap().to_string();
     assert!(too_many.contains("1 to 50"), "{too_many}");
 }
 

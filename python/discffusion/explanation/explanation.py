@@ -82,7 +82,7 @@ class Explanation:
     score: float
     tokens: tuple[Token, ...]
     words: tuple[Word, ...]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[int | float, ...]
     contributions: dict[str, NDArray[np.float64]]
     places: NDArray[np.float64] | None
     denoising_per_timestep: NDArray[np.float64]
@@ -155,7 +155,7 @@ class Explanation:
         *,
         layer: str | None = None,
         head: int | None = None,
-        timestep: int | None = None,
+        timestep: float | None = None,
         normalise: Normalise | None = None,
         fill: float | None = None,
     ) -> NDArray[np.float32]:
@@ -281,7 +281,7 @@ class Explanation:
     def _find(self, word: str | int | Word, nth: int | None) -> tuple[str, tuple[int, ...]]:
         return find(word, nth, self.words, self.tokens)
 
-    def _grid_maps(self, layer: str | None, head: int | None, timestep: int | None) -> NDArray[np.float32]:
+    def _grid_maps(self, layer: str | None, head: int | None, timestep: float | None) -> NDArray[np.float32]:
         """Maps by token ``[tokens, h, w]``."""
         if timestep is not None:
             if layer is not None or head is not None:

@@ -28,7 +28,10 @@ class DiffusionModel(LoadedModel):
     """A loaded model whose parts are used one by one: tokenizer, VAE, text encoder and sampler."""
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
-        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with BOS, EOS and padding."""
+        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with BOS, EOS and padding.
+
+        In Stable Diffusion 3 those of CLIP and of T5, as the columns of a map are; -1 where the model lacks T5.
+        """
         (text,) = checked_texts(text)
         return self._model.tokenize(text, self._config.truncate)["ids"]
 
@@ -38,7 +41,7 @@ class DiffusionModel(LoadedModel):
         return [(int(tokens["needed"]), bool(tokens["truncated"])) for tokens in tokenized]
 
     def encode_images(self, images: Any) -> NDArray[np.float32]:
-        """Latents ``z = s·E(x)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
+        """Latents ``z = s (E(x) − c)``, float32 ``[n, C, h, w]``; `n` is 1 for one image."""
         unique, index = prepare_many([images] if is_single(images) else images)
         if not unique:
             raise ConfigError("encode_images was given no images")

@@ -140,7 +140,7 @@ class Scorer(PairScorer):
         self,
         image: ImageLike,
         text: str,
-        timestep: int = 500,
+        timestep: float = 500,
         layers: str | Iterable[str] = "all",
         map: str = "probs",
         *,
@@ -150,10 +150,10 @@ class Scorer(PairScorer):
         """One evaluation of the denoising network in full: attention maps, prediction, latents, tokens.
 
         Args:
-            timestep: training timestep, 0 (clean) to 999.
-            layers: whose maps are returned: ``"all"``, ``"down"``, ``"mid"``, ``"up"``, ``"last(n)"``,
+            timestep: training timestep, 0 (clean) to 999; of a flow ``1000 σ``, which need not be whole.
+            layers: whose maps are returned: ``"all"``, ``"down"``, ``"mid"``, ``"up"``, ``"block"``, ``"last(n)"``,
                 ``"last_blocks"``, a layer's name, as ``"up.3.2"``, or several names; none for ``[]``.
-            map: ``"probs"``, ``"logits"`` or ``"cosine"``.
+            map: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``.
             prediction: whether to form the prediction; without it the network stops after the last layer asked for.
             noise: float32 ``[C, h, w]`` in place of the seeded noise.
 
@@ -163,14 +163,14 @@ class Scorer(PairScorer):
         if not is_single(image):
             raise ConfigError("observe takes one image")
         (text,) = checked_texts(text)
-        if isinstance(timestep, bool) or not isinstance(timestep, int | np.integer):
-            raise ConfigError(f"timestep is {timestep!r}; expected a whole number")
+        if isinstance(timestep, bool) or not isinstance(timestep, int | float | np.integer | np.floating):
+            raise ConfigError(f"timestep is {timestep!r}; expected a number")
         prepared = prepare(image)
         self._notice([prepared], [text])
         seen = self._model.observe(
             prepared,
             text,
-            int(timestep),
+            float(timestep),
             _layers.select(layers, self.layers),
             str(map),
             bool(prediction),
@@ -184,7 +184,7 @@ class Scorer(PairScorer):
             clean=seen["clean"],
             noise=seen["noise"],
             tokens=Tokens.from_core(seen["tokens"]),
-            timestep=int(timestep),
+            timestep=int(timestep) if timestep == int(timestep) else float(timestep),
         )
 
     @renamed_argument(sites="layers")
@@ -203,8 +203,8 @@ class Scorer(PairScorer):
         The defaults are those that pointed best at what words name, of all that were measured on the pocket model.
 
         Args:
-            map: kind of the maps shown: ``"probs"``, ``"logits"`` or ``"cosine"``. If it is not that of the score, the
-                network runs twice.
+            map: kind of the maps shown: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``. If it is not that
+                of the score, the network runs twice.
             layers: whose maps are shown; named as in :meth:`observe`.
             noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
 

@@ -18,8 +18,10 @@ pub struct VaeConfig {
     pub layers_per_block: i64,
     /// Groups of the group norms.
     pub norm_groups: i64,
-    /// `s` of `z = s·E(x)`.
+    /// `s` of `z = s (E(x) − c)`.
     pub scaling_factor: f64,
+    /// `c` of `z = s (E(x) − c)`.
+    pub shift_factor: f64,
     /// Whether the encoder ends with a 1×1 convolution of mean and variance.
     pub quant_conv: bool,
     /// Whether the decoder begins with a 1×1 convolution of the latent.
@@ -36,7 +38,6 @@ impl VaeConfig {
     pub fn read(config: &Json) -> Result<Self> {
         config.only("_class_name", &[json!("AutoencoderKL")])?;
         config.only("act_fn", &[json!("silu"), json!("swish")])?;
-        config.only("shift_factor", &[])?;
         config.only("latents_mean", &[])?;
         config.only("latents_std", &[])?;
         config.only("in_channels", &[json!(3)])?;
@@ -69,6 +70,7 @@ impl VaeConfig {
             latent_channels: config.positive("latent_channels", Some(4))?,
             layers_per_block: config.positive("layers_per_block", Some(1))?,
             scaling_factor: config.or("scaling_factor", 0.18215)?,
+            shift_factor: config.or("shift_factor", 0.0)?,
             quant_conv: config.or("use_quant_conv", true)?,
             post_quant_conv: config.or("use_post_quant_conv", true)?,
             mid_attention: config.or("mid_block_add_attention", true)?,

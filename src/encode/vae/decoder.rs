@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, Scope};
 use crate::nn::{Conv2d, GroupNorm, upsample};
 use crate::{Error, Result};
 
-/// Scaled latents `z` `[B, C, h, w]` to images `D(z/s)` `[B, 3, H, W]`, approximately in [−1, 1].
+/// Scaled latents `z` `[B, C, h, w]` to images `D(z/s + c)` `[B, 3, H, W]`, approximately in [−1, 1].
 pub struct VaeDecoder {
     post_quant: Option<Conv2d>,
     conv_in: Conv2d,
@@ -15,6 +15,7 @@ pub struct VaeDecoder {
     norm_out: GroupNorm,
     conv_out: Conv2d,
     scaling_factor: f64,
+    shift_factor: f64,
 }
 
 impl VaeDecoder {
@@ -49,18 +50,19 @@ impl VaeDecoder {
             norm_out: GroupNorm::new(&(&decoder / "conv_norm_out"), config.norm_groups, first, EPS)?,
             conv_out: Conv2d::new(&(&decoder / "conv_out"), first, config.out_channels, 3)?,
             scaling_factor: config.scaling_factor,
+            shift_factor: config.shift_factor,
         };
         // The other half is the encoder.
         weights.finish(|key| key.starts_with("encoder.") || key.starts_with("quant_conv."))?;
         Ok(vae)
     }
 
-    /// Latents `[B, C, h, w]`, scaled by `s` as the encoder's, to `[B, 3, h·f, w·f]`.
+    /// Latents `[B, C, h, w]`, scaled and shifted as the encoder's, to `[B, 3, h·f, w·f]`.
     ///
     /// # Errors
     /// `Interrupted`, if the user asked for it.
     pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut x = latents / self.scaling_factor;
+        let mut x = latents / self.scaling_factor + self.shift_factor;
         if let Some(post_quant) = &self.post_quant {
             x = post_quant.forward(&x);
         }

@@ -16,6 +16,7 @@ pub struct VaeEncoder {
     quant: Option<Conv2d>,
     latent_channels: i64,
     scaling_factor: f64,
+    shift_factor: f64,
     parameters: usize,
 }
 
@@ -46,6 +47,7 @@ impl VaeEncoder {
             },
             latent_channels: config.latent_channels,
             scaling_factor: config.scaling_factor,
+            shift_factor: config.shift_factor,
             parameters: weights.parameters_used(),
         };
         // The other half is the decoder, which scoring never runs.
@@ -67,7 +69,7 @@ impl VaeEncoder {
         if let Some(quant) = &self.quant {
             x = quant.forward(&x);
         }
-        Ok(x.narrow(1, 0, self.latent_channels) * self.scaling_factor)
+        Ok((x.narrow(1, 0, self.latent_channels) - self.shift_factor) * self.scaling_factor)
     }
 
     /// Number of parameters.

@@ -11,7 +11,7 @@ use super::{CLIP, CLIP_TOKENIZER, Facts, Family, Options, Parts, UNET, VAE, chec
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Json};
 use crate::encode::{VaeConfig, VaeEncoder};
-use crate::noise::{Schedule, SchedulerConfig};
+use crate::noise::PipelineSettings;
 
 /// The family of Stable Diffusion XL.
 pub struct StableDiffusionXl;
@@ -32,6 +32,7 @@ impl Family for StableDiffusionXl {
                 ("tokenizer", CLIP_TOKENIZER),
                 ("tokenizer_2", CLIP_TOKENIZER),
             ],
+            optional_parts: &[],
             guidance_scale: 5.0,
         }
     }
@@ -50,10 +51,9 @@ impl Family for StableDiffusionXl {
         let (device, kind) = (options.device, options.kind);
         let unet = UNetConfig::read(&checkpoint.config("unet")?)?;
         let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
-        let (scheduler, class) = checkpoint.scheduler()?;
         // Its pipeline overrides no field of the scheduler's configuration.
-        let scheduler = SchedulerConfig::read(&scheduler, class, None)?;
-        check_latents(checkpoint, &unet, &vae)?;
+        let process = options.process(checkpoint, PipelineSettings { steps_offset: None, patch_size: None })?;
+        check_latents(checkpoint, "UNet", [unet.in_channels, unet.out_channels], &vae)?;
         let conditioner = TwoEncoders::open(checkpoint, options, &unet)?;
         // The autoencoder overflows in float16.
         let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };
@@ -63,7 +63,7 @@ impl Family for StableDiffusionXl {
             vae_config: vae,
             vae_kind,
             denoiser: Box::new(UNet::new(&checkpoint.weights("unet", device, kind)?, &unet)?),
-            process: Box::new(Schedule::new(options.scheduler(scheduler))),
+            process,
             sample_size: unet.sample_size,
         })
     }

@@ -161,7 +161,7 @@ def test_both_files_read_as_tables(tmp_path: Path) -> None:
         assert one[name].tolist() == other[name].tolist(), name
     schema = pyarrow.parquet.read_schema(tmp_path / "rows.parquet")
     assert schema.field("deltas").type == pyarrow.string()  # although no row has any
-    assert schema.field("timesteps").type == pyarrow.list_(pyarrow.int32())
+    assert schema.field("timesteps").type == pyarrow.list_(pyarrow.float64())
 
 
 def test_the_report_again_from_rows(output: Path) -> None:

@@ -24,7 +24,7 @@ COLUMNS = {
     "dtype": "string",
     "seed": "int64",
     "n_noise": "int32",
-    "timesteps": "int32[]",
+    "timesteps": "float64[]",
     "preprocess_version": "string",
     "n_tokens": "int32",
     "truncated": "bool_",
