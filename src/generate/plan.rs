@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::GenerateRequest;
 use crate::config::GenerateConfig;
 use crate::denoiser::{CONSISTENCY_GUIDANCE, MicroConditions};
-use crate::model::Model;
+use crate::model::{Model, check_side};
 use crate::noise::{self, Sampler, Time};
 use crate::{Error, Result};
 
@@ -40,7 +40,7 @@ impl Resolved {
         }
         let side = |name: &str, given: Option<usize>| match given {
             None => Ok(model.resolution()),
-            Some(side) => model.check_side(name, side).map(|()| side),
+            Some(side) => check_side(model, name, side).map(|()| side),
         };
         Ok(Resolved {
             steps: config.steps.unwrap_or_else(|| process.default_steps()),
@@ -129,7 +129,7 @@ impl<'a> GeneratePlan<'a> {
             ));
         }
         for (name, side) in [("the height of latents, in pixels,", h), ("the width of latents, in pixels,", w)] {
-            model.check_side(name, (side * factor) as usize)?;
+            check_side(model, name, (side * factor) as usize)?;
         }
         let sampler = model.process().sampler(found.steps, config.eta, [h, w])?;
         let count = (prompts.len() * config.num_images) as i64;

@@ -18,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 pub use batches::{Batches, Event};
 pub use calibration::Calibration;
 pub use encoding::Texts;
+pub use resolved::check_side;
 
 use self::adapted::Adapted;
 use self::base::Base;
@@ -255,14 +256,6 @@ impl Model {
     /// `Config` if the resolution does not fit the model.
     pub fn latent_shape(&self, config: &ScoreConfig) -> Result<[i64; 3]> {
         resolved::latent_shape(self, config)
-    }
-
-    /// Refuses a side of an image, in pixels, that the model cannot take; `name` is the option that says it.
-    ///
-    /// # Errors
-    /// `Config`, naming the option.
-    pub fn check_side(&self, name: &str, side: usize) -> Result<()> {
-        resolved::check_side(self, name, side)
     }
 
     /// The times that `config` selects, the noisiest first if they are computed from the schedule.

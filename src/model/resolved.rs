@@ -28,7 +28,10 @@ pub fn latent_shape(model: &Model, config: &ScoreConfig) -> Result<[i64; 3]> {
     Ok([model.vae().latent_channels, side, side])
 }
 
-/// See [`Model::check_side`].
+/// Refuses a side of an image, in pixels, that the model cannot take; `name` is what users call it.
+///
+/// # Errors
+/// `Config`, naming it.
 pub fn check_side(model: &Model, name: &str, side: usize) -> Result<()> {
     let (factor, own) = (model.vae().scale_factor(), model.resolution());
     let multiple = factor * model.denoiser().patch_size();

@@ -8,6 +8,7 @@ use discffusion::config::{Heads, Layers, MapKind, Method, Pooling, Prior, ScoreC
 use discffusion::deltas::{AttentionKind, Delta, Deltas, Projection, Target};
 use discffusion::denoiser::{Batch, Capture, Captured};
 use discffusion::encode::image::{Image, Rgb};
+use discffusion::kernels::to_repeat;
 use discffusion::model::{Event, Model};
 use discffusion::noise::Time;
 use discffusion::pooling;
@@ -360,7 +361,7 @@ fn recomputed_gradients_are_those_of_one_graph() {
 
         let patch = made.patch(|target| model.denoiser().weight(target).shallow_clone(), true).unwrap();
         let saving = || model.denoiser().observe_saving(&batch, Some(&patch), &capture);
-        let (captured, saved) = tch::no_grad(saving).unwrap();
+        let (captured, saved) = tch::no_grad(|| to_repeat(saving)).unwrap();
         let ones = captured.maps.iter().map(|(layer, kept)| (*layer, kept.ones_like())).collect();
         let gradient = Captured { maps: ones, prediction: Some(of_prediction) };
         model.denoiser().backward(saved, &batch, Some(&patch), &capture, &gradient).unwrap();
