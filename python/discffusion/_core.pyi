@@ -145,6 +145,7 @@ class _TrainOptions(TypedDict, total=False):
     rank: int | None
     layers: str | Sequence[str]
     projections: Literal["kv", "k", "v"]
+    modalities: Literal["text", "both"]
     learning_rate: float
     weight_decay: float
     schedule: Literal["constant", "cosine"]
@@ -213,7 +214,7 @@ class ScoreConfig:
         denoising_error: Literal["norm", "mse"] = ...,
         denoising_target: Literal["prediction", "noise"] = ...,
         unconditional: bool = ...,
-        map: Literal["probs", "logits", "cosine"] = ...,
+        map: Literal["probs", "logits", "cosine", "text_probs"] = ...,
         pooling: Literal["lse", "max_row", "max_col", "mean"] = ...,
         lambda_: float = ...,
         tokens: Literal["all", "content"] = ...,
@@ -248,7 +249,7 @@ class ScoreConfig:
     @property
     def unconditional(self) -> bool: ...
     @property
-    def map(self) -> Literal["probs", "logits", "cosine"]: ...
+    def map(self) -> Literal["probs", "logits", "cosine", "text_probs"]: ...
     @property
     def pooling(self) -> Literal["lse", "max_row", "max_col", "mean"]: ...
     @property

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
-from tests.parity.case import RESOLUTION, SCORE_TOLERANCE, TENSOR_TOLERANCE, TEXTS, config, load, picture, relative
+from tests.parity.case import (
+    RESOLUTION,
+    SCORE_TOLERANCE,
+    TENSOR_TOLERANCE,
+    TEXTS,
+    config,
+    load,
+    picture,
+    relative,
+)
 from tests.parity.generating import NEGATIVE, PROMPT, check, latents, ours
 
 from discffusion import Scorer, _native
@@ -94,17 +103,24 @@ def test_pictures(folder: Path, reference: Reference, steps: int) -> None:
     z = x / reference.vae.config.scaling_factor
     expected = (reference.vae.decode(z).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
     scorer = Scorer(folder, device="cpu", dtype="float32")
-    check(ours(scorer, latents(), steps=steps, negative_prompt=NEGATIVE), (255 * expected).round().byte().numpy())
+    check(
+        ours(scorer, latents(), steps=steps, negative_prompt=NEGATIVE),
+        (255 * expected).round().byte().numpy(),
+    )
 
 
-def velocity_errors(reference: Reference, noise: torch.Tensor, t: float, texts: list[str | None]) -> list[torch.Tensor]:
+def velocity_errors(
+    reference: Reference, noise: torch.Tensor, t: float, texts: list[str | None]
+) -> list[torch.Tensor]:
     """``ε − z − v`` for each text at a time, of the first picture."""
     sigma = t / 1000
     z = reference.latent(picture(1), RESOLUTION)
     z_t = (1 - sigma) * z + sigma * noise
     found = [reference.condition(text) for text in texts]
     return [
-        noise - z - reference.unet(z_t[None], torch.tensor(t), **reference.unet_arguments(z_t[None], [one])).sample[0]
+        noise
+        - z
+        - reference.unet(z_t[None], torch.tensor(t), **reference.unet_arguments(z_t[None], [one])).sample[0]
         for one in found
     ]
 
@@ -121,9 +137,7 @@ def test_scores(folder: Path, reference: Reference, target: str, form: str) -> N
         timesteps=list(times),
         resolution=RESOLUTION,
     )
-    rows = core.score_pairs(
-        [picture(1)], [TEXTS[0]], np.array([[0, 0]]), options, noise.numpy(), None
-    )
+    rows = core.score_pairs([picture(1)], [TEXTS[0]], np.array([[0, 0]]), options, noise.numpy(), None)
     for found, t, of_time in zip(rows[0], times, noise, strict=True):
         factor = 1 - t / 1000 if target == "noise" else 1
         with_text, without = (

@@ -71,6 +71,19 @@ def test_what_it_is(case: Case) -> None:
         assert info["num_parameters"][part] == sum(weight.numel() for weight in network.parameters())
 
 
+def test_a_checkpoint_with_t5_is_refused(sd3: Case, tmp_path: Path) -> None:
+    """Zeros in place of T5's vectors would be another model's scores."""
+    folder = shutil.copytree(sd3.folder, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {
+        "text_encoder_3": ["transformers", "T5EncoderModel"],
+        "tokenizer_3": ["transformers", "T5TokenizerFast"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"text_encoder_3.*is not read yet"):
+        Scorer(folder, device="cpu")
+
+
 @pytest.mark.parametrize("text", ["", "a dog", "Hello!!! a red-orange cat, 猫", "word " * 90])
 def test_texts(sd3: Case, text: str) -> None:
     """Token ids, context and pooled vector are those of the pipeline, without T5."""

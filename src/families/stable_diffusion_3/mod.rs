@@ -17,7 +17,7 @@ use self::embedding::PatchEmbedding;
 use self::transformer::{POSITIONS, Transformer};
 use super::{CLIP_TOKENIZER, Facts, Family, Options, Parts, VAE, check_latents};
 use crate::Result;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Json};
 use crate::encode::{VaeConfig, VaeEncoder};
 use crate::noise::PipelineSettings;
 
@@ -30,7 +30,7 @@ impl Family for StableDiffusion3 {
     fn facts(&self) -> &'static Facts {
         &Facts {
             name: "stable_diffusion_3",
-            about: "Stable Diffusion 3 and 3.5 (pipelines of one SD3Transformer2DModel), with or without T5",
+            about: "Stable Diffusion 3 and 3.5 (pipelines of one SD3Transformer2DModel), without T5 (nulls for text_encoder_3 and tokenizer_3)",
             pipelines: &["StableDiffusion3"],
             other_pipelines: &[],
             denoiser: "transformer",
@@ -47,6 +47,14 @@ impl Family for StableDiffusion3 {
             optional_parts: &["text_encoder_3", "tokenizer_3"],
             guidance_scale: 7.0,
         }
+    }
+
+    fn refusal(&self, index: &Json) -> Result<Option<&'static str>> {
+        // Zeros in its place would be another model's scores.
+        Ok(index.class_of("text_encoder_3").is_some().then_some(
+            "its text encoder T5 (text_encoder_3) is not read yet; with nulls for text_encoder_3 and tokenizer_3 in \
+             model_index.json it is the model without T5, as diffusers loads it with text_encoder_3=None",
+        ))
     }
 
     fn open(&self, checkpoint: &Checkpoint, options: &Options) -> Result<Parts> {
