@@ -55,7 +55,14 @@ class _Encoding(TypedDict):
     needed: int
     truncated: bool
 
-class _Tokens(_Encoding):
+class _Tokens(TypedDict):
+    ids: NDArray[np.int64]
+    strings: list[str]
+    offsets: list[tuple[int, int]]
+    # the kind of text encoder, its columns, and the text's own of them
+    segments: list[tuple[str, tuple[int, int], tuple[int, int] | None]]
+    needed: int
+    truncated: bool
     ids_by_encoder: list[NDArray[np.int64]]
 
 class _Observation(TypedDict):
@@ -138,6 +145,7 @@ class _TrainOptions(TypedDict, total=False):
     rank: int | None
     layers: str | Sequence[str]
     projections: Literal["kv", "k", "v"]
+    modalities: Literal["text", "both"]
     learning_rate: float
     weight_decay: float
     schedule: Literal["constant", "cosine"]
@@ -206,7 +214,7 @@ class ScoreConfig:
         denoising_error: Literal["norm", "mse"] = ...,
         denoising_target: Literal["prediction", "noise"] = ...,
         unconditional: bool = ...,
-        map: Literal["probs", "logits", "cosine"] = ...,
+        map: Literal["probs", "logits", "cosine", "text_probs"] = ...,
         pooling: Literal["lse", "max_row", "max_col", "mean"] = ...,
         lambda_: float = ...,
         tokens: Literal["all", "content"] = ...,
@@ -241,7 +249,7 @@ class ScoreConfig:
     @property
     def unconditional(self) -> bool: ...
     @property
-    def map(self) -> Literal["probs", "logits", "cosine"]: ...
+    def map(self) -> Literal["probs", "logits", "cosine", "text_probs"]: ...
     @property
     def pooling(self) -> Literal["lse", "max_row", "max_col", "mean"]: ...
     @property

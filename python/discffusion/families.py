@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,12 +22,19 @@ class Family:
         about: what it is, for messages.
         denoiser: the folder of the denoising network.
         parts: every folder but the scheduler's, and the classes that the part may be of.
+        optional: the parts that a model may lack.
     """
 
     name: str
     about: str
     denoiser: str
     parts: Mapping[str, tuple[str, ...]]
+    optional: frozenset[str]
+
+    def among(self, index: Mapping[str, Any]) -> Family:
+        """The family without the optional parts that a ``model_index.json`` leaves out or has nulls for."""
+        absent = {part for part in self.optional if not any(index.get(part) or ())}
+        return replace(self, parts={part: kind for part, kind in self.parts.items() if part not in absent})
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -59,6 +66,7 @@ def families() -> tuple[Family, ...]:
             about=row["about"],
             denoiser=row["denoiser"],
             parts={part: tuple(classes) for part, classes in row["parts"]},
+            optional=frozenset(row["optional_parts"]),
         )
         for row in json.loads(_native.core().families())
     )

@@ -188,12 +188,13 @@ def _mirrors(name: str) -> str:
 
 
 def _family(folder: Path) -> Family:
-    """The family of the model in a folder; the first where nothing says which."""
+    """The family of the model in a folder, without the parts that it lacks; the first where nothing says which."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         index = {}
-    return family_of(index if isinstance(index, dict) else {}).family
+    index = index if isinstance(index, dict) else {}
+    return family_of(index).family.among(index)
 
 
 def _configs(family: Family) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,38 +12,63 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from discffusion import _core
 
-__all__ = ["HeadScores", "Observation", "Tokens"]
+__all__ = ["HeadScores", "Observation", "Segment", "Tokens"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Columns of a map that stand for the tokens of one kind of text encoder.
+
+    Attributes:
+        encoder: ``"clip"`` or ``"t5"``.
+        columns: BOS, the text's own tokens, EOS and padding.
+        content: those of the text's own tokens; None if the model lacks the encoder, whose columns then stand for
+            nothing.
+    """
+
+    encoder: str
+    columns: range
+    content: range | None
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """A text as the model reads it.
+    """A text as the model reads it: a token for each of the ``m`` columns of a map.
 
     Attributes:
-        ids: int64 ``[m]``, with BOS, EOS and padding.
+        ids: int64 ``[m]``, with BOS, EOS and padding; -1 in columns of an encoder that the model lacks.
         strings: the ``m`` entries of the vocabulary.
         offsets: where each token stands in the text, characters ``(start, stop)``; ``(0, 0)`` for the added ones.
-        content: the indices of the text's own tokens.
+        content: the indices of the text's own tokens; a range if there is one kind of text encoder.
         needed: how many tokens the whole text needs, with BOS and EOS.
         truncated: whether it was cut.
+        segments: the columns of each kind of text encoder, in order; encoders whose vectors are concatenated in the
+            same columns have one segment.
     """
 
     ids: NDArray[np.int64]
     strings: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...]
-    content: range
+    content: Sequence[int]
     needed: int
     truncated: bool
+    segments: tuple[Segment, ...]
 
     @classmethod
     def from_core(cls, tokens: _core._Tokens) -> Tokens:
+        segments = tuple(
+            Segment(encoder, range(*columns), None if own is None else range(*own))
+            for encoder, columns, own in tokens["segments"]
+        )
+        own = [segment.content for segment in segments if segment.content is not None]
         return cls(
             ids=tokens["ids"],
             strings=tuple(tokens["strings"]),
             offsets=tuple(tokens["offsets"]),
-            content=range(*tokens["content"]),
+            content=own[0] if len(own) == 1 else tuple(i for content in own for i in content),
             needed=tokens["needed"],
             truncated=tokens["truncated"],
+            segments=segments,
         )
 
 

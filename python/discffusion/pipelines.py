@@ -43,7 +43,7 @@ def check_pipeline(folder: Path, name: str) -> None:
     if index is None:
         return
     kind = index.get("_class_name")
-    reason = _reason(index, kind) or _channels(folder)
+    reason = _reason(index, kind) or _channels(folder, family_of(index).family.denoiser)
     if reason:
         called = f"a {kind}" if isinstance(kind, str) and kind else "a pipeline of an unnamed class"
         raise CheckpointError(f"{name!r} is {called}, which is not supported: {reason}. {supported()}")
@@ -59,6 +59,8 @@ def _reason(index: dict[str, Any], kind: Any) -> str | None:
     if refusal:
         return refusal
     for part, classes in family.parts.items():
+        if part not in parts and part in family.optional:
+            continue
         if part not in parts:
             return f"it has no {part} ({classes[0]})"
         if parts[part] not in classes:
@@ -66,16 +68,17 @@ def _reason(index: dict[str, Any], kind: Any) -> str | None:
     return None
 
 
-def _channels(folder: Path) -> str | None:
-    """What speaks against the UNet: one that takes more than a latent (a mask, a depth map, another picture)."""
-    unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
-    if unet is None or vae is None:
+def _channels(folder: Path, denoiser: str) -> str | None:
+    """What speaks against the network: one that takes more than a latent (a mask, a depth map, another picture)."""
+    network, vae = _json(folder / denoiser / "config.json"), _json(folder / "vae" / "config.json")
+    if network is None or vae is None:
         return None
-    taken, given = unet.get("in_channels"), vae.get("latent_channels", 4)
+    taken, given = network.get("in_channels"), vae.get("latent_channels", 4)
     if isinstance(taken, int) and isinstance(given, int) and taken != given:
+        named = "UNet" if denoiser == "unet" else denoiser
         return (
-            f"its UNet takes {taken} channels (in_channels) and its VAE gives {given} (latent_channels), as in models "
-            "for inpainting, depth, upscaling or editing"
+            f"its {named} takes {taken} channels (in_channels) and its VAE gives {given} (latent_channels), as in "
+            "models for inpainting, depth, upscaling or editing"
         )
     return None
 

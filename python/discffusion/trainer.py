@@ -70,6 +70,7 @@ class Trainer:
         rank: Rank of the deltas; 1 to 4096; default: dense, of the shape of the weight.
         layers: Which cross-attention layers get deltas; or a list of layers such as down.0.1, mid.0, up.3.2.
         projections: Which projections get deltas.
+        modalities: Whose projections get deltas: those of the text, or those of the image too.
         learning_rate: Largest learning rate of AdamW; 0 or more.
         weight_decay: Decoupled weight decay of the deltas; 0 or more.
         schedule: Learning rate after the warm-up.

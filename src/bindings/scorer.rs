@@ -67,7 +67,7 @@ impl Scorer {
         let layers = model.layers().iter().map(
             |layer| json!({"name": layer.name, "group": layer.group, "heads": layer.heads, "channels": layer.channels}),
         );
-        json!({
+        let mut info = json!({
             "path": model.checkpoint().dir(),
             "family": facts.name,
             "device": device_name(model.device()),
@@ -79,10 +79,15 @@ impl Scorer {
             "sample_size": model.sample_size(),
             "vae_scale_factor": model.vae().scale_factor(),
             "resolution": model.resolution(),
-            "max_tokens": model.columns(),
+            "max_tokens": model.max_tokens(),
             "layers": layers.collect::<Vec<_>>(),
-        })
-        .to_string()
+        });
+        let lacks = |part: &&&str| model.checkpoint().class_of(part).is_none();
+        let absent: Vec<&&str> = facts.optional_parts.iter().filter(lacks).collect();
+        if !absent.is_empty() {
+            info["absent_parts"] = json!(absent);
+        }
+        info.to_string()
     }
 
     /// By folder of the model, a checksum of what is in it, as a JSON object. The first time for a file, all of it is read.
@@ -150,7 +155,7 @@ impl Scorer {
     fn tokenize<'py>(&self, py: Python<'py>, text: &str, truncate: &str) -> PyResult<Bound<'py, PyDict>> {
         let tokens = enter(py, |_| self.0.tokenize(text, truncation(truncate)?))?;
         if truncate == "warn" && tokens.truncated() {
-            warn_truncated(py, Truncation { count: 1, limit: self.0.columns() })?;
+            warn_truncated(py, Truncation { count: 1, limit: self.0.max_tokens() })?;
         }
         tokens_dict(py, &tokens)
     }

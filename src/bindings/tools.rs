@@ -9,7 +9,7 @@ use super::enter::enter;
 use super::scorer::strs;
 use crate::checkpoint::{self, Json};
 use crate::config;
-use crate::encode::text::Tokens;
+use crate::encode::text::{Segment, Tokens};
 use crate::encode::tokenizer::{self, Encoding, Truncate};
 use crate::families::{facts, of_index};
 use crate::noise::Time;
@@ -93,10 +93,27 @@ pub fn truncation(name: &str) -> crate::Result<Truncate> {
     crate::config::one_of().parse("truncate", &name.into())
 }
 
-/// Tokens as a dictionary of plain data and int64 arrays: those of the first segment, and by encoder the ids.
+/// Tokens as a dictionary of plain data and int64 arrays, column by column; where the columns of an encoder stand, and which
+/// of them are the text's own; by encoder the ids. A column without an encoder has the id -1.
 pub fn tokens_dict<'py>(py: Python<'py>, tokens: &Tokens) -> PyResult<Bound<'py, PyDict>> {
-    let (encoding, _) = tokens.by_segment().next().expect("a context has a segment");
-    let dict = encoding_dict(py, encoding)?;
+    let (mut ids, mut strings, mut offsets, mut segments) = (vec![], vec![], vec![], vec![]);
+    for (Segment { encoder, start, columns, .. }, encoding) in tokens.by_segment() {
+        if let Some(encoding) = encoding {
+            ids.extend(&encoding.ids);
+            strings.extend(encoding.strings.iter().map(String::as_str));
+            offsets.extend(&encoding.offsets);
+        }
+        ids.resize(start + columns, -1);
+        strings.resize(start + columns, "");
+        offsets.resize(start + columns, (0, 0));
+        let own = encoding.map(|encoding| (start + encoding.content.start, start + encoding.content.end));
+        segments.push((encoder, (start, start + columns), own));
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("ids", numpy::PyArray1::from_slice(py, &ids))?;
+    dict.set_item("strings", strings)?;
+    dict.set_item("offsets", offsets)?;
+    dict.set_item("segments", segments)?;
     let ids = tokens.encodings.iter().map(|encoding| numpy::PyArray1::from_slice(py, &encoding.ids));
     dict.set_item("ids_by_encoder", ids.collect::<Vec<_>>())?;
     dict.set_item("needed", tokens.needed())?;

@@ -19,8 +19,9 @@ pub enum Layers {
     Named(Vec<String>),
 }
 
-/// The groups that layers of any family are in. Whether a model has such a group is checked on the model.
-pub const GROUPS: [&str; 3] = ["down", "mid", "up"];
+/// The groups that layers of any family are in: parts of a UNet, the blocks of a transformer. Whether a model has such a
+/// group is checked on the model.
+pub const GROUPS: [&str; 4] = ["down", "mid", "up", "block"];
 
 /// The rule of an option of [`Layers`].
 pub fn layers() -> Rule<Layers> {
@@ -33,7 +34,7 @@ pub fn layers() -> Rule<Layers> {
         Layers::Named(names) => json!(names),
     };
     Rule::new("choice_or_names", EXPECTED, read_layers, write)
-        .choices(&["all", "down", "mid", "up", "last_blocks", "last(n)"])
+        .choices(&["all", "down", "mid", "up", "block", "last_blocks", "last(n)"])
         .check(|layers| match layers {
             Layers::Named(names) => each_once(names, |name| format!("names {name:?} twice")),
             _ => Ok(()),

@@ -20,5 +20,5 @@ pub use score::{
 };
 pub use times::{Times, plain_number};
 pub use train::{
-    Loss, NegativeKinds, Negatives, Projections, RateSchedule, TemperatureSchedule, TrainConfig, TrainTimes,
+    Loss, Modalities, NegativeKinds, Negatives, Projections, RateSchedule, TemperatureSchedule, TrainConfig, TrainTimes,
 };

@@ -44,14 +44,17 @@ choices! {
 }
 
 choices! {
-    /// Which map of a cross-attention site is pooled (method, section 2).
+    /// Which map of an attention layer is pooled (method, section 2).
     MapKind {
-        /// `A = softmax_j(S)`, over all `m` text tokens (Eq. 4).
+        /// `A = softmax_j(S)`, over all tokens that an image token attends to: the text's `m` (Eq. 4), in joint attention
+        /// also the image's.
         Probs = "probs",
         /// `S = QKᵀ/√d`, what the authors' released code pools.
         Logits = "logits",
         /// `q·k / (‖q‖‖k‖)`, section 4.3 of the paper.
         Cosine = "cosine",
+        /// `softmax_j(S)` over the text's tokens alone, in cross-attention the same as `probs`.
+        TextProbs = "text_probs",
     }
 }
 

@@ -53,6 +53,16 @@ choices! {
 }
 
 choices! {
+    /// Whose projections are trained.
+    Modalities {
+        /// The text's: those of cross-attention, or of the text in joint attention.
+        Text = "text",
+        /// The image's too: those of self-attention, or of the image in joint attention.
+        Both = "both",
+    }
+}
+
+choices! {
     /// How the learning rate goes on after the warm-up.
     RateSchedule {
         /// Always the same.
@@ -115,6 +125,8 @@ options! {
         layers: Layers = Layers::All, layers();
         /// Which projections get deltas.
         projections: Projections = Projections::KeyValue, one_of();
+        /// Whose projections get deltas: those of the text, or those of the image too.
+        modalities: Modalities = Modalities::Text, one_of().omit("text");
         /// Largest learning rate of AdamW.
         learning_rate: f64 = 1e-3, number(0.0..);
         /// Decoupled weight decay of the deltas.

@@ -138,7 +138,7 @@ impl Deltas {
             lora::Format::Diffusers => None,
             lora::Format::Peft => Some(lora::peft_config(&pairs)),
         };
-        let (tensors, metadata) = lora::write(&pairs, format);
+        let (tensors, metadata) = lora::write(&pairs, format, self.architecture.network);
         let file = TensorFile { tensors: tensors.into_iter().collect(), metadata, checked: true };
         match config {
             None => file.write(path),

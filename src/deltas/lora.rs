@@ -41,10 +41,12 @@ pub fn read(tensors: Vec<(String, Tensor)>, metadata: &HashMap<String, String>) 
     if !unknown.is_empty() {
         let (shown, more) = (unknown[..unknown.len().min(3)].join(", "), if unknown.len() > 3 { ", …" } else { "" });
         return Err(Error::Deltas(format!(
-            "holds {} key(s) that cannot be used: {shown}{more}. Deltas live in the attention projections to_q, to_k, \
-             to_v and to_out of the UNet only, as plain LoRA, and not in a text encoder; expected keys such as \
-             unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight, so train or export the LoRA for \
-             these modules alone",
+            "holds {} key(s) that cannot be used: {shown}{more}. Deltas live in the attention projections of the denoising \
+             network only (to_q, to_k, to_v and to_out; in joint attention also add_q_proj, add_k_proj, add_v_proj and \
+             to_add_out), as plain LoRA, and not in a text encoder; expected keys such as \
+             unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight or \
+             transformer.transformer_blocks.0.attn.add_k_proj.lora_A.weight, so train or export the LoRA for these modules \
+             alone",
             unknown.len()
         )));
     }
@@ -132,7 +134,9 @@ fn config(metadata: &HashMap<String, String>, key: &str) -> Result<Option<Value>
 /// `alpha / r` of one module by peft's LoraConfig, whose fields diffusers prefixes with the model's name.
 fn scale(named: &str, config: &Value, path: &str, rank: i64) -> Result<f64> {
     let wrong = |what: &str| Error::Deltas(format!("has {what} in its {named}"));
-    let field = |name: &str| config.get(format!("unet.{name}")).or_else(|| config.get(name));
+    let prefixed = |network: &str, name: &str| config.get(format!("{network}.{name}"));
+    let field =
+        |name: &str| prefixed("unet", name).or_else(|| prefixed("transformer", name)).or_else(|| config.get(name));
     let mut alpha = field("lora_alpha");
     // Both write their patterns sorted, as this map is, and the first that fits counts.
     for (pattern, value) in field("alpha_pattern").and_then(Value::as_object).into_iter().flatten() {
@@ -163,8 +167,12 @@ fn fits(pattern: &str, path: &str) -> Option<bool> {
 }
 
 /// Names and tensors of an exported file, and its metadata. Alpha is the rank, so the pairs are used as they are.
-pub fn write(pairs: &Pairs, format: Format) -> (Vec<(String, Tensor)>, HashMap<String, String>) {
-    let prefix = if format == Format::Diffusers { "unet." } else { keys::PEFT_PREFIX };
+/// `network` is the network's name in diffusers: `unet`, `transformer`.
+pub fn write(pairs: &Pairs, format: Format, network: &str) -> (Vec<(String, Tensor)>, HashMap<String, String>) {
+    let prefix = match format {
+        Format::Diffusers => &format!("{network}."),
+        Format::Peft => keys::PEFT_PREFIX,
+    };
     let tensors = pairs.iter().flat_map(|(path, (down, up))| {
         [("A", down), ("B", up)].map(|(half, tensor)| {
             (format!("{prefix}{path}.lora_{half}.weight"), tensor.to_device(Device::Cpu).to_kind(Kind::Float))
@@ -173,7 +181,7 @@ pub fn write(pairs: &Pairs, format: Format) -> (Vec<(String, Tensor)>, HashMap<S
     let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     if format == Format::Diffusers {
         let config: BTreeMap<String, Value> =
-            shape(pairs).into_iter().map(|(key, value)| (format!("unet.{key}"), value)).collect();
+            shape(pairs).into_iter().map(|(key, value)| (format!("{network}.{key}"), value)).collect();
         metadata.insert(DIFFUSERS_CONFIG.into(), json!(config).to_string());
     }
     (tensors.collect(), metadata)

@@ -96,6 +96,11 @@ pub struct Architecture {
     pub targets: BTreeMap<Target, TargetWeight>,
     /// `D`, width of the text vectors.
     pub text_width: i64,
+    /// Whether attention is joint: image tokens attend to image tokens too, within the same softmax, so that the rows of
+    /// a map of probabilities have sums below 1.
+    pub joint: bool,
+    /// The name of the network in LoRA files: `unet`, `transformer`.
+    pub network: &'static str,
 }
 
 impl Architecture {

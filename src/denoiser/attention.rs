@@ -97,7 +97,7 @@ impl Attention {
                 let logits = recorder.record(layer, scores(&q, &k));
                 (!recorder.done()).then(|| logits.softmax(-1, None))
             }
-            MapKind::Probs => Some(recorder.record(layer, scores(&q, &k).softmax(-1, None))),
+            MapKind::Probs | MapKind::TextProbs => Some(recorder.record(layer, scores(&q, &k).softmax(-1, None))),
             MapKind::Cosine => {
                 // The network continues with probabilities; cosines are recorded only.
                 let _ = recorder.record(layer, unit(&q).matmul(&unit(&k).transpose(-1, -2)));
@@ -124,17 +124,8 @@ impl Attention {
         }
     }
 
-    /// A projection of `x`, with its change by Eq. 5.
     fn project(&self, projection: Projection, x: &Tensor, changes: Option<&Changes>) -> Tensor {
-        let linear = self.linear(projection);
-        match projection.change(changes) {
-            None => linear.forward(x),
-            Some(Change::Replace(weight)) => linear.forward_with(x, weight),
-            Some(Change::Add(delta)) => linear.forward(x) + x.linear::<Tensor>(delta, None),
-            Some(Change::AddLowRank { down, up }) => {
-                linear.forward(x) + x.linear::<Tensor>(down, None).linear::<Tensor>(up, None)
-            }
-        }
+        project(self.linear(projection), x, projection.change(changes))
     }
 
     /// `[B, n, c]` to `[B, H, n, d]`.
@@ -146,6 +137,18 @@ impl Attention {
     /// `[B, H, n, d]` to `[B, n, c]`.
     fn merge(&self, x: &Tensor, changes: Option<&Changes>) -> Tensor {
         self.project(Projection::Out, &x.transpose(1, 2).flatten(2, 3), changes)
+    }
+}
+
+/// A projection of `x` `[…, in]`, with its change by Eq. 5.
+pub fn project(linear: &Linear, x: &Tensor, change: Option<&Change>) -> Tensor {
+    match change {
+        None => linear.forward(x),
+        Some(Change::Replace(weight)) => linear.forward_with(x, weight),
+        Some(Change::Add(delta)) => linear.forward(x) + x.linear::<Tensor>(delta, None),
+        Some(Change::AddLowRank { down, up }) => {
+            linear.forward(x) + x.linear::<Tensor>(down, None).linear::<Tensor>(up, None)
+        }
     }
 }
 

@@ -138,6 +138,11 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// `project` of the texts' vectors `[T, m, D]`, by row.
+    pub fn of_context(&self, project: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        self.text_of.apply(&project(&self.texts.context))
+    }
+
     /// `project` of the texts' pooled vectors `[T, p]`, by row.
     ///
     /// # Panics

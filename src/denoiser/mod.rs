@@ -9,6 +9,7 @@
 
 mod attention;
 mod batch;
+mod joint;
 mod recompute;
 mod recorder;
 
@@ -16,8 +17,9 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-pub use attention::Attention;
+pub use attention::{Attention, project};
 pub use batch::{Batch, CONSISTENCY_GUIDANCE, MicroConditions, RowIndex, TextCache};
+pub use joint::{ImageTokens, TextTokens, joint_attention};
 pub use recorder::Recorder;
 
 use crate::Result;
@@ -135,6 +137,16 @@ pub trait Denoiser {
     /// Whether sizes are inputs of the network ([`MicroConditions`]).
     fn reads_sizes(&self) -> bool {
         false
+    }
+
+    /// Side of the square of latent pixels that is one image token; sides of latents are multiples of it.
+    fn patch_size(&self) -> i64 {
+        1
+    }
+
+    /// The largest side of latents, if there is one.
+    fn largest_side(&self) -> Option<i64> {
+        None
     }
 }
 

@@ -1,12 +1,15 @@
 //! The families of models, one folder each. A family knows which parts the checkpoints of its pipelines have, and
 //! assembles them. Later stages are independent of the family.
 
+mod clip;
 mod stable_diffusion;
+mod stable_diffusion_3;
 mod stable_diffusion_xl;
 
 use tch::{Device, Kind};
 
-use self::stable_diffusion::{StableDiffusion, UNetConfig};
+use self::stable_diffusion::StableDiffusion;
+use self::stable_diffusion_3::StableDiffusion3;
 use self::stable_diffusion_xl::StableDiffusionXl;
 use crate::Result;
 use crate::checkpoint::{Checkpoint, Json};
@@ -20,7 +23,7 @@ const UNET: &[&str] = &["UNet2DConditionModel"];
 const VAE: &[&str] = &["AutoencoderKL"];
 
 /// All families.
-const FAMILIES: [&dyn Family; 2] = [&StableDiffusion, &StableDiffusionXl];
+const FAMILIES: [&dyn Family; 3] = [&StableDiffusion, &StableDiffusionXl, &StableDiffusion3];
 
 /// The facts about a family that do not depend on a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -37,6 +40,8 @@ pub struct Facts {
     pub denoiser: &'static str,
     /// The folders of the parts, except the scheduler's, and the classes that each may have.
     pub parts: &'static [(&'static str, &'static [&'static str])],
+    /// The parts that a checkpoint may lack: its index leaves them out, or has nulls for them.
+    pub optional_parts: &'static [&'static str],
     /// The default guidance scale of generation.
     pub guidance_scale: f64,
 }
@@ -133,7 +138,11 @@ pub struct Found {
 pub fn of_index(index: &Json) -> Result<Found> {
     let class = index.optional::<String>("_class_name")?.unwrap_or_default();
     let by_class = FAMILIES.iter().find(|family| family.facts().matches(&class));
-    let lists_all = |family: &&&dyn Family| family.facts().parts.iter().all(|(part, _)| index.class_of(part).is_some());
+    let lists_all = |family: &&&dyn Family| {
+        let facts = family.facts();
+        let mut needed = facts.parts.iter().filter(|(part, _)| !facts.optional_parts.contains(part));
+        needed.all(|(part, _)| index.class_of(part).is_some())
+    };
     let by_parts = || FAMILIES.iter().filter(lists_all).max_by_key(|family| family.facts().parts.len());
     let family = *by_class.or_else(by_parts).unwrap_or(&FAMILIES[0]);
     Ok(Found { family, by_class: by_class.is_some(), refusal: family.refusal(index)? })
@@ -151,20 +160,20 @@ pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<&'static dyn Family> {
     }
 }
 
-/// Refuses a UNet whose latents differ in shape from the autoencoder's.
-fn check_latents(checkpoint: &Checkpoint, unet: &UNetConfig, vae: &VaeConfig) -> Result<()> {
-    if unet.out_channels != unet.in_channels {
+/// Refuses a denoiser, called `name`, of these channels of input and output if its latents differ in shape from the
+/// autoencoder's.
+fn check_latents(checkpoint: &Checkpoint, name: &str, [inputs, outputs]: [i64; 2], vae: &VaeConfig) -> Result<()> {
+    if outputs != inputs {
         return Err(checkpoint.error(&format!(
-            "the UNet takes {} channels (in_channels) and gives {} (out_channels); models that predict a variance or \
-             anything else beside the noise are not supported",
-            unet.in_channels, unet.out_channels
+            "the {name} takes {inputs} channels (in_channels) and gives {outputs} (out_channels); models that predict a \
+             variance or anything else beside the noise are not supported"
         )));
     }
-    if unet.in_channels != vae.latent_channels {
+    if inputs != vae.latent_channels {
         return Err(checkpoint.error(&format!(
-            "the UNet takes {} channels (in_channels), the VAE gives {} (latent_channels); inpainting and depth models \
-             are not supported",
-            unet.in_channels, vae.latent_channels
+            "the {name} takes {inputs} channels (in_channels), the VAE gives {} (latent_channels); inpainting and depth \
+             models are not supported",
+            vae.latent_channels
         )));
     }
     Ok(())

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::GenerateRequest;
 use crate::config::GenerateConfig;
 use crate::denoiser::{CONSISTENCY_GUIDANCE, MicroConditions};
-use crate::model::Model;
+use crate::model::{Model, check_side};
 use crate::noise::{self, Sampler, Time};
 use crate::{Error, Result};
 
@@ -29,7 +29,7 @@ impl Resolved {
     /// Fills in the model's defaults.
     ///
     /// # Errors
-    /// `Config` if a side is no multiple of the VAE's factor, or `eta` is given to a sampler that has none.
+    /// `Config` if the model cannot take a side, or `eta` is given to a sampler that has none.
     pub fn new(model: &Model, config: &GenerateConfig) -> Result<Self> {
         let process = model.process();
         if !process.takes_eta() && config.eta > 0.0 {
@@ -38,14 +38,9 @@ impl Resolved {
                 config.eta
             )));
         }
-        let factor = model.vae().scale_factor() as usize;
         let side = |name: &str, given: Option<usize>| match given {
             None => Ok(model.resolution()),
-            Some(side) if side.is_multiple_of(factor) => Ok(side),
-            Some(side) => Err(Error::Config(format!(
-                "{name} is {side}; this model needs a multiple of {factor}, its own is {}",
-                model.resolution()
-            ))),
+            Some(side) => check_side(model, name, side).map(|()| side),
         };
         Ok(Resolved {
             steps: config.steps.unwrap_or_else(|| process.default_steps()),
@@ -132,6 +127,9 @@ impl<'a> GeneratePlan<'a> {
             return fail(format!(
                 "latents of {h} × {w} make no image; expected [images, C, h, w] with h and w above 0"
             ));
+        }
+        for (name, side) in [("the height of latents, in pixels,", h), ("the width of latents, in pixels,", w)] {
+            check_side(model, name, (side * factor) as usize)?;
         }
         let sampler = model.process().sampler(found.steps, config.eta, [h, w])?;
         let count = (prompts.len() * config.num_images) as i64;

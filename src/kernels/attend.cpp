@@ -4,6 +4,7 @@
 #include "attend.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <atomic>
@@ -117,8 +118,8 @@ struct Pooling {
   bool probabilities;  // whether the scores become them
 };
 
-// Pools rows of scores [rows, padded(tokens)], whose ends may hold anything.
-DISCFFUSION_CLONES Sums pool_rows(float* scores, int64_t rows, const Pooling& how) {
+// Pools rows of scores [rows, padded(tokens)], whose ends may hold anything; `lse` [rows] for the part of a softmax.
+DISCFFUSION_CLONES Sums pool_rows(float* scores, const float* lse, int64_t rows, const Pooling& how) {
   alignas(64) float part[most_tokens];
   const int64_t width = padded(how.tokens), filled = padded(how.count);
   const bool all = how.count == how.tokens;
@@ -140,6 +141,13 @@ DISCFFUSION_CLONES Sums pool_rows(float* scores, int64_t rows, const Pooling& ho
   };
   for (int64_t i = 0; i < rows; ++i) {
     float* row = scores + i * width;
+    if (how.map == Map::part) {
+      const float from = lse[i];
+#pragma omp simd
+      for (int64_t j = 0; j < how.tokens; ++j) row[j] = exponential(row[j] - from).whole;
+      pool_row(row);
+      continue;
+    }
     const bool at_once = how.map == Map::scores && all && how.lambda == 1 && how.probabilities;
     if (how.map == Map::scores && !at_once) pool_row(row);
     if (!how.probabilities) continue;
@@ -193,6 +201,7 @@ struct Matrices {
 struct Work {
   Matrices q, k;
   std::unique_ptr<Matrices> v, out;
+  at::Tensor lse;  // [B, H, n], or undefined
   float scale;
   Pooling how;
   const int64_t* ranges;
@@ -214,7 +223,8 @@ struct Work {
       own.start = ranges[2 * sample];
       own.count = ranges[2 * sample + 1];
     }
-    sums[index] = pool_rows(scores, count, own);
+    const float* const sum = lse.defined() ? lse.data_ptr<float>() + (sample * heads + head) * rows + first : nullptr;
+    sums[index] = pool_rows(scores, sum, count, own);
     if (v == nullptr) return;
     const int64_t ldv = v->leading(), ldo = out->leading(), depth = v->held.size(3);
     sgemm()("N", "N", &depth, &count, &how.tokens, &one, v->of(sample, head, 0), &ldv, scores, &width, &zero,
@@ -242,14 +252,15 @@ void run(Work& work) {
 
 }  // namespace
 
-bool attend_pooled(const at::Tensor& q, const at::Tensor& k, const at::Tensor* v, double scale, Map map, double lambda,
-                   const int64_t* ranges, at::Tensor* outputs) {
+bool attend_pooled(const at::Tensor& q, const at::Tensor& k, const at::Tensor* v, const at::Tensor* lse, double scale,
+                   Map map, double lambda, const int64_t* ranges, at::Tensor* outputs) {
   const int64_t samples = q.size(0), heads = q.size(1), rows = q.size(2), tokens = k.size(2);
   if (tokens > most_tokens || q.numel() == 0 || sgemm() == nullptr) return false;
   const int64_t blocks = (rows + block - 1) / block, pieces = samples * heads * blocks;
   const bool probabilities = v != nullptr || map == Map::probabilities;
   const Pooling how{map, static_cast<float>(lambda), 0, tokens, tokens, probabilities};
-  Work work{Matrices(q), Matrices(k), {}, {}, static_cast<float>(scale), how, ranges, heads, rows, blocks, pieces,
+  const at::Tensor sums = lse == nullptr ? at::Tensor() : lse->to(at::kFloat).contiguous();
+  Work work{Matrices(q), Matrices(k), {}, {}, sums, static_cast<float>(scale), how, ranges, heads, rows, blocks, pieces,
             std::vector<Sums>(static_cast<std::size_t>(pieces))};
   if (v != nullptr) {
     work.v = std::make_unique<Matrices>(*v);

@@ -4,11 +4,17 @@
 // Compiled against the headers of the torch that the crate is linked with. Every function catches what libtorch
 // throws and returns null; `discffusion_last_error` then says what it was.
 
-#include <ATen/ATen.h>
 #include <ATen/Config.h>
+#include <ATen/Context.h>
 #include <ATen/SDPBackend.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_fused_sdp_choice.h>
+#include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
+#include <ATen/ops/_scaled_dot_product_efficient_attention.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -119,12 +125,12 @@ at::Tensor* discffusion_linear(const at::Tensor* x, const at::Tensor* packed, co
 
 // Attention that pools its map, see attend.h: three new tensors or nulls in `outputs`. False where it is not made for that,
 // with an empty last error, or where libtorch threw.
-bool discffusion_attend_pooled(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, double scale, int map,
-                               double lambda, const int64_t* ranges, at::Tensor** outputs) {
+bool discffusion_attend_pooled(const at::Tensor* q, const at::Tensor* k, const at::Tensor* v, const at::Tensor* lse,
+                               double scale, int map, double lambda, const int64_t* ranges, at::Tensor** outputs) {
   last_error.clear();
   return caught([&] {
     at::Tensor found[3];
-    if (!attend_pooled(*q, *k, v, scale, static_cast<Map>(map), lambda, ranges, found)) return false;
+    if (!attend_pooled(*q, *k, v, lse, scale, static_cast<Map>(map), lambda, ranges, found)) return false;
     for (int i = 0; i < 3; ++i) outputs[i] = found[i].defined() ? new at::Tensor(std::move(found[i])) : nullptr;
     return true;
   });

@@ -32,6 +32,7 @@ unsafe extern "C" {
         q: *const C_tensor,
         k: *const C_tensor,
         v: *const C_tensor,
+        lse: *const C_tensor,
         scale: f64,
         map: c_int,
         lambda: f64,
@@ -91,8 +92,18 @@ pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
     owned(unsafe { discffusion_linear(x.as_ptr(), packed.as_ptr(), bias) })
 }
 
-/// Attention on the CPU that pools its map `A`, which is `scale · QKᵀ` or, with `probabilities`, its softmax over the
-/// keys.
+/// The map that [`attend_pooled`] pools.
+#[derive(Debug, Clone, Copy)]
+pub enum PooledMap<'a> {
+    /// `S = scale · QKᵀ`.
+    Scores,
+    /// The softmax of `S` over the keys.
+    Probabilities,
+    /// `exp(S − lse)`: a part of a softmax over more keys, whose scores have the log-sum-exp `lse` `[B, H, n]`.
+    PartOfProbabilities(&'a Tensor),
+}
+
+/// Attention on the CPU that pools its map `A`.
 ///
 /// It returns the means over rows of `1/λ log(1/m Σ_j exp(λ A_ij))`, float64 `[B, H]`, and of
 /// `Σ_j |A_ij| softmax_j(λ A_i)`, float32 `[B, H]`, and the output `[B, H, n, d]` unless `v` is `None`. `q` is
@@ -100,13 +111,14 @@ pub fn linear(x: &Tensor, packed: &Tensor, bias: Option<&Tensor>) -> Tensor {
 /// there are more tokens than the kernel supports, or no BLAS is found.
 ///
 /// # Panics
-/// If `tokens` has another length than the batch, or ranges that are empty or exceed the keys.
+/// If `tokens` has another length than the batch, or ranges that are empty or exceed the keys; if an output of a part of
+/// a softmax is wanted.
 pub fn attend_pooled(
     q: &Tensor,
     k: &Tensor,
     v: Option<&Tensor>,
     scale: f64,
-    probabilities: bool,
+    map: PooledMap,
     lambda: f64,
     tokens: Option<&[Range<usize>]>,
 ) -> Option<[Option<Tensor>; 3]> {
@@ -118,11 +130,19 @@ pub fn attend_pooled(
     });
     let (v, ranges) =
         (v.map_or(std::ptr::null(), Tensor::as_ptr), ranges.as_deref().map_or(std::ptr::null(), <[i64]>::as_ptr));
+    let (map, lse) = match map {
+        PooledMap::Scores => (0, std::ptr::null()),
+        PooledMap::Probabilities => (1, std::ptr::null()),
+        PooledMap::PartOfProbabilities(lse) => {
+            assert!(v.is_null(), "a part of a softmax has no output");
+            assert_eq!(lse.size(), q.size()[..3], "every row has a log-sum-exp");
+            (2, lse.as_ptr())
+        }
+    };
     let mut made = [std::ptr::null_mut(); 3];
-    let map = c_int::from(probabilities);
+    let (q, k) = (q.as_ptr(), k.as_ptr());
     // SAFETY: the pointers are valid for the call, or null where that is allowed; there is room for the three tensors.
-    let done =
-        unsafe { discffusion_attend_pooled(q.as_ptr(), k.as_ptr(), v, scale, map, lambda, ranges, made.as_mut_ptr()) };
+    let done = unsafe { discffusion_attend_pooled(q, k, v, lse, scale, map, lambda, ranges, made.as_mut_ptr()) };
     if !done {
         none_or_panic();
         return None;

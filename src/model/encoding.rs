@@ -36,7 +36,7 @@ pub fn texts(model: &Model, parts: &Parts, texts: &[&str], truncate: Truncate, a
     let tokens = all.iter().map(|text| conditioner.tokenize(text, truncate)).collect::<Result<Vec<_>>>()?;
     let cut = tokens.iter().filter(|tokens| tokens.truncated()).count();
     if cut > 0 && truncate == Truncate::Warn {
-        warnings::truncated(cut, conditioner.columns());
+        warnings::truncated(cut, conditioner.max_tokens());
     }
     let mut encoded = vec![];
     for chunk in tokens.chunks(if model.device().is_cuda() { 256 } else { 16 }) {

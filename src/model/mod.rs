@@ -18,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 pub use batches::{Batches, Event};
 pub use calibration::Calibration;
 pub use encoding::Texts;
+pub use resolved::check_side;
 
 use self::adapted::Adapted;
 use self::base::Base;
@@ -219,6 +220,11 @@ impl Model {
     /// `m`, the number of columns of a map.
     pub fn columns(&self) -> usize {
         self.base.parts.conditioner.columns()
+    }
+
+    /// The most tokens of a text that every text encoder reads, including BOS and EOS.
+    pub fn max_tokens(&self) -> usize {
+        self.base.parts.conditioner.max_tokens()
     }
 
     /// Side of the square images that the model was trained on, pixels.

@@ -22,16 +22,30 @@ pub fn with_sizes(model: &Model, base: MicroConditions, sizes: [Option<[i64; 2]>
 
 /// See [`Model::latent_shape`].
 pub fn latent_shape(model: &Model, config: &ScoreConfig) -> Result<[i64; 3]> {
-    let factor = model.vae().scale_factor() as usize;
     let side = config.resolution.unwrap_or_else(|| model.resolution());
-    if !side.is_multiple_of(factor) {
+    check_side(model, "resolution", side)?;
+    let side = side as i64 / model.vae().scale_factor();
+    Ok([model.vae().latent_channels, side, side])
+}
+
+/// Refuses a side of an image, in pixels, that the model cannot take; `name` is what users call it.
+///
+/// # Errors
+/// `Config`, naming it.
+pub fn check_side(model: &Model, name: &str, side: usize) -> Result<()> {
+    let (factor, own) = (model.vae().scale_factor(), model.resolution());
+    let multiple = factor * model.denoiser().patch_size();
+    let largest = model.denoiser().largest_side().map_or(i64::MAX, |side| side * factor);
+    let side = side as i64;
+    if side % multiple != 0 {
         return Err(Error::Config(format!(
-            "resolution is {side}; this model needs a multiple of {factor}, its own is {}",
-            model.resolution()
+            "{name} is {side}; this model needs a multiple of {multiple}, its own is {own}"
         )));
     }
-    let side = (side / factor) as i64;
-    Ok([model.vae().latent_channels, side, side])
+    if side > largest {
+        return Err(Error::Config(format!("{name} is {side}; this model takes at most {largest}, its own is {own}")));
+    }
+    Ok(())
 }
 
 /// See [`Model::times`].

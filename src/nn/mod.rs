@@ -8,6 +8,7 @@ mod gate;
 mod linear;
 mod norm;
 mod products;
+mod sinusoids;
 mod upsample;
 
 pub use activation::Activation;
@@ -16,8 +17,9 @@ pub use conv::Conv2d;
 
 pub use gate::geglu;
 pub use linear::{Embedding, Linear};
-pub use norm::{GroupNorm, LayerNorm};
+pub use norm::{GroupNorm, LayerNorm, RmsNorm};
 pub use products::{inverse_length, scores, unit};
+pub use sinusoids::Sinusoids;
 pub use upsample::upsample;
 
 use tch::{Device, Kind};

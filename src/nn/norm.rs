@@ -145,3 +145,27 @@ impl LayerNorm {
         None
     }
 }
+
+/// Normalisation over the last axis by the root of the mean square (Zhang and Sennrich 2019), `x / √(mean(x²) + ε) · w`.
+/// The root is computed in float32, and the result is in the type of the weight.
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Reads `weight` `[width]`.
+    ///
+    /// # Errors
+    /// `Checkpoint` if it is missing or has another shape.
+    pub fn new(weights: &Scope, width: i64, eps: f64) -> Result<Self> {
+        Ok(RmsNorm { weight: weights.get("weight", &[width])?, eps })
+    }
+
+    /// Normalises `x` `[…, width]` and keeps its shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let x = x.to_kind(Kind::Float);
+        let inverse = (x.square().mean_dim(-1, true, None) + self.eps).rsqrt();
+        (x * inverse).to_kind(self.weight.kind()) * &self.weight
+    }
+}

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::MapKind;
 use crate::device::upload;
 use crate::kernels::cuda::programs::{self, PoolingArguments, RowStatistics};
+use crate::kernels::shim::PooledMap;
 use crate::kernels::{self, self_check, shim};
 use crate::nn::{inverse_length, scores, unit};
 
@@ -73,8 +74,11 @@ fn on_cpu(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling)
         let heads = Qkv { q: &unit(q), k: &unit(k), v };
         return on_cpu(heads, 1.0, MapKind::Logits, how);
     }
-    let probabilities = of_map == MapKind::Probs;
-    let [pooled, strength, output] = shim::attend_pooled(q, k, v, scale, probabilities, how.lambda, how.tokens)?;
+    let map = match of_map {
+        MapKind::Probs | MapKind::TextProbs => PooledMap::Probabilities,
+        MapKind::Logits | MapKind::Cosine => PooledMap::Scores,
+    };
+    let [pooled, strength, output] = shim::attend_pooled(q, k, v, scale, map, how.lambda, how.tokens)?;
     Some((PooledAttention { pooled: pooled?, strength }, output))
 }
 
@@ -153,13 +157,13 @@ fn by_rows(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling
     // For cosines the kernel divides by the lengths.
     let scale = if of_map == MapKind::Cosine { 1.0 } else { scale };
     let how = PoolingArguments { map: of_map, scale, lambda: how.lambda, ranges: ranges.as_ref() };
-    let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, v.map(Tensor::kind)).ok()?;
+    let (rows, probabilities) = programs::pool(&products(q, k), &how, lengths, None, v.map(Tensor::kind)).ok()?;
     let output = v.zip(probabilities).map(|(v, probabilities)| probabilities.matmul(v));
     Some((pooled_of(&rows, |rows| rows.mean_dim(-1, false, None)), output))
 }
 
 impl FusedPooling<'_> {
-    fn ranges(&self, device: Device) -> Option<Tensor> {
+    pub(super) fn ranges(&self, device: Device) -> Option<Tensor> {
         let known = || self.ranges.map(Tensor::shallow_clone);
         self.tokens.and_then(|tokens| known().or_else(|| Some(ranges(tokens, device))))
     }
@@ -171,13 +175,13 @@ pub fn ranges(tokens: &[Range<usize>], device: Device) -> Tensor {
     upload(&Tensor::from_slice(&ranges).view([-1, 2]), device)
 }
 
-fn pooled_of(of_rows: &RowStatistics, mean: impl Fn(&Tensor) -> Tensor) -> PooledAttention {
+pub(super) fn pooled_of(of_rows: &RowStatistics, mean: impl Fn(&Tensor) -> Tensor) -> PooledAttention {
     PooledAttention { pooled: mean(&of_rows.lse), strength: Some(mean(&of_rows.strength)) }
 }
 
 /// `QKᵀ` `[B, H, n, m]` in float32. Tensor cores may compute it from half precision, since its products are exact in
 /// float32.
-fn products(q: &Tensor, k: &Tensor) -> Tensor {
+pub(super) fn products(q: &Tensor, k: &Tensor) -> Tensor {
     if q.kind() == Kind::Float {
         return q.matmul(&k.transpose(-1, -2));
     }
@@ -193,7 +197,7 @@ fn plain(Qkv { q, k, v }: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) 
     let cosines = (of_map == MapKind::Cosine).then(|| unit(q).matmul(&unit(k).transpose(-1, -2)));
     let map = match of_map {
         MapKind::Logits => &scores,
-        MapKind::Probs => &probabilities,
+        MapKind::Probs | MapKind::TextProbs => &probabilities,
         MapKind::Cosine => cosines.as_ref().expect("they were made above"),
     };
     let of_sample = |sample: usize| {

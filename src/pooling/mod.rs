@@ -3,6 +3,7 @@
 //! only Eq. 4 of a map is needed, [`attend`] computes it without materialising the map.
 
 mod fused;
+mod joint;
 mod lse;
 mod max;
 mod mean;
@@ -10,6 +11,7 @@ mod mean;
 use tch::Tensor;
 
 pub use fused::{FusedPooling, PooledAttention, Qkv, attend, ranges};
+pub use joint::{attend_part, attend_with_lse};
 
 use crate::config::Pooling;
 

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::ScoringContext;
 use super::attribution::weights_of;
 use super::inputs::Inputs;
-use super::layer::score_as_given;
+use super::layer::layer_score;
 use crate::Result;
 use crate::config::{Heads, ScoreConfig};
 use crate::denoiser::Capture;
@@ -66,7 +66,7 @@ pub fn integrated(context: &ScoringContext, inputs: &Inputs) -> Result<Vec<Optio
 /// `Σ_rows f`, with a graph that starts at the maps that `alter` turns into leaves.
 fn run(context: &ScoringContext, inputs: &Inputs, alter: &dyn Fn(usize, Tensor) -> Tensor) -> Result<Tensor> {
     let plain = ScoreConfig { heads: Heads::Mean, ..context.config.clone() };
-    let keep = |_: usize, map: &Tensor| score_as_given(map, inputs.columns(), &plain, None);
+    let keep = |_: usize, map: &Tensor| layer_score(map, inputs.columns(), &plain, None);
     let capture = Capture { alter: Some(alter), ..Capture::maps(&inputs.layers, plain.map, &keep) };
     tch::with_grad(|| {
         let seen = context.model.denoiser().observe(

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::backprop;
 use super::inputs::Inputs;
-use super::layer::{fused_pooling, head_scores, layer_score, local_weights, pooled_head_scores, pooled_score};
+use super::layer::{exact, fused_pooling, head_scores, layer_score, local_weights, pooled_head_scores, pooled_score};
 use super::method::Coefficients;
 use super::plan::Evaluation;
 use super::prior::TextPrior;
@@ -193,7 +193,7 @@ impl<'a> ScoringContext<'a> {
                 });
             }
             inputs.formed.set(true);
-            layer_score(map, inputs.columns(), self.config, weights[layer].as_ref())
+            layer_score(&self.exact(map), inputs.columns(), self.config, weights[layer].as_ref())
         };
         let how = fused_pooling(inputs, self.config, weights.iter().any(Option::is_some));
         let keep_pooled = |layer: usize, pooled: &PooledAttention| {
@@ -221,7 +221,7 @@ impl<'a> ScoringContext<'a> {
     ) -> Result<(Vec<Tensor>, Option<Tensor>)> {
         let inputs = self.inputs(evaluations, prediction);
         let m = self.encoded.texts.context.size()[1] as usize;
-        let keep = |_: usize, map: &Tensor| head_scores(map, inputs.columns(), self.config);
+        let keep = |_: usize, map: &Tensor| head_scores(&self.exact(map), inputs.columns(), self.config);
         let keep_pooled = |_: usize, pooled: &PooledAttention| pooled_head_scores(pooled, &inputs, m, self.config);
         let capture = Capture {
             pooled: fused_pooling(&inputs, self.config, true).map(|how| PooledCapture { how, keep: &keep_pooled }),
@@ -232,6 +232,11 @@ impl<'a> ScoringContext<'a> {
             self.model.denoiser().observe(&inputs.batch(self.encoded.cache.as_deref()), self.patch, &capture)?;
         let error = self.rows(&inputs, &Captured { maps: vec![], prediction }).error;
         Ok((maps.into_iter().map(|(_, of_layer)| of_layer).collect(), error))
+    }
+
+    /// A map as it is scored, float64.
+    pub(super) fn exact(&self, map: &Tensor) -> Tensor {
+        exact(map, self.model, self.config)
     }
 
     /// Attributed head weights `[B, H]` of each scored layer.

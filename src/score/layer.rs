@@ -6,6 +6,7 @@ use super::attribution;
 use super::inputs::Inputs;
 use crate::config::{Attribution, Heads, MapKind, Pooling, ScoreConfig, TokenSet};
 use crate::encode::text::Columns;
+use crate::model::Model;
 use crate::pooling::{FusedPooling, PooledAttention, constant, excess, shares_beside};
 
 /// Below this `λ`, the constant `log(m)/λ` of Eq. 4 is left out of scores that all share it: next to so large a number,
@@ -18,27 +19,27 @@ fn offset(config: &ScoreConfig, m: usize) -> f64 {
     if shared && config.lambda < LEAST_LAMBDA { 0.0 } else { constant(config.pooling, config.lambda, m) }
 }
 
-/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`; `columns[b]` are the columns of sample `b`'s
-/// content tokens.
+/// Scores `[B]`, float64, of one layer from its maps `[B, H, n, m]`, as [`exact`] or altered; `columns[b]` are the columns
+/// of sample `b`'s content tokens.
 ///
 /// `given` are head weights `[H]` or `[B, H]` that were computed elsewhere (learned, or by backpropagation).
 pub fn layer_score(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
-    score_as_given(&exact(map, config), columns, config, given)
-}
-
-/// [`layer_score`] of altered maps. Their rows are not renormalised, since they need not be probabilities any more.
-pub fn score_as_given(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
     of_tokens(map, columns, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => score(map, config, Some(&weights.get(b))),
         _ => score(map, config, given),
     })
 }
 
-/// The map in float64. Rows of probabilities are normalised again: float32 rounding leaves sums different from 1, which
-/// for a small `λ` outweighs the differences between maps.
-fn exact(map: &Tensor, config: &ScoreConfig) -> Tensor {
+/// A map of a model in float64. Rows of probabilities are normalised again: float32 rounding leaves sums different from
+/// 1, which for a small `λ` outweighs the differences between maps. In joint attention sums are below 1.
+pub fn exact(map: &Tensor, model: &Model, config: &ScoreConfig) -> Tensor {
     let map = map.to_kind(Kind::Double);
-    if config.map == MapKind::Probs { &map / map.detach().sum_dim_intlist(-1, true, None) } else { map }
+    let normalised = match config.map {
+        MapKind::Probs => !model.architecture().joint,
+        MapKind::TextProbs => true,
+        MapKind::Logits | MapKind::Cosine => false,
+    };
+    if normalised { &map / map.detach().sum_dim_intlist(-1, true, None) } else { map }
 }
 
 /// How [`pooled_score`] wants the rows of a map pooled; `None` if only [`layer_score`] can compute the score.
@@ -87,7 +88,7 @@ fn pooled_offset(inputs: &Inputs, m: usize, config: &ScoreConfig) -> Tensor {
 
 /// The pooled maps of each head `[B, H]`, float64, of maps `[B, H, n, m]`: [`layer_score`] is their weighted mean.
 pub fn head_scores(map: &Tensor, columns: &[Columns], config: &ScoreConfig) -> Tensor {
-    of_tokens(&exact(map, config), columns, config, |map, _| {
+    of_tokens(map, columns, config, |map, _| {
         excess(map, config.pooling, config.lambda) + offset(config, map.size()[3] as usize)
     })
 }
@@ -101,7 +102,6 @@ pub fn pooled_head_scores(pooled: &PooledAttention, inputs: &Inputs, m: usize, c
 /// Summed over all axes except the first it is [`layer_score`]. All samples must have the same number `m'` of scored
 /// tokens.
 pub fn layer_shares(map: &Tensor, columns: &[Columns], config: &ScoreConfig, given: Option<&Tensor>) -> Tensor {
-    let map = &exact(map, config);
     of_tokens(map, columns, config, |map, b| match (given, b) {
         (Some(weights), Some(b)) if weights.dim() == 2 => split(map, config, Some(&weights.get(b))),
         _ => split(map, config, given),

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::draw;
 use super::temperature::Temperature;
-use crate::config::{Loss, Projections, ScoreConfig, TemperatureSchedule, TrainConfig};
+use crate::config::{Loss, MapKind, Modalities, Projections, ScoreConfig, TemperatureSchedule, TrainConfig};
 use crate::deltas::{AttentionKind, Delta, Deltas, Projection, Target};
 use crate::model::Model;
 use crate::score::{Coefficients, select_layers};
@@ -54,13 +54,11 @@ pub fn deltas(model: &Model, config: &ScoreConfig, options: &TrainConfig, scored
         *delta = delta.map(|tensor| tensor.to_device(model.device()));
     }
     let (mut trained, mut reached) = (vec![], vec![]);
-    for target in targets(&layers, options.projections) {
+    for target in targets(&layers, options) {
         let before = deltas.entries.remove(&target);
         let delta = begin(before, target, &deltas, options, model.device())?;
         let delta = delta.map(|tensor| tensor.set_requires_grad(true));
-        // A map depends on its layer's queries and keys; its values only influence later layers.
-        let value = usize::from(target.projection == Projection::Value);
-        let counts = !maps_alone || target.layer + value <= last_scored;
+        let counts = !maps_alone || target.layer + delay(target, model, config) <= last_scored;
         reached.extend(delta.tensors().iter().map(|_| counts));
         trained.extend(delta.tensors().into_iter().map(|(_, tensor)| tensor.shallow_clone()));
         deltas.entries.insert(target, delta);
@@ -77,15 +75,34 @@ pub fn temperature(options: &TrainConfig) -> Option<Temperature> {
     }
 }
 
-fn targets(layers: &[bool], projections: Projections) -> Vec<Target> {
-    let projections: &[Projection] = match projections {
+/// How many layers behind its own the first map is that a weight influences.
+fn delay(target: Target, model: &Model, config: &ScoreConfig) -> usize {
+    let value = target.projection == Projection::Value;
+    usize::from(match (target.attention, model.architecture().joint) {
+        // A map depends on the text's keys; values only influence later layers.
+        (AttentionKind::Cross, _) => value,
+        // Self-attention comes before the map of its block.
+        (AttentionKind::Itself, false) => false,
+        // Of the image's keys, the softmax over all keys depends on them.
+        (AttentionKind::Itself, true) => value || config.map != MapKind::Probs,
+    })
+}
+
+fn targets(layers: &[bool], options: &TrainConfig) -> Vec<Target> {
+    let projections: &[Projection] = match options.projections {
         Projections::KeyValue => &[Projection::Key, Projection::Value],
         Projections::Key => &[Projection::Key],
         Projections::Value => &[Projection::Value],
     };
+    let attentions: &[AttentionKind] = match options.modalities {
+        Modalities::Text => &[AttentionKind::Cross],
+        Modalities::Both => &AttentionKind::ALL,
+    };
     let chosen = (0..layers.len()).filter(|&layer| layers[layer]);
     let of = |layer| {
-        projections.iter().map(move |&projection| Target { layer, attention: AttentionKind::Cross, projection })
+        let of_attention =
+            move |&attention| projections.iter().map(move |&projection| Target { layer, attention, projection });
+        attentions.iter().flat_map(of_attention)
     };
     chosen.flat_map(of).collect()
 }

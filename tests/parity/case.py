@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from discffusion import ScoreConfig, _native
+from discffusion.bench.reference.joint import of_folder
 from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.scores import Recording
 
@@ -78,13 +79,14 @@ class Case:
     resolution: int = RESOLUTION
     timesteps: tuple[int, ...] = TIMESTEPS
     texts: tuple[str, ...] = TEXTS
+    channels: int = 4
     images: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self.images = self.images or [picture(seed, self.resolution) for seed in (1, 2)]
         side = self.resolution // 8
         draw = torch.Generator().manual_seed(5)
-        self.noise = {t: torch.randn(4, side, side, generator=draw) for t in self.timesteps}
+        self.noise = {t: torch.randn(self.channels, side, side, generator=draw) for t in self.timesteps}
 
     @cached_property
     def core(self) -> Any:
@@ -92,7 +94,7 @@ class Case:
 
     @cached_property
     def reference(self) -> Reference:
-        return Reference(self.folder, self.variant)
+        return of_folder(self.folder, self.variant)
 
     @cached_property
     def recording(self) -> Recording:

@@ -53,9 +53,11 @@ def pipeline(folder: Path) -> Any:
     return made
 
 
-def latents(count: int = 1, height: int = 16, width: int = 16, seed: int = 3) -> torch.Tensor:
-    """Initial noise [count, 4, h, w]."""
-    return torch.randn(count, 4, height, width, generator=torch.Generator().manual_seed(seed))
+def latents(
+    count: int = 1, height: int = 16, width: int = 16, seed: int = 3, channels: int = 4
+) -> torch.Tensor:
+    """Initial noise [count, channels, h, w]."""
+    return torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def step_noise(steps: int, shape: torch.Size, seed: int = 7) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_text_embeddings(case: Case, text: str) -> None:
     ids, content = case.reference.tokens(text)
     ours = case.core.tokenize(text, "silent")
     assert ours["ids"].tolist() == ids[0].tolist()
-    assert ours["content"] == (content.start, content.stop)
+    assert ours["segments"] == [("clip", (0, 77), (content.start, content.stop))]
     vectors = case.core.encode_texts([text], case.config(truncate="silent"))
     assert relative(vectors[0], case.reference.embed(text)) <= TENSOR_TOLERANCE
 

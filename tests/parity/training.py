@@ -20,6 +20,7 @@ from tests.parity.losses import loss_of_item
 from torch import Tensor
 from torch.nn import functional
 
+from discffusion.bench.reference.joint import JointReference, joint_map, normed
 from discffusion.bench.reference.layers import layer_names
 from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.pooling import pool, select
@@ -38,25 +39,26 @@ class DeltaProcessor:
 
     def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
         def heads(name: str, x: Tensor) -> Tensor:
-            weight, delta = getattr(attn, name).weight, self._delta(name)
+            weight, delta = getattr(attn, name).weight, self.delta(name)
             projected = functional.linear(x, weight if delta is None else weight + delta)
             return projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [batch, H, tokens, d]
 
         q, k = heads("to_q", hidden_states), heads("to_k", encoder_hidden_states)
         if self.kind == "cosine":
-            self._watch("cosine", functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).mT)
-        logits = self._watch("logits", q @ k.mT / q.shape[-1] ** 0.5)
-        probs = self._watch("probs", logits.softmax(-1))
+            self.watch("cosine", functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).mT)
+        logits = self.watch("logits", q @ k.mT / q.shape[-1] ** 0.5)
+        probs = self.watch("probs", logits.softmax(-1))
         mixed = probs @ heads("to_v", encoder_hidden_states)
         return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
 
-    def _delta(self, name: str) -> Tensor | None:
+    def delta(self, name: str) -> Tensor | None:
+        """What is added to a weight."""
         module = f"{self.path}.{name}"
         if f"{module}.up" in self.deltas:
             return self.deltas[f"{module}.up"] @ self.deltas[f"{module}.down"]
         return self.deltas.get(f"{module}.delta")
 
-    def _watch(self, kind: str, map: Tensor) -> Tensor:
+    def watch(self, kind: str, map: Tensor) -> Tensor:
         """Keeps the map that is pooled, scaled, and gives back what flows on."""
         if kind != self.kind:
             return map
@@ -64,6 +66,43 @@ class DeltaProcessor:
         if torch.is_grad_enabled() and not self.map.requires_grad:
             self.map.requires_grad_()
         return self.map
+
+
+class JointDeltaProcessor(DeltaProcessor):
+    """The same of a joint attention, whose map is the block of image rows and text columns."""
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        def heads(name: str, x: Tensor) -> Tensor:
+            linear, delta = getattr(attn, name), self.delta(name)
+            weight = linear.weight if delta is None else linear.weight + delta
+            split = functional.linear(x, weight, linear.bias).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            return normed(attn, name, split)
+
+        n = hidden_states.shape[1]
+        q, k, v = (heads(name, hidden_states) for name in ("to_q", "to_k", "to_v"))
+        names = ("add_q_proj", "add_k_proj", "add_v_proj")
+        text_q, text_k, text_v = (heads(name, encoder_hidden_states) for name in names)
+        if self.kind in ("cosine", "text_probs"):
+            self.watch(self.kind, joint_map(q, k, text_k, self.kind))
+        logits = torch.cat([q, text_q], dim=2) @ torch.cat([k, text_k], dim=2).mT / q.shape[-1] ** 0.5
+        probs = self.watch_block("probs", self.watch_block("logits", logits, n).softmax(-1), n)
+        mixed = (probs @ torch.cat([v, text_v], dim=2)).transpose(1, 2).flatten(2)
+        image, text = mixed[:, :n], mixed[:, n:]
+        return attn.to_out[0](image), text if attn.context_pre_only else attn.to_add_out(text)
+
+    def watch_block(self, kind: str, whole: Tensor, n: int) -> Tensor:
+        """Watches the rows of `n` image tokens and the columns of the text."""
+        if kind != self.kind:
+            return whole
+        rows = torch.cat([whole[..., :n, :n], self.watch(kind, whole[..., :n, n:])], dim=-1)
+        return torch.cat([rows, whole[..., n:, :]], dim=-2)
+
+
+def joint_layers(names: Sequence[str]) -> dict[str, str]:
+    """The keys of the attention processors of these layers."""
+    return {name: f"transformer_blocks.{name.removeprefix('block.')}.attn.processor" for name in names}
 
 
 @dataclass(frozen=True)
@@ -104,8 +143,10 @@ class Trainable:
         self.unet = copy.deepcopy(reference.unet).double()
         # A row without text is the unconditional one.
         self.condition = cache(lambda text: reference.condition(text) if text else reference.unconditional())
-        keys = layer_names(self.unet.attn_processors)
-        self.processors = {site: DeltaProcessor(keys[site].removesuffix(".processor")) for site in self.sites}
+        joint = isinstance(reference, JointReference)
+        keys = joint_layers(self.sites) if joint else layer_names(self.unet.attn_processors)
+        kind = JointDeltaProcessor if joint else DeltaProcessor
+        self.processors = {site: kind(keys[site].removesuffix(".processor")) for site in self.sites}
         named = {keys[site]: processor for site, processor in self.processors.items()}
         self.unet.set_attn_processor({**self.unet.attn_processors, **named})
 
@@ -117,7 +158,7 @@ class Trainable:
             processor.deltas, processor.kind = deltas, kind
         z_t = z_t.double()
         arguments = self.reference.unet_arguments(z_t, [self.condition(text) for text in texts])
-        prediction = self.unet(z_t, self.reference.clipped(t), **arguments).sample
+        prediction = self.reference.predict(self.unet, z_t, t, arguments)
         return prediction, {site: processor.map for site, processor in self.processors.items()}
 
     def attention_scores(

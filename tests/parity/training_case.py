@@ -14,6 +14,7 @@ from tests.parity.case import PLAIN, RESOLUTION, TEXTS, config, load, picture
 from tests.parity.training import Item, Result, Trainable
 
 from discffusion import _native
+from discffusion.bench.reference.joint import of_folder
 from discffusion.bench.reference.model import Reference
 
 _core = _native.core()
@@ -44,7 +45,7 @@ class TrainingCase:
 
     @cached_property
     def reference(self) -> Reference:
-        return Reference(self.folder)
+        return of_folder(self.folder)
 
     @cached_property
     def model(self) -> Trainable:

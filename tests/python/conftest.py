@@ -42,6 +42,12 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help texts have 200 columns, whatever terminal an earlier test left behind."""
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
+
+
+@pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every use of a socket is noted and refused."""
     calls: list[Any] = []

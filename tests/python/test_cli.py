@@ -155,8 +155,8 @@ def test_other_errors_are_one_line(arguments: list[str], message: str, image: st
     assert "Traceback" in run(*known, *options, "--debug").stderr
 
 
-def test_help_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("wide")
+def test_help_lists_every_option() -> None:
     for command in ("score", "rank"):
         shown = CliRunner().invoke(build_app(), [command, "--help"]).stdout
         for row in option_table():

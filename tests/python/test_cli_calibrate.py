@@ -111,8 +111,8 @@ def test_where_it_cannot_be_written_is_found_first(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "file").read_text() == "deltas"
 
 
-def test_help_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("wide")
+def test_help_lists_every_option() -> None:
     shown = invoke("--help").stdout
     own = [
         "root", "split", "subset", "limit", "sample", "sample-seed", "rest", "skip", "data", "allow-missing", "output",

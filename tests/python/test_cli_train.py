@@ -194,8 +194,8 @@ def test_other_errors_are_one_line(arguments: list[str], message: str, tmp_path:
     assert message in result.stderr
 
 
-def test_help_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("wide")
+def test_help_lists_every_option() -> None:
     shown = CliRunner().invoke(build_app(), ["train", "--help"]).stdout
     taken = {"batch_size"}
     for prefix, rows in (("score", score_options()), ("train", training_options())):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from discffusion import CheckpointError, Scorer, hub
+from discffusion import CheckpointError, Scorer, families, hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -120,3 +120,24 @@ def test_weights_may_be_sharded(tmp_path: Path) -> None:
     (shard, *_) = sorted((folder / "unet").glob("*-of-*.safetensors"))
     shard.unlink()
     assert hub.missing_files(folder, None) == [f"unet/{shard.name}"]
+
+
+def test_parts_that_a_model_may_lack(tmp_path: Path) -> None:
+    """T5 of Stable Diffusion 3 is fetched, and missed, where ``model_index.json`` lists it."""
+    import json
+
+    from tests.fixtures.make_checkpoint import write_checkpoint
+
+    folder = write_checkpoint(tmp_path / "model", "sd3")
+    index = json.loads((folder / "model_index.json").read_text())
+    weights = "text_encoder_3/model.safetensors"
+    without = families.family_of(index).family.among(index)
+    assert hub.missing_files(folder, None) == []
+    assert weights not in hub.wanted_files(without, None)
+    whole = {**index, "text_encoder_3": ["transformers", "T5EncoderModel"]}
+    (folder / "model_index.json").write_text(json.dumps(whole))
+    assert hub.missing_files(folder, None) == ["text_encoder_3/config.json", weights]
+    assert weights in hub.wanted_files(families.family_of(whole).family.among(whole), None)
+    del index["text_encoder_3"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert hub.missing_files(folder, None) == []

@@ -36,10 +36,11 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
             "transformer": ["diffusers", "SD3Transformer2DModel"],
             "vae": VAE,
             "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
-            "text_encoder_3": ["transformers", "T5EncoderModel"],
+            "text_encoder_2": NONE,
+            "text_encoder_3": NONE,
             "tokenizer": TOKENIZER,
         },
-        "transformer (SD3Transformer2DModel)",
+        "no text_encoder_2",
     ),
     "FluxPipeline": (
         {

@@ -221,5 +221,5 @@ fn too_many_keys_are_left_to_others() {
     let _no_grad = tch::no_grad_guard();
     let q = Tensor::zeros([1, 1, 2, 4], (Kind::Float, Device::Cpu));
     let k = Tensor::zeros([1, 1, 513, 4], (Kind::Float, Device::Cpu));
-    assert!(shim::attend_pooled(&q, &k, None, 1.0, false, 1.0, None).is_none());
+    assert!(shim::attend_pooled(&q, &k, None, 1.0, shim::PooledMap::Scores, 1.0, None).is_none());
 }

@@ -11,6 +11,7 @@ mod flow;
 mod fused_pooling;
 mod generate;
 mod graphs;
+mod joint;
 mod kernels;
 mod lora;
 mod loss;

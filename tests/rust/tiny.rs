@@ -1,4 +1,5 @@
-//! A tiny checkpoint with random weights in the published layout: Stable Diffusion, or Stable Diffusion XL.
+//! A tiny checkpoint with random weights in the published layout: Stable Diffusion, Stable Diffusion XL, or Stable
+//! Diffusion 3 without T5.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,9 +16,11 @@ use tempfile::{TempDir, tempdir};
 pub enum Family {
     StableDiffusion,
     Xl,
+    /// With norms of queries and keys, and a block of dual attention.
+    Sd3,
 }
 
-pub const FAMILIES: [Family; 2] = [Family::StableDiffusion, Family::Xl];
+pub const FAMILIES: [Family; 3] = [Family::StableDiffusion, Family::Xl, Family::Sd3];
 
 /// Channels of the UNet's two levels, width of a text encoder, tokens.
 const CHANNELS: [usize; 2] = [8, 16];
@@ -25,6 +28,10 @@ const TEXT: usize = 8;
 const TOKENS: usize = 8;
 /// Width of the sinusoids of a size.
 const SIZES: usize = 4;
+/// Of the transformer: width of its tokens and of its heads, width of the text vectors, side of the grid of positions.
+const WIDTH: [usize; 2] = [16, 8];
+const CONTEXT: usize = 20;
+const POSITIONS: usize = 6;
 
 /// The model, and the folder that it lies in.
 pub fn model(family: Family) -> (Model, TempDir) {
@@ -126,6 +133,9 @@ fn put(dir: &Path, name: &str, value: &Value) {
 }
 
 pub fn write(dir: &Path, family: Family) {
+    if family == Family::Sd3 {
+        return write_sd3(dir);
+    }
     let xl = family == Family::Xl;
     let part = |library: &str, class: &str| json!([library, class]);
     let mut index = json!({
@@ -154,6 +164,31 @@ pub fn write(dir: &Path, family: Family) {
     }
     vae(&dir.join("vae"));
     unet(&dir.join("unet"), xl);
+}
+
+fn write_sd3(dir: &Path) {
+    let part = |library: &str, class: &str| json!([library, class]);
+    let index = json!({
+        "_class_name": "StableDiffusion3Pipeline",
+        "transformer": part("diffusers", "SD3Transformer2DModel"),
+        "vae": part("diffusers", "AutoencoderKL"),
+        "text_encoder": part("transformers", "CLIPTextModelWithProjection"),
+        "text_encoder_2": part("transformers", "CLIPTextModelWithProjection"),
+        "text_encoder_3": [null, null],
+        "tokenizer": part("transformers", "CLIPTokenizer"),
+        "tokenizer_2": part("transformers", "CLIPTokenizer"),
+        "tokenizer_3": [null, null],
+        "scheduler": part("diffusers", "FlowMatchEulerDiscreteScheduler"),
+    });
+    put(dir, "model_index.json", &index);
+    let scheduler = json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0 });
+    put(dir, "scheduler/scheduler_config.json", &scheduler);
+    for number in ["", "_2"] {
+        tokenizer(&dir.join(format!("tokenizer{number}")));
+        text_encoder(&dir.join(format!("text_encoder{number}")), true);
+    }
+    vae(&dir.join("vae"));
+    transformer(&dir.join("transformer"));
 }
 
 /// Letters alone.
@@ -274,5 +309,52 @@ fn unet(dir: &Path, xl: bool) {
     }
     weights.norm("conv_norm_out", low);
     weights.conv("conv_out", low, 4, 3);
+    weights.save(&dir.join("diffusion_pytorch_model.safetensors"));
+}
+
+/// Three blocks, the first with dual attention.
+fn transformer(dir: &Path) {
+    let [width, head] = WIDTH;
+    let config = json!({
+        "_class_name": "SD3Transformer2DModel", "sample_size": 8, "patch_size": 2, "in_channels": 4, "out_channels": 4,
+        "num_layers": 3, "attention_head_dim": head, "num_attention_heads": width / head,
+        "joint_attention_dim": CONTEXT, "caption_projection_dim": width, "pooled_projection_dim": 2 * TEXT,
+        "pos_embed_max_size": POSITIONS, "qk_norm": "rms_norm", "dual_attention_layers": [0],
+    });
+    put(dir, "config.json", &config);
+    let mut weights = Weights::default();
+    weights.conv("pos_embed.proj", 4, width, 2);
+    weights.add("pos_embed.pos_embed", &[1, POSITIONS * POSITIONS, width]);
+    for (name, inputs) in [("timestep_embedder", 256), ("text_embedder", 2 * TEXT)] {
+        weights.linear(&format!("time_text_embed.{name}.linear_1"), inputs, width, true);
+        weights.linear(&format!("time_text_embed.{name}.linear_2"), width, width, true);
+    }
+    weights.linear("context_embedder", CONTEXT, width, true);
+    for i in 0..3 {
+        let (block, dual, last) = (format!("transformer_blocks.{i}"), i == 0, i == 2);
+        weights.linear(&format!("{block}.norm1.linear"), width, if dual { 9 } else { 6 } * width, true);
+        weights.linear(&format!("{block}.norm1_context.linear"), width, if last { 2 } else { 6 } * width, true);
+        let image = ["to_q", "to_k", "to_v", "to_out.0"];
+        let text = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"];
+        let mut attention = |name: &str, projections: &[&str], norms: &[&str]| {
+            for projection in projections {
+                weights.linear(&format!("{block}.{name}.{projection}"), width, width, true);
+            }
+            for norm in norms {
+                weights.add(&format!("{block}.{name}.{norm}.weight"), &[head]);
+            }
+        };
+        attention("attn", &image, &["norm_q", "norm_k"]);
+        attention("attn", if last { &text[..3] } else { &text }, &["norm_added_q", "norm_added_k"]);
+        if dual {
+            attention("attn2", &image, &["norm_q", "norm_k"]);
+        }
+        for feed in if last { &["ff"][..] } else { &["ff", "ff_context"] } {
+            weights.linear(&format!("{block}.{feed}.net.0.proj"), width, 4 * width, true);
+            weights.linear(&format!("{block}.{feed}.net.2"), 4 * width, width, true);
+        }
+    }
+    weights.linear("norm_out.linear", width, 2 * width, true);
+    weights.linear("proj_out", width, 16, true);
     weights.save(&dir.join("diffusion_pytorch_model.safetensors"));
 }

@@ -26,7 +26,7 @@ def explain(
         typer.Option("--output", "-o", help="Folder for plots, arrays and numbers.", show_default=False),
     ] = None,
     show_map: Annotated[
-        Literal["probs", "logits", "cosine"] | None,
+        Literal["probs", "logits", "cosine", "text_probs"] | None,
         typer.Option(help="Kind of the maps shown.", show_default="probs", rich_help_panel=_MAPS),
     ] = None,
     show_layers: Annotated[

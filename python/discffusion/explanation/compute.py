@@ -37,7 +37,7 @@ def explain(
     if not is_single(image) or len(texts) != 1:
         raise ConfigError("explain takes one image and one text")
     if not isinstance(map, str):
-        raise ConfigError(f"map is {map!r}; expected 'probs', 'logits' or 'cosine'")
+        raise ConfigError(f"map is {map!r}; expected 'probs', 'logits', 'cosine' or 'text_probs'")
     given = checked_noise(noise, ("steps", "C", "h", "w"))
     model, prepared = scorer._model, prepare(image)
     core = _native.core()

@@ -32,6 +32,7 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
             "start": token.start,
             "stop": token.stop,
             "count": token.count,
+            "encoder": token.encoder,
             "contribution": float(value),
         }
         for token, value in zip(explanation.tokens, explanation.per_token, strict=True)

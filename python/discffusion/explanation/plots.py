@@ -110,17 +110,15 @@ def _row_height(explanation: Explanation) -> float:
 def _bars(axes: Any, explanation: Explanation) -> None:
     """What each word adds, with what belongs to no word."""
     labels, values, colours = [], [], []
-    bos = next(i for i, token in enumerate(explanation.tokens) if token.kind == "bos")
-    entries = [("<bos>", float(explanation.per_token[bos]), COLOURS[5])]
+    tokens = list(zip(explanation.tokens, explanation.per_token, strict=True))
+    entries = [(token.text, float(value), COLOURS[5]) for token, value in tokens if token.kind == "bos"]
     entries += [
         (word.text, float(value), COLOURS[0])
         for word, value in zip(explanation.words, explanation.per_word, strict=True)
         if word.tokens
     ]
     entries += [
-        (token.text, float(value), COLOURS[5])
-        for token, value in zip(explanation.tokens, explanation.per_token, strict=True)
-        if token.kind in ("eos", "padding")
+        (token.text, float(value), COLOURS[5]) for token, value in tokens if token.kind in ("eos", "padding")
     ]
     if explanation.denoising_per_timestep.any():
         entries.append(("denoising", explanation.denoising, COLOURS[1]))
@@ -167,9 +165,12 @@ def _heat_maps(figure: Any, explanation: Explanation) -> None:
 
 def _scale_name(explanation: Explanation, normalise: Normalise | None) -> str:
     if normalise is None:
-        return {"probs": "attention probability", "logits": "attention logit", "cosine": "cosine"}[
-            explanation.map
-        ]
+        return {
+            "probs": "attention probability",
+            "logits": "attention logit",
+            "cosine": "cosine",
+            "text_probs": "attention probability among the text",
+        }[explanation.map]
     return {
         "unit": f"{explanation.map}, low to high",
         "contrast": f"{explanation.map} above the mean word's",

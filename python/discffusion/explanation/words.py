@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from discffusion.errors import ConfigError
-from discffusion.observation import Tokens
+from discffusion.observation import Segment, Tokens
 
 __all__ = ["Token", "Word", "find", "tokens_of", "words_of"]
 
@@ -26,7 +26,8 @@ class Token:
         text: the characters of the prompt it stands for, or ``"<bos>"``, ``"<eos>"`` or ``"<padding>"``.
         kind: ``"own"`` for the prompt's own tokens; the others are added to every text.
         start, stop: where it stands in the prompt, in characters; 0 and 0 for an added one.
-        count: how many of the model's tokens it is: all padding counts as one entry.
+        count: how many of the model's tokens it is: all padding of an encoder counts as one entry.
+        encoder: the kind of text encoder that reads it, ``"clip"`` or ``"t5"``.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Token:
     start: int = 0
     stop: int = 0
     count: int = 1
+    encoder: str = "clip"
 
     def __str__(self) -> str:
         return self.text
@@ -59,11 +61,20 @@ class Word:
 
 
 def tokens_of(text: str, tokens: Tokens) -> tuple[Token, ...]:
-    """BOS, the text's own tokens, EOS, and the padding as one."""
-    own = [Token(text[slice(*tokens.offsets[i])], "own", *tokens.offsets[i]) for i in tokens.content]
-    entries = [Token("<bos>", "bos"), *own, Token("<eos>", "eos")]
-    padding = len(tokens.ids) - len(entries)
-    return (*entries, Token("<padding>", "padding", count=padding)) if padding else tuple(entries)
+    """For each kind of text encoder BOS (T5 has none), the text's own tokens, EOS, and the padding as one."""
+    return tuple(token for segment in tokens.segments for token in _of_segment(text, tokens, segment))
+
+
+def _of_segment(text: str, tokens: Tokens, segment: Segment) -> list[Token]:
+    columns, own, encoder = segment.columns, segment.content, segment.encoder
+    entries = []
+    if own is not None:
+        entries = [Token("<bos>", "bos", encoder=encoder)] * (own.start - columns.start)
+        offsets = [tokens.offsets[i] for i in own]
+        entries += [Token(text[start:stop], "own", start, stop, encoder=encoder) for start, stop in offsets]
+        entries.append(Token("<eos>", "eos", encoder=encoder))
+    padding = len(columns) - len(entries)
+    return [*entries, Token("<padding>", "padding", count=padding, encoder=encoder)] if padding else entries
 
 
 def words_of(text: str, tokens: Sequence[Token] = ()) -> tuple[Word, ...]:
@@ -82,7 +93,7 @@ def find(
 
     Args:
         word: text as it stands in the prompt, an index of `words`, a :class:`Word`, or ``"<bos>"``, ``"<eos>"`` or
-            ``"<padding>"``.
+            ``"<padding>"`` of all text encoders.
         nth: which one, from 0, where the prompt has it more than once.
 
     Raises:
@@ -98,7 +109,7 @@ def find(
         word = _of_now(word)
         added = [i for i, token in enumerate(tokens) if token.kind in _ADDED and token.text == word]
         if added:
-            return word, (added[0],)
+            return word, tuple(added)
         runs = _runs(word, words)
         if not runs:
             there = ", ".join(repr(each.text) for each in words)

@@ -28,7 +28,10 @@ class DiffusionModel(LoadedModel):
     """A loaded model whose parts are used one by one: tokenizer, VAE, text encoder and sampler."""
 
     def tokenize(self, text: str) -> NDArray[np.int64]:
-        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with BOS, EOS and padding."""
+        """Token ids, int64 ``[m]`` (77), as the model's own tokenizer gives them, with BOS, EOS and padding.
+
+        In Stable Diffusion 3 those of CLIP and of T5, as the columns of a map are; -1 where the model lacks T5.
+        """
         (text,) = checked_texts(text)
         return self._model.tokenize(text, self._config.truncate)["ids"]
 

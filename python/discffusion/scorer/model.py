@@ -223,6 +223,7 @@ class LoadedModel:
     def info(self) -> dict[str, Any]:
         """What the model is: path, device, dtype, parameters by part, prediction type, resolution, layers.
 
+        ``absent_parts`` are those that it does without, such as a third text encoder, if there are any.
         ``fingerprint`` and ``parts`` are those of :meth:`describe`, ``revision`` is the commit of a hub repository.
         """
         old = {"sites": self._info["layers"]}  # the old name of the key, kept for one release

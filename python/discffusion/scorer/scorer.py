@@ -151,9 +151,9 @@ class Scorer(PairScorer):
 
         Args:
             timestep: training timestep, 0 (clean) to 999; of a flow ``1000 σ``, which need not be whole.
-            layers: whose maps are returned: ``"all"``, ``"down"``, ``"mid"``, ``"up"``, ``"last(n)"``,
+            layers: whose maps are returned: ``"all"``, ``"down"``, ``"mid"``, ``"up"``, ``"block"``, ``"last(n)"``,
                 ``"last_blocks"``, a layer's name, as ``"up.3.2"``, or several names; none for ``[]``.
-            map: ``"probs"``, ``"logits"`` or ``"cosine"``.
+            map: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``.
             prediction: whether to form the prediction; without it the network stops after the last layer asked for.
             noise: float32 ``[C, h, w]`` in place of the seeded noise.
 
@@ -203,8 +203,8 @@ class Scorer(PairScorer):
         The defaults are those that pointed best at what words name, of all that were measured on the pocket model.
 
         Args:
-            map: kind of the maps shown: ``"probs"``, ``"logits"`` or ``"cosine"``. If it is not that of the score, the
-                network runs twice.
+            map: kind of the maps shown: ``"probs"``, ``"logits"``, ``"cosine"`` or ``"text_probs"``. If it is not that
+                of the score, the network runs twice.
             layers: whose maps are shown; named as in :meth:`observe`.
             noise: float32 ``[steps, C, h, w]`` in place of the seeded noise.
 

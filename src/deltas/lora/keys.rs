@@ -14,20 +14,24 @@ pub enum Half {
     Alpha,
 }
 
-/// The module path (`down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`, `….to_out.0`) and the half that a
-/// key stands for; `None` if it is not one of an attention projection of the UNet.
+/// The module path (`down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k`, `….to_out.0` in a UNet,
+/// `transformer_blocks.0.attn.add_k_proj` in a transformer) and the half that a key stands for; `None` if it is not one of
+/// an attention projection that deltas can be added to.
 pub fn parse(key: &str) -> Option<(String, Half)> {
     let key = match key.strip_prefix("lora_unet_") {
         Some(key) => dotted(key)?,
         None => {
             let key = key.strip_prefix(PEFT_PREFIX).unwrap_or(key);
-            key.strip_prefix("unet.").unwrap_or(key).replacen(".processor.", ".", 1)
+            let key = ["unet.", "transformer."].iter().find_map(|network| key.strip_prefix(network)).unwrap_or(key);
+            if key.starts_with(JOINT) {
+                return joint(key);
+            }
+            key.replacen(".processor.", ".", 1)
         }
     };
     let parts: Vec<&str> = key.split('.').collect();
     let attention = parts.iter().position(|part| ["attn1", "attn2"].contains(part))?;
     let (block, rest) = parts.split_at(attention);
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     match block {
         ["down_blocks" | "up_blocks", b, "attentions", l, "transformer_blocks", t]
             if number(b) && number(l) && number(t) => {}
@@ -44,6 +48,29 @@ pub fn parse(key: &str) -> Option<(String, Half)> {
         _ => return None,
     };
     Some((format!("{}.{}.{projection}", block.join("."), rest[0]), half))
+}
+
+/// How keys of a transformer with joint attention begin.
+const JOINT: &str = "transformer_blocks.";
+
+/// A key of a transformer with joint attention, in the layouts of current diffusers and of peft.
+fn joint(key: &str) -> Option<(String, Half)> {
+    let parts: Vec<&str> = key.split('.').collect();
+    let ["transformer_blocks", block, "attn", rest @ ..] = &parts[..] else { return None };
+    let (projection, half) = match rest {
+        ["to_out", "0", half @ ..] => ("to_out.0", half),
+        [name, half @ ..] => (*name, half),
+        [] => return None,
+    };
+    let known = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"];
+    if !number(block) || !known.contains(&projection) {
+        return None;
+    }
+    Some((format!("{JOINT}{block}.attn.{projection}"), new_half(half)?))
+}
+
+fn number(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A key of kohya, which has `_` instead of `.` in the module's name, with dots.

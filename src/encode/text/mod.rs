@@ -66,6 +66,11 @@ pub trait Conditioner: Send {
     /// `m`, the number of columns of the context.
     fn columns(&self) -> usize;
 
+    /// The most tokens of a text that every encoder reads, including BOS and EOS.
+    fn max_tokens(&self) -> usize {
+        self.columns()
+    }
+
     /// The tokens of a text.
     ///
     /// # Errors

@@ -16,22 +16,37 @@ pub struct Tokens {
 /// Consecutive columns of a context: BOS, the text's own tokens, EOS and padding of one encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// The kind of text encoder: `clip`, `t5`.
+    pub encoder: &'static str,
     /// The first column.
     pub start: usize,
-    /// Index of the encoding whose tokens the columns stand for.
-    pub encoding: usize,
+    /// Number of columns.
+    pub columns: usize,
+    /// Index of the encoding whose tokens the columns stand for; `None` if the model lacks the encoder, so that they stand
+    /// for nothing.
+    pub encoding: Option<usize>,
 }
 
 impl Tokens {
-    /// The tokens for encoders whose vectors are concatenated in the same columns. If the tokenizers find different
-    /// numbers of tokens, the columns are labelled by the longest encoding.
+    /// The tokens for encoders of one kind whose vectors are concatenated in the same columns. If the tokenizers find
+    /// different numbers of tokens, the columns are labelled by the longest encoding.
     ///
     /// # Panics
     /// If there are no encodings.
-    pub fn side_by_side(encodings: Vec<Encoding>) -> Self {
+    pub fn side_by_side(encoder: &'static str, encodings: Vec<Encoding>) -> Self {
         let longest = |i: &usize| (encodings[*i].content.len(), std::cmp::Reverse(*i));
         let encoding = (0..encodings.len()).max_by_key(longest).expect("a model has a text encoder");
-        Tokens { segments: vec![Segment { start: 0, encoding }], encodings }
+        let columns = encodings[encoding].ids.len();
+        Tokens { segments: vec![Segment { encoder, start: 0, columns, encoding: Some(encoding) }], encodings }
+    }
+
+    /// The same tokens, followed by so many columns of another encoder, or of none if the model lacks it.
+    pub fn followed_by(mut self, encoder: &'static str, columns: usize, encoding: Option<Encoding>) -> Self {
+        let start = self.segments.iter().map(|segment| segment.columns).sum();
+        let index = encoding.is_some().then_some(self.encodings.len());
+        self.segments.push(Segment { encoder, start, columns, encoding: index });
+        self.encodings.extend(encoding);
+        self
     }
 
     /// Number of tokens that the whole text needs in the longest encoding, including BOS and EOS.
@@ -49,16 +64,16 @@ impl Tokens {
         self.encodings.iter().all(|encoding| encoding.content.is_empty())
     }
 
-    /// The encoding of each segment and its first column.
-    pub fn by_segment(&self) -> impl Iterator<Item = (&Encoding, usize)> {
-        self.segments.iter().map(|segment| (&self.encodings[segment.encoding], segment.start))
+    /// Each segment with its encoding, if it has one.
+    pub fn by_segment(&self) -> impl Iterator<Item = (Segment, Option<&Encoding>)> {
+        self.segments.iter().map(|segment| (*segment, segment.encoding.map(|index| &self.encodings[index])))
     }
 
     /// The columns of the content tokens.
     pub fn own_columns(&self) -> Columns {
-        let own = self.by_segment().map(|(encoding, start)| {
-            let Range { start: from, end: to } = encoding.content;
-            start + from..start + to
+        let own = self.by_segment().filter_map(|(Segment { start, .. }, encoding)| {
+            let Range { start: from, end: to } = encoding?.content;
+            Some(start + from..start + to)
         });
         Columns::new(own.collect())
     }

@@ -13,11 +13,12 @@ use tch::Tensor;
 pub use config::UNetConfig;
 pub use unet::UNet;
 
+use super::clip::{ClipEncoder, LABEL};
 use super::{CLIP, CLIP_TOKENIZER, Facts, Family, Options, Parts, UNET, VAE, check_latents};
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::encode::text::{ClipTextConfig, ClipTextEncoder, Conditioner, Conditioning, Tokens};
-use crate::encode::tokenizer::{Tokenizer, Truncate};
+use crate::encode::text::{ClipTextConfig, Conditioner, Conditioning, Tokens};
+use crate::encode::tokenizer::Truncate;
 use crate::encode::{VaeConfig, VaeEncoder};
 use crate::noise::{PIPELINE_OFFSET, PipelineSettings};
 
@@ -34,6 +35,7 @@ impl Family for StableDiffusion {
             other_pipelines: &["StableDiffusionXL", "StableDiffusion3"],
             denoiser: "unet",
             parts: &[("unet", UNET), ("vae", VAE), ("text_encoder", CLIP), ("tokenizer", CLIP_TOKENIZER)],
+            optional_parts: &[],
             guidance_scale: 7.5,
         }
     }
@@ -45,7 +47,7 @@ impl Family for StableDiffusion {
         let text = ClipTextConfig::read(&checkpoint.config("text_encoder")?)?;
         let pipeline = PipelineSettings { steps_offset: Some(PIPELINE_OFFSET), patch_size: None };
         let process = options.process(checkpoint, pipeline)?;
-        check_latents(checkpoint, &unet, &vae)?;
+        check_latents(checkpoint, "UNet", [unet.in_channels, unet.out_channels], &vae)?;
         if unet.added.is_some() {
             return Err(checkpoint.error(
                 "the UNet takes a pooled text and sizes (addition_embed_type), which pipelines of Stable Diffusion 1 and 2 \
@@ -58,11 +60,9 @@ impl Family for StableDiffusion {
                 unet.cross_attention_dim, text.hidden_size
             )));
         }
-        let tokenizer = Tokenizer::open(&checkpoint.tokenizer("tokenizer"), text.max_tokens as usize)?;
-        tokenizer.check_fits(text.vocab_size)?;
-        let encoder = ClipTextEncoder::new(&checkpoint.weights("text_encoder", device, kind)?, &text, false)?;
+        let encoder = ClipEncoder::open(checkpoint, options, ["tokenizer", "text_encoder"], &text, false)?;
         Ok(Parts {
-            conditioner: Box::new(ClipConditioner { tokenizer, encoder, columns: text.max_tokens }),
+            conditioner: Box::new(ClipConditioner { encoder, columns: text.max_tokens }),
             vae: VaeEncoder::new(checkpoint, &vae, device, kind)?,
             vae_config: vae,
             vae_kind: kind,
@@ -75,8 +75,7 @@ impl Family for StableDiffusion {
 
 /// A conditioner of one CLIP text encoder, whose last hidden state is the context.
 struct ClipConditioner {
-    tokenizer: Tokenizer,
-    encoder: ClipTextEncoder,
+    encoder: ClipEncoder,
     columns: i64,
 }
 
@@ -86,14 +85,14 @@ impl Conditioner for ClipConditioner {
     }
 
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
-        Ok(Tokens::side_by_side(vec![self.tokenizer.encode(text, truncate)?]))
+        Ok(Tokens::side_by_side(LABEL, vec![self.encoder.tokenizer.encode(text, truncate)?]))
     }
 
     fn encode(&self, ids: &[Tensor]) -> Result<Conditioning> {
-        Ok(Conditioning { context: self.encoder.last_hidden_state(&ids[0])?, pooled: None })
+        Ok(Conditioning { context: self.encoder.network.last_hidden_state(&ids[0])?, pooled: None })
     }
 
     fn parameters(&self) -> Vec<(&'static str, usize)> {
-        vec![("text_encoder", self.encoder.parameters())]
+        vec![("text_encoder", self.encoder.network.parameters())]
     }
 }

@@ -8,7 +8,7 @@ use super::config::AddedConfig;
 use crate::Result;
 use crate::checkpoint::Scope;
 use crate::denoiser::MicroConditions;
-use crate::nn::Linear;
+use crate::nn::{Linear, Sinusoids};
 
 /// Times `[I]` to vectors `[I, 4c]`: sinusoids (Vaswani et al. 2017, section 3.5), then two linear layers. Latent
 /// consistency models add the guidance scale to the sinusoids (Luo et al. 2023, section 4.2).
@@ -16,7 +16,7 @@ pub struct TimeEmbedding {
     guidance: Option<Guidance>,
     linear1: Linear,
     linear2: Linear,
-    waves: Waves,
+    waves: Sinusoids,
 }
 
 impl TimeEmbedding {
@@ -32,7 +32,7 @@ impl TimeEmbedding {
             guidance,
             linear1: Linear::new(&(weights / "linear_1"), channels, width, true)?,
             linear2: Linear::new(&(weights / "linear_2"), width, width, true)?,
-            waves: Waves::new(channels, config),
+            waves: sinusoids(channels, config),
         })
     }
 
@@ -51,27 +51,8 @@ impl TimeEmbedding {
     }
 }
 
-/// The sinusoids of numbers.
-struct Waves {
-    width: i64,
-    flip_sin_to_cos: bool,
-    freq_shift: f64,
-}
-
-impl Waves {
-    fn new(width: i64, config: &UNetConfig) -> Self {
-        Waves { width, flip_sin_to_cos: config.flip_sin_to_cos, freq_shift: config.freq_shift }
-    }
-
-    /// `[N]` to `[N, width]`, float32.
-    fn of(&self, numbers: &Tensor) -> Tensor {
-        let half = self.width / 2;
-        let exponent = Tensor::arange(half, (Kind::Float, numbers.device())) * -(10_000f64.ln());
-        let frequencies = (exponent / (half as f64 - self.freq_shift)).exp();
-        let angles = numbers.to_kind(Kind::Float).unsqueeze(1) * frequencies.unsqueeze(0);
-        let (sin, cos) = (angles.sin(), angles.cos());
-        if self.flip_sin_to_cos { Tensor::cat(&[cos, sin], 1) } else { Tensor::cat(&[sin, cos], 1) }
-    }
+fn sinusoids(width: i64, config: &UNetConfig) -> Sinusoids {
+    Sinusoids { width, cosines_first: config.flip_sin_to_cos, freq_shift: config.freq_shift }
 }
 
 /// The embedding of the guidance scale.
@@ -98,7 +79,7 @@ impl Guidance {
 pub struct AddedEmbedding {
     linear1: Linear,
     linear2: Linear,
-    waves: Waves,
+    waves: Sinusoids,
 }
 
 impl AddedEmbedding {
@@ -107,7 +88,7 @@ impl AddedEmbedding {
         Ok(AddedEmbedding {
             linear1: Linear::new(&(weights / "linear_1"), added.inputs, width, true)?,
             linear2: Linear::new(&(weights / "linear_2"), width, width, true)?,
-            waves: Waves::new(added.time_dim, config),
+            waves: sinusoids(added.time_dim, config),
         })
     }
 

@@ -41,8 +41,13 @@ impl UNet {
         let root = weights.root();
         let levels = config.block_channels.len();
         let first = config.block_channels[0];
-        let mut architecture =
-            Architecture { layers: vec![], targets: Default::default(), text_width: config.cross_attention_dim };
+        let mut architecture = Architecture {
+            layers: vec![],
+            targets: Default::default(),
+            text_width: config.cross_attention_dim,
+            joint: false,
+            network: "unet",
+        };
 
         let time = TimeEmbedding::new(&(&root / "time_embedding"), config)?;
         let added = match config.added {

@@ -3,38 +3,18 @@
 use tch::Tensor;
 
 use super::super::Options;
+use super::super::clip::{ClipEncoder, LABEL};
 use super::super::stable_diffusion::UNetConfig;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::encode::text::{ClipTextConfig, ClipTextEncoder, Conditioner, Conditioning, Tokens};
-use crate::encode::tokenizer::{Tokenizer, Truncate};
-
-/// One of the text encoders.
-struct Encoder {
-    tokenizer: Tokenizer,
-    network: ClipTextEncoder,
-}
-
-impl Encoder {
-    fn open(
-        checkpoint: &Checkpoint,
-        options: &Options,
-        [tokenizer, part]: [&str; 2],
-        config: &ClipTextConfig,
-        projected: bool,
-    ) -> Result<Self> {
-        let tokenizer = Tokenizer::open(&checkpoint.tokenizer(tokenizer), config.max_tokens as usize)?;
-        tokenizer.check_fits(config.vocab_size)?;
-        let weights = checkpoint.weights(part, options.device, options.kind)?;
-        Ok(Encoder { tokenizer, network: ClipTextEncoder::new(&weights, config, projected)? })
-    }
-}
+use crate::encode::text::{ClipTextConfig, Conditioner, Conditioning, Tokens};
+use crate::encode::tokenizer::Truncate;
 
 /// A conditioner of two CLIP text encoders. The context is the concatenation of their hidden states before the last
 /// layer. The pooled vector is the second encoder's projection of its last hidden state at EOS.
 pub struct TwoEncoders {
-    first: Encoder,
-    second: Encoder,
+    first: ClipEncoder,
+    second: ClipEncoder,
     columns: i64,
     unconditional_is_zero: bool,
 }
@@ -80,8 +60,8 @@ impl TwoEncoders {
             )));
         }
         Ok(TwoEncoders {
-            first: Encoder::open(checkpoint, options, ["tokenizer", "text_encoder"], first, false)?,
-            second: Encoder::open(checkpoint, options, ["tokenizer_2", "text_encoder_2"], second, true)?,
+            first: ClipEncoder::open(checkpoint, options, ["tokenizer", "text_encoder"], first, false)?,
+            second: ClipEncoder::open(checkpoint, options, ["tokenizer_2", "text_encoder_2"], second, true)?,
             columns: first.max_tokens,
             unconditional_is_zero: checkpoint.index().or("force_zeros_for_empty_prompt", true)?,
         })
@@ -95,7 +75,7 @@ impl Conditioner for TwoEncoders {
 
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
         let encodings = [&self.first, &self.second].map(|encoder| encoder.tokenizer.encode(text, truncate));
-        Ok(Tokens::side_by_side(encodings.into_iter().collect::<Result<_>>()?))
+        Ok(Tokens::side_by_side(LABEL, encodings.into_iter().collect::<Result<_>>()?))
     }
 
     fn encode(&self, ids: &[Tensor]) -> Result<Conditioning> {

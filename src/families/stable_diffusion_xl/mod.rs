@@ -32,6 +32,7 @@ impl Family for StableDiffusionXl {
                 ("tokenizer", CLIP_TOKENIZER),
                 ("tokenizer_2", CLIP_TOKENIZER),
             ],
+            optional_parts: &[],
             guidance_scale: 5.0,
         }
     }
@@ -52,7 +53,7 @@ impl Family for StableDiffusionXl {
         let vae = VaeConfig::read(&checkpoint.config("vae")?)?;
         // Its pipeline overrides no field of the scheduler's configuration.
         let process = options.process(checkpoint, PipelineSettings { steps_offset: None, patch_size: None })?;
-        check_latents(checkpoint, &unet, &vae)?;
+        check_latents(checkpoint, "UNet", [unet.in_channels, unet.out_channels], &vae)?;
         let conditioner = TwoEncoders::open(checkpoint, options, &unet)?;
         // The autoencoder overflows in float16.
         let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };

@@ -41,11 +41,12 @@ __device__ inline void pool(const Row& row, int lane, int first, int last, float
 
 // products [rows, tokens], of queries with keys, which times scale are the scores; probabilities of the same shape or
 // null; lse and strength [rows]; ranges [samples, 2] (first token, number) or null for all. What is pooled is the scores,
-// their softmax, or the products times of_rows [rows] and of_columns [heads, tokens].
+// their softmax, the products times of_rows [rows] and of_columns [heads, tokens], or, as probabilities among more tokens
+// than these, the exponentials of what the scores are above sums [rows].
 extern "C" __global__ void pool_rows(const float* products, number* probabilities, double* lse, float* strength,
-                                     const int64* ranges, const float* of_rows, const float* of_columns, int64 rows,
-                                     int64 rows_of_sample, int64 rows_of_head, int tokens, float scale, float lambda,
-                                     int of_probabilities) {
+                                     const int64* ranges, const float* of_rows, const float* of_columns,
+                                     const float* sums, int64 rows, int64 rows_of_sample, int64 rows_of_head, int tokens,
+                                     float scale, float lambda, int of_probabilities) {
   const int lane = threadIdx.x % 32;
   const int64 at = static_cast<int64>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (at >= rows) return;
@@ -65,6 +66,9 @@ extern "C" __global__ void pool_rows(const float* products, number* probabilitie
       const int j = lane + 32 * i;
       if (j < tokens) row.values[i] *= of_rows[at] * own[j];
     }
+  }
+  if (sums != nullptr) {
+    for (int i = 0; i < VALUES; ++i) row.values[i] = expf(row.values[i] - sums[at]);
   }
   if (!of_probabilities) pool(row, lane, first, last, lambda, false, lse + at, strength + at);
   if (!of_probabilities && probabilities == nullptr) return;

@@ -83,6 +83,7 @@ impl Accumulator {
                 return Tensor::new();
             }
             let given = weights[layer].as_ref();
+            let map = &context.exact(map);
             let shares = layer_shares(map, inputs.columns(), config, given) / self.terms;
             let shares = self.columns.of_shares(&shares);
             sums.contributions.push(shares.sum_dim_intlist(2, false, None));

@@ -3,11 +3,11 @@
 use tch::Tensor;
 
 use crate::config::TokenSet;
-use crate::encode::text::{Columns, Tokens};
+use crate::encode::text::{Columns, Segment, Tokens};
 use crate::encode::tokenizer::Encoding;
 
 /// The `k` tokens that are shown of the `m` columns of a map: in each segment BOS, the content tokens and EOS, and all
-/// padding as one token.
+/// padding as one token. The columns of an encoder that the model lacks are padding.
 pub struct ShownColumns {
     /// For each segment, its first column, its first padding column, and its end.
     segments: Vec<[i64; 3]>,
@@ -19,8 +19,9 @@ pub struct ShownColumns {
 impl ShownColumns {
     /// The shown columns of a text in maps `[…, m]`; `counted` are the tokens that the score pools.
     pub fn new(tokens: &Tokens, m: usize, counted: TokenSet) -> Self {
-        let segment = |(encoding, start): (&Encoding, usize)| {
-            [start, start + encoding.content.end + 1, start + encoding.ids.len()].map(|at| at as i64)
+        let segment = |(Segment { start, columns, .. }, encoding): (Segment, Option<&Encoding>)| {
+            let shown = encoding.map_or(0, |encoding| encoding.content.end + 1);
+            [start, start + shown, start + columns].map(|at| at as i64)
         };
         ShownColumns { segments: tokens.by_segment().map(segment).collect(), own: tokens.own_columns(), m, counted }
     }
@@ -44,7 +45,9 @@ impl ShownColumns {
     fn split(&self, x: &Tensor, reduce: impl Fn(&Tensor) -> Tensor) -> Tensor {
         let mut parts = vec![];
         for &[start, padding, end] in &self.segments {
-            parts.push(x.narrow(-1, start, padding - start));
+            if padding > start {
+                parts.push(x.narrow(-1, start, padding - start));
+            }
             if end > padding {
                 parts.push(reduce(&x.narrow(-1, padding, end - padding)));
             }

@@ -34,7 +34,7 @@ fuzz_target!(|text: &str| {
         return;
     }
     for format in [lora::Format::Diffusers, lora::Format::Peft] {
-        let (again, mut metadata) = lora::write(&pairs, format);
+        let (again, mut metadata) = lora::write(&pairs, format, "unet");
         if format == lora::Format::Peft {
             metadata.insert(lora::PEFT_CONFIG.to_owned(), lora::peft_config(&pairs).to_string());
         }

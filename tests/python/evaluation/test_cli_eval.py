@@ -286,8 +286,8 @@ def test_other_errors_are_one_line(arguments: list[str], message: str) -> None:
     assert message in result.stderr
 
 
-def test_help_lists_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+@pytest.mark.usefixtures("wide")
+def test_help_lists_every_option() -> None:
     shown = invoke("--help").stdout
     own = [
         "root", "split", "subset", "limit", "data", "allow-missing", "output", "no-resume", "batch-items", "metrics",

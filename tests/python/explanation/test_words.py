@@ -7,7 +7,7 @@ import pytest
 
 from discffusion import ConfigError, Scorer
 from discffusion.explanation.words import Token, find, tokens_of, words_of
-from discffusion.observation import Tokens
+from discffusion.observation import Segment, Tokens
 
 
 @pytest.mark.parametrize(
@@ -124,5 +124,7 @@ def test_words_that_are_not_there(word: object, message: str) -> None:
 
 def test_tokens_without_padding() -> None:
     ids = np.arange(4, dtype=np.int64)
-    tokens = Tokens(ids, ("<", "a", "b", ">"), ((0, 0), (0, 1), (2, 3), (0, 0)), range(1, 3), 4, False)
+    own = range(1, 3)
+    segments = (Segment("clip", range(4), own),)
+    tokens = Tokens(ids, ("<", "a", "b", ">"), ((0, 0), (0, 1), (2, 3), (0, 0)), own, 4, False, segments)
     assert [str(token) for token in tokens_of("a b", tokens)] == ["<bos>", "a", "b", "<eos>"]

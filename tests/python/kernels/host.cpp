@@ -31,10 +31,10 @@ extern "C" {
 
 RUN(pool_rows,
     (const float* products, number* probabilities, double* lse, float* strength, const int64* ranges,
-     const float* of_rows, const float* of_columns, int64 count, int64 rows_of_sample, int64 rows_of_head, int tokens,
-     float scale, float lambda, int of_probabilities),
-    (products, probabilities, lse, strength, ranges, of_rows, of_columns, count, rows_of_sample, rows_of_head, tokens,
-     scale, lambda, of_probabilities))
+     const float* of_rows, const float* of_columns, const float* sums, int64 count, int64 rows_of_sample,
+     int64 rows_of_head, int tokens, float scale, float lambda, int of_probabilities),
+    (products, probabilities, lse, strength, ranges, of_rows, of_columns, sums, count, rows_of_sample, rows_of_head,
+     tokens, scale, lambda, of_probabilities))
 
 #define GEGLU_PARAMETERS (const number* wide, number* narrow, unsigned count, unsigned width)
 RUN(geglu, GEGLU_PARAMETERS, (wide, narrow, count, width))

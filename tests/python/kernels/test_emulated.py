@@ -129,17 +129,21 @@ def check_pooled_rows(
     exact = products.values.double() * 0.5
     softmax = exact.softmax(-1)
     scaled = exact * of_rows.values.double()[..., None] * of_columns.values.double()[:, :, None]
-    for of, (lam, wanted), ranges in itertools.product((0, 1, 2), LAMBDAS, (None, own)):
-        if of == 2 and wanted:
+    # the log-sum-exp of these scores and of others
+    sums = Guarded((exact.logsumexp(-1) + torch.rand(exact.shape[:-1])).float())
+    part_of_softmax = (exact - sums.values.double()[..., None]).exp()
+    for of, (lam, wanted), ranges in itertools.product((0, 1, 2, 3), LAMBDAS, (None, own)):
+        if of >= 2 and wanted:
             continue  # a map of its own, beside which there are no probabilities
         lse, strength = (Guarded(torch.zeros(samples, heads, rows, dtype=d)) for d in SUMS)
         probabilities = Guarded(torch.zeros(products.values.shape, dtype=dtype))
         run(
             kernels.run_pool_rows, ((total + 3) // 4, 1, 128), products, probabilities if wanted else None, lse,
-            strength, ranges, of_rows if of == 2 else None, of_columns if of == 2 else None, long(total),
-            long(heads * rows), long(rows), ctypes.c_int(tokens), 0.5, lam, ctypes.c_int(of == 1),
+            strength, ranges, of_rows if of == 2 else None, of_columns if of == 2 else None,
+            sums if of == 3 else None, long(total), long(heads * rows), long(rows), ctypes.c_int(tokens), 0.5, lam,
+            ctypes.c_int(of == 1),
         )  # fmt: skip
-        pooled = (exact, softmax, scaled)[of]
+        pooled = (exact, softmax, scaled, part_of_softmax)[of]
         for sample in range(samples):
             part = slice(None) if ranges is None else slice(starts[sample], starts[sample] + counts[sample])
             row = pooled[sample, ..., part]

@@ -21,7 +21,7 @@ fn what_is_written_is_read_again() {
     tch::manual_seed(1);
     let pairs = pairs_of_ranks(&[("attn2.to_k", 4), ("attn2.to_out.0", 2), ("attn1.to_q", 2), ("attn2.to_v", 6)]);
     for (format, prefix) in [(Format::Diffusers, "unet."), (Format::Peft, "base_model.model.")] {
-        let (tensors, mut metadata) = write(&pairs, format);
+        let (tensors, mut metadata) = write(&pairs, format, "unet");
         assert_eq!(tensors.len(), 8);
         assert_eq!(metadata["format"], "pt");
         assert!(tensors.iter().any(|(key, _)| *key == format!("{prefix}{BLOCK}.attn2.to_out.0.lora_B.weight")));
@@ -41,7 +41,7 @@ fn mixed_ranks_are_described() {
     let others = json!({format!("{BLOCK}.attn2.to_k"): 4, format!("{BLOCK}.attn2.to_v"): 6});
     assert_eq!((&config["rank_pattern"], &config["alpha_pattern"]), (&others, &others));
     assert_eq!(config["target_modules"].as_array().unwrap().len(), 4);
-    let (_, metadata) = write(&pairs, Format::Diffusers);
+    let (_, metadata) = write(&pairs, Format::Diffusers, "unet");
     let prefixed: Value = serde_json::from_str(&metadata["lora_adapter_metadata"]).unwrap();
     for field in ["r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules"] {
         assert_eq!(prefixed[format!("unet.{field}")], config[field], "{field}");

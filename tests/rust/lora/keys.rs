@@ -53,6 +53,20 @@ fn keys_of_every_layout() {
 }
 
 #[test]
+fn keys_of_joint_attention() {
+    let path = |projection: &str| format!("transformer_blocks.11.attn.{projection}");
+    for projection in
+        ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"].map(path)
+    {
+        let of = |key: String, half| assert_eq!(parse(&key), Some((projection.clone(), half)), "{key}");
+        of(format!("transformer.{projection}.lora_A.weight"), Half::Down);
+        of(format!("{projection}.lora_B.default.weight"), Half::Up);
+        of(format!("base_model.model.{projection}.lora_B.weight"), Half::Up);
+        of(format!("transformer.{projection}.alpha"), Half::Alpha);
+    }
+}
+
+#[test]
 fn keys_that_are_none_of_ours() {
     for key in [
         format!("unet.{BLOCK}.ff.net.0.proj.lora_A.weight"),
@@ -72,6 +86,13 @@ fn keys_that_are_none_of_ours() {
         "unet.down_blocks.x.attentions.1.transformer_blocks.0.attn2.to_k.lora_A.weight".into(),
         "unet.side_blocks.0.attentions.1.transformer_blocks.0.attn2.to_k.lora_A.weight".into(),
         "unet.transformer_blocks.0.attn2.to_k.lora_A.weight".into(),
+        "transformer.transformer_blocks.0.attn2.to_k.lora_A.weight".into(),
+        "transformer.transformer_blocks.0.ff.net.0.proj.lora_A.weight".into(),
+        "transformer.transformer_blocks.0.norm1.linear.lora_A.weight".into(),
+        "transformer.transformer_blocks.x.attn.to_k.lora_A.weight".into(),
+        "transformer.transformer_blocks.0.attn.add_z_proj.lora_A.weight".into(),
+        "transformer.transformer_blocks.0.attn".into(),
+        "text_encoder_2.transformer_blocks.0.attn.to_k.lora_A.weight".into(),
         "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.down.weight".into(),
         "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight".into(),
         "lora_unet_".into(),

@@ -46,11 +46,15 @@ class Conditioning:
 def encode_texts(parts: Parts, texts: Sequence[str | None]) -> Conditioning:
     """τ(y) of each text; None is no text, which the denoising term compares with.
 
+    In Stable Diffusion 3 as :func:`_of_three`. Otherwise:
+
     With one encoder its last hidden state, after the final norm. With two, as in XL, the output of the last layer but
     one of each, before the final norm, side by side; and the second encoder's projection of its end-of-text token. No
     text is the empty one; in XL, where ``model_index.json`` says ``force_zeros_for_empty_prompt``, it is zeros.
     """
     strings = [text or "" for text in texts]
+    if "transformer" in parts.index:
+        return _of_three(parts, strings)
     if len(parts.encoders) == 1:
         (encoder,) = parts.encoders
         return Conditioning(encoder.encode(strings).last_hidden_state)
@@ -62,6 +66,16 @@ def encode_texts(parts: Parts, texts: Sequence[str | None]) -> Conditioning:
         context = context.masked_fill(absent[:, None, None], 0)
         pooled = pooled.masked_fill(absent[:, None], 0)
     return Conditioning(context, pooled)
+
+
+def _of_three(parts: Parts, texts: list[str]) -> Conditioning:
+    """The output of the last layer but one of both CLIP encoders side by side, with zeros up to the width of T5's;
+    behind it, in place of T5, 256 columns of zeros; and both projections side by side."""
+    outputs = [encoder.encode(texts, output_hidden_states=True) for encoder in parts.encoders]
+    clip = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    context = clip.new_zeros(len(texts), clip.shape[1] + 256, parts.unet.config.joint_attention_dim)
+    context[:, : clip.shape[1], : clip.shape[2]] = clip
+    return Conditioning(context, torch.cat([output.text_embeds for output in outputs], dim=-1))
 
 
 def guidance(parts: Parts, scale: float = 8.5) -> Any:

@@ -44,7 +44,9 @@ class Parts:
     Attributes:
         index: ``model_index.json``.
         encoders: the text encoders, in the pipeline's order.
-        scheduler: a ``DDIMScheduler`` with the checkpoint's betas, spacing and prediction type.
+        unet: the denoising network; in Stable Diffusion 3 a transformer.
+        scheduler: a ``DDIMScheduler`` with the checkpoint's betas, spacing and prediction type, or a
+            ``FlowMatchEulerDiscreteScheduler``.
     """
 
     index: dict[str, Any]
@@ -70,10 +72,12 @@ def load_parts(folder: Path, variant: str | None = None, dtype: Any = torch.floa
         if name in index
     )
     vae = diffusers.AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype, **load)
-    unet = diffusers.UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=dtype, **load)
-    scheduler = diffusers.DDIMScheduler.from_config(
-        diffusers.DDIMScheduler.load_config(folder, subfolder="scheduler")
-    )
+    network, sampler = diffusers.UNet2DConditionModel, diffusers.DDIMScheduler
+    denoiser = "transformer" if "transformer" in index else "unet"
+    if denoiser == "transformer":
+        network, sampler = diffusers.SD3Transformer2DModel, diffusers.FlowMatchEulerDiscreteScheduler
+    unet = network.from_pretrained(folder, subfolder=denoiser, torch_dtype=dtype, **load)
+    scheduler = sampler.from_config(sampler.load_config(folder, subfolder="scheduler"))
     for model in (*(encoder.model for encoder in encoders), vae, unet):
         model.eval().requires_grad_(False)
     return Parts(index, encoders, vae, unet, scheduler)

@@ -109,8 +109,12 @@ class Reference:
         """Keyword arguments of the UNet for latents ``[B, C, h, w]`` and as many texts, in the latents' dtype."""
         return unet_arguments(self.parts, z_t, Conditioning.stack(conditionings))
 
+    def predict(self, network: Any, z_t: Any, t: int, arguments: dict[str, Any]) -> Any:
+        """The prediction ``[B, C, h, w]`` of the UNet, or of a copy of it."""
+        return network(z_t, self.clipped(t), **arguments).sample
+
     def observe(self, z_t: Any, t: int, conditioning: Conditioning) -> Observation:
         """One pass of the UNet."""
         arguments = self.unet_arguments(z_t[None], [conditioning])
-        prediction = self.unet(z_t[None], self.clipped(t), **arguments).sample[0]
+        prediction = self.predict(self.unet, z_t[None], t, arguments)[0]
         return Observation(prediction, {name: (kept.q[0], kept.k[0]) for name, kept in self.layers.items()})

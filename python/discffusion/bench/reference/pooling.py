@@ -74,7 +74,7 @@ def select(names: Sequence[str], layers: str | Sequence[str]) -> list[str]:
         return list(layers)
     if layers == "all":
         return list(names)
-    if layers in ("down", "mid", "up"):
+    if layers in ("down", "mid", "up", "block"):
         return [name for name in names if name.startswith(layers + ".")]
     if layers == "last_blocks":
         last = {name.split(".")[0]: block_of(name) for name in names}  # the last of a group wins

@@ -16,7 +16,7 @@ const MOST_DEPTH: i64 = 128;
 fn number_of(map: MapKind) -> i32 {
     match map {
         MapKind::Logits => 0,
-        MapKind::Probs => 1,
+        MapKind::Probs | MapKind::TextProbs => 1,
         MapKind::Cosine => 2,
     }
 }
@@ -51,7 +51,8 @@ impl RowStatistics {
 
 /// Pools the rows of a map that is given by the products `[B, H, n, m]`, float32, of queries and keys: the statistics
 /// of every row `[B, H, n]`, and, if a type for them is given, the probabilities `[B, H, n, m]`. `lengths` are needed
-/// for cosines: the inverse lengths of the queries `[B, H, n]` and of the keys `[B, H, m]`, float32.
+/// for cosines: the inverse lengths of the queries `[B, H, n]` and of the keys `[B, H, m]`, float32. With `sums`
+/// `[B, H, n]`, float32, the map is `exp(scores − sums)`, and the kind of map must be logits.
 ///
 /// # Errors
 /// If there are more than 512 keys, or the kernel cannot be launched.
@@ -59,6 +60,7 @@ pub fn pool(
     products: &Tensor,
     how: &PoolingArguments,
     lengths: Option<[&Tensor; 2]>,
+    sums: Option<&Tensor>,
     probabilities: Option<Kind>,
 ) -> Result<(RowStatistics, Option<Tensor>), String> {
     let size = products.size();
@@ -75,6 +77,7 @@ pub fn pool(
         Some([of_rows, of_columns]) => [Some(of_rows), Some(of_columns)],
         None => [None; 2],
     };
+    let sums = sums.map(Tensor::contiguous);
     let warps = 4;
     let blocks = (u32::try_from((rows + warps - 1) / warps).map_err(|why| why.to_string())?, 1);
     let arguments = [
@@ -85,13 +88,14 @@ pub fn pool(
         KernelArgument::Optional(how.ranges),
         KernelArgument::Optional(of_rows),
         KernelArgument::Optional(of_columns),
+        KernelArgument::Optional(sums.as_ref()),
         KernelArgument::Long(rows),
         KernelArgument::Long(size[1] * size[2]),
         KernelArgument::Long(size[2]),
         KernelArgument::Int(tokens as i32),
         KernelArgument::Float(how.scale as f32),
         KernelArgument::Float(how.lambda as f32),
-        KernelArgument::Int(i32::from(how.map == MapKind::Probs)),
+        KernelArgument::Int(i32::from(matches!(how.map, MapKind::Probs | MapKind::TextProbs))),
     ];
     let program = Program::Pool { values: (tokens as u32).div_ceil(32) };
     launch(program, "pool_rows", kind, products.device(), Grid { blocks, threads: 32 * warps as u32 }, &arguments)?;
