@@ -102,7 +102,8 @@ fn the_sigmas_of_a_run_are_those_of_diffusers() {
     // v[1], v[steps // 2], v[steps - 1], v.sum()
     // for fields {}; {"shift": 3.0}; {"use_dynamic_shifting": True}, mu 1.15; the same and {"time_shift_type": "linear"},
     // mu 0.825; {"shift": 3.0, "shift_terminal": 0.02}.
-    let expected: [(&dyn Fn() -> (Flow, [i64; 2]), i64, [f64; 3], f64); 15] = [
+    type Case<'a> = (&'a dyn Fn() -> (Flow, [i64; 2]), i64, [f64; 3], f64);
+    let expected: [Case; 15] = [
         (&plain, 4, [0.667, 0.33399999, 0.001], 2.0020000),
         (&shifted, 4, [0.8576923, 0.60215056, 0.00892857], 2.4687714),
         (&dynamic_, 4, [0.86349744, 0.61297888, 0.00315139], 2.4796277),

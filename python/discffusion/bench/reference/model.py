@@ -51,7 +51,7 @@ class Reference:
         self.unet, self.scheduler = self.parts.unet, self.parts.scheduler
         self.tokenizer, self.text_encoder = self.encoders[0].tokenizer, self.encoders[0].model
         keys = layer_names(self.unet.attn_processors)
-        self.layers = {name: RecordingProcessor() for name in keys}
+        self.layers: dict[str, Any] = {name: RecordingProcessor() for name in keys}
         recorders = {keys[name]: processor for name, processor in self.layers.items()}
         self.unet.set_attn_processor({**self.unet.attn_processors, **recorders})
 
@@ -91,7 +91,7 @@ class Reference:
         timesteps: list[int] = self.scheduler.timesteps.tolist()
         return timesteps
 
-    def clipped(self, t: int) -> int:
+    def clipped(self, t: float) -> float:
         """``leading`` spacing with an offset lists T itself, for which there is no ᾱ."""
         return min(t, len(self.scheduler.alphas_cumprod) - 1)
 
