@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         checked(|| {
             let checkpoint = Checkpoint::open(folder, None)?;
             let (scheduler, class) = checkpoint.scheduler()?;
-            let schedule = Schedule::new(SchedulerConfig::read(&scheduler, class, None)?);
+            let schedule = Schedule::new(SchedulerConfig::read(&scheduler, class.as_deref(), None)?);
             let _ = DiffusionSampler::new(&schedule, 4, 0.0)?;
             // Weights are missing, and all of the configurations is read before them.
             let options = Options { device: Device::Cpu, kind: Kind::Float, prediction: None };

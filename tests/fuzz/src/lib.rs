@@ -62,7 +62,7 @@ pub fn model() -> (Architecture, Fingerprint) {
             }
         }
     }
-    let architecture = Architecture { layers, targets, text_width: 3 };
+    let architecture = Architecture { layers, targets, text_width: 3, joint: false, network: "unet" };
     let fingerprint = Fingerprint { architecture: architecture.describe(), sample: vec![0.0; 16], base: None };
     (architecture, fingerprint)
 }
