@@ -9,7 +9,7 @@ use crate::Result;
 use crate::checkpoint::Scope;
 use crate::deltas::{Change, Changes, Projection};
 use crate::kernels;
-use crate::nn::{self, Linear, unit};
+use crate::nn::{self, Linear, attention, scale, unit};
 use crate::pooling::{Qkv, attend};
 
 /// The attention of Stable Diffusion's transformers: `to_q`, `to_k` and `to_v` without bias, `to_out` with bias.
@@ -112,7 +112,7 @@ impl Attention {
     /// All kernels of this libtorch operator compute scores in float32, so that `upcast_attention` of a configuration
     /// requires nothing else.
     fn fused(&self, q: &Tensor, k: &Tensor, v: &Tensor, changes: Option<&Changes>) -> Tensor {
-        self.merge(&Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false), changes)
+        self.merge(&attention(q, k, v), changes)
     }
 
     fn linear(&self, projection: Projection) -> &Linear {
@@ -150,11 +150,6 @@ pub fn project(linear: &Linear, x: &Tensor, change: Option<&Change>) -> Tensor {
             linear.forward(x) + x.linear::<Tensor>(down, None).linear::<Tensor>(up, None)
         }
     }
-}
-
-/// `1/√d`
-fn scale(q: &Tensor) -> f64 {
-    (q.size()[3] as f64).powf(-0.5)
 }
 
 /// `S = QKᵀ/√d` `[B, H, n, m]` in float32.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::{MapKind, Recorder};
 use crate::kernels;
-use crate::nn::{scores, unit};
+use crate::nn::{attention, scale, scores, unit};
 use crate::pooling::{Qkv, attend, attend_part, attend_with_lse};
 
 /// Queries, keys and values of image tokens, `[B, n, H, d]`.
@@ -42,41 +42,23 @@ pub fn joint_attention(
     layer: usize,
     recorder: &mut Recorder,
 ) -> Option<Outputs> {
-    let of_both = |image: &Tensor, text: &Tensor| heads(&Tensor::cat(&[image, text], 1));
-    let joint = Joint {
-        q: heads(&image.q),
-        k: [heads(&image.k), heads(&text.k), of_both(&image.k, &text.k)],
-        v: [heads(&image.v), heads(&text.v), of_both(&image.v, &text.v)],
-        text_q: text.q.as_ref(),
-        image,
-        layer,
-    };
-    let Some(map) = recorder.wants(layer) else {
-        return Some(joint.outputs(&sdpa(&joint.queries(true), &joint.k[ALL], &joint.v[ALL])));
-    };
+    let joint = Joint { q: heads(&image.q), image, text, layer };
+    let Some(map) = recorder.wants(layer) else { return Some(joint.outputs(&joint.attended())) };
     match joint.pooled(map, recorder) {
         Pooled::Not => joint.with_map(map, recorder),
         Pooled::Recorded(attended) if !recorder.done() => {
-            let attended = attended.unwrap_or_else(|| sdpa(&joint.queries(true), &joint.k[ALL], &joint.v[ALL]));
-            Some(joint.outputs(&attended))
+            Some(joint.outputs(&attended.unwrap_or_else(|| joint.attended())))
         }
         Pooled::Recorded(_) => None,
     }
 }
 
-/// The modalities of keys and values.
-const IMAGE: usize = 0;
-const TEXT: usize = 1;
-const ALL: usize = 2;
-
-/// Queries, keys and values split into heads, `[B, H, tokens, d]`.
+/// A joint attention.
 struct Joint<'a> {
-    /// The image's queries.
+    /// The image's queries, split into heads, `[B, H, n, d]`.
     q: Tensor,
-    k: [Tensor; 3],
-    v: [Tensor; 3],
-    text_q: Option<&'a Tensor>,
     image: &'a ImageTokens,
+    text: &'a TextTokens,
     layer: usize,
 }
 
@@ -90,7 +72,7 @@ enum Pooled {
 impl Joint<'_> {
     fn pooled(&self, map: MapKind, recorder: &mut Recorder) -> Pooled {
         let Some(how) = recorder.pools() else { return Pooled::Not };
-        let (q, k) = (&self.q, &self.k[TEXT]);
+        let (q, k) = (&self.q, &heads(&self.text.k));
         if map != MapKind::Probs {
             // None of the others depends on the image's keys.
             let Some((pooled, _)) = attend(Qkv { q, k, v: None }, scale(q), map, &how) else { return Pooled::Not };
@@ -100,7 +82,8 @@ impl Joint<'_> {
         if !kernels::allowed() {
             return Pooled::Not;
         }
-        let (attended, sums) = attend_with_lse(&self.queries(!recorder.ends_here()), &self.k[ALL], &self.v[ALL]);
+        let [keys, values] = self.keys_and_values();
+        let (attended, sums) = attend_with_lse(&self.queries(!recorder.ends_here()), &keys, &values);
         let sums = sums.narrow(2, 0, q.size()[2]);
         match attend_part(q, k, &sums, &how) {
             Some(pooled) => recorder.record_pooled(self.layer, &pooled),
@@ -111,7 +94,7 @@ impl Joint<'_> {
 
     /// The outputs with the map materialised. What image tokens take from the image is computed by fused attention.
     fn with_map(&self, map: MapKind, recorder: &mut Recorder) -> Option<Outputs> {
-        let (q, k) = (&self.q, &self.k[TEXT]);
+        let (q, k) = (&self.q, &heads(&self.text.k));
         let scores = scores(q, k, scale(q));
         let scores = match map {
             MapKind::Logits => recorder.record(self.layer, scores),
@@ -125,7 +108,7 @@ impl Joint<'_> {
         if recorder.done() {
             return None;
         }
-        let (of_image, image_sum) = attend_with_lse(q, &self.k[IMAGE], &self.v[IMAGE]);
+        let (of_image, image_sum) = attend_with_lse(q, &heads(&self.image.k), &heads(&self.image.v));
         let (image_sum, text_sum) = (image_sum.unsqueeze(-1), scores.logsumexp(-1, true));
         let sum = image_sum.logaddexp(&text_sum);
         let block = match map {
@@ -136,16 +119,31 @@ impl Joint<'_> {
         if recorder.done() {
             return None;
         }
-        let v = &self.v[TEXT];
-        let of_text = block.to_kind(v.kind()).matmul(v).to_kind(Kind::Float);
+        let v = heads(&self.text.v);
+        let of_text = block.to_kind(v.kind()).matmul(&v).to_kind(Kind::Float);
         let output = of_image.to_kind(Kind::Float) * (image_sum - sum).exp() + of_text;
-        let for_text = self.text_q.map(|q| merge(&sdpa(&heads(q), &self.k[ALL], &self.v[ALL])));
+        let for_text = self.text.q.as_ref().map(|q| {
+            let [keys, values] = self.keys_and_values();
+            merge(&attention(&heads(q), &keys, &values))
+        });
         Some((merge(&output.to_kind(v.kind())), for_text))
+    }
+
+    /// The attention of all queries to all keys.
+    fn attended(&self) -> Tensor {
+        let [keys, values] = self.keys_and_values();
+        attention(&self.queries(true), &keys, &values)
+    }
+
+    /// Those of the image, followed by those of the text, `[B, H, n + m, d]`.
+    fn keys_and_values(&self) -> [Tensor; 2] {
+        let both = |image: &Tensor, text: &Tensor| heads(&Tensor::cat(&[image, text], 1));
+        [both(&self.image.k, &self.text.k), both(&self.image.v, &self.text.v)]
     }
 
     /// The image's queries, followed by the text's if it has any and they are wanted.
     fn queries(&self, text: bool) -> Tensor {
-        match self.text_q.filter(|_| text) {
+        match self.text.q.as_ref().filter(|_| text) {
             Some(q) => heads(&Tensor::cat(&[&self.image.q, q], 1)),
             None => self.q.shallow_clone(),
         }
@@ -154,7 +152,7 @@ impl Joint<'_> {
     /// The outputs of the image's queries and of the text's, which follow them: `[B, H, tokens, d]`.
     fn outputs(&self, attended: &Tensor) -> Outputs {
         let (output, tokens) = (merge(attended), self.q.size()[2]);
-        let of_text = self.text_q.map(|q| output.narrow(1, tokens, q.size()[1]));
+        let of_text = self.text.q.as_ref().map(|q| output.narrow(1, tokens, q.size()[1]));
         (output.narrow(1, 0, tokens), of_text)
     }
 }
@@ -167,14 +165,4 @@ fn heads(x: &Tensor) -> Tensor {
 /// `[B, H, tokens, d]` to `[B, tokens, H·d]`.
 fn merge(x: &Tensor) -> Tensor {
     x.transpose(1, 2).flatten(2, 3)
-}
-
-/// libtorch's fused attention.
-fn sdpa(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false)
-}
-
-/// `1/√d`
-fn scale(q: &Tensor) -> f64 {
-    (q.size()[3] as f64).powf(-0.5)
 }

@@ -4,6 +4,7 @@
 mod activation;
 mod bias;
 mod conv;
+mod embedder;
 mod gate;
 mod linear;
 mod norm;
@@ -14,11 +15,12 @@ mod upsample;
 pub use activation::Activation;
 pub use bias::DeferredBias;
 pub use conv::Conv2d;
+pub use embedder::Embedder;
 
 pub use gate::geglu;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm, RmsNorm};
-pub use products::{inverse_length, scores, unit};
+pub use products::{attention, inverse_length, scale, scores, unit};
 pub use sinusoids::Sinusoids;
 pub use upsample::upsample;
 

@@ -1,4 +1,4 @@
-//! Products of queries and keys, in float32 whatever the type of their inputs.
+//! Attention, and products of queries and keys, which are in float32 whatever the type of their inputs.
 
 use tch::{Kind, Tensor};
 
@@ -11,6 +11,16 @@ pub fn unit(x: &Tensor) -> Tensor {
 
 /// The lower bound of the square of a length.
 const LEAST_SQUARE: f64 = 1e-24;
+
+/// `1/√d` of queries `[B, H, n, d]`, the factor of `QKᵀ`.
+pub fn scale(q: &Tensor) -> f64 {
+    (q.size()[3] as f64).powf(-0.5)
+}
+
+/// `softmax(QKᵀ/√d) V` `[B, H, n, d]` by libtorch's fused attention.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false)
+}
 
 /// `scale · QKᵀ` `[B, H, n, m]` in float32.
 pub fn scores(q: &Tensor, k: &Tensor, scale: f64) -> Tensor {

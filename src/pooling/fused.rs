@@ -9,7 +9,7 @@ use crate::device::upload;
 use crate::kernels::cuda::programs::{self, PoolingArguments, RowStatistics};
 use crate::kernels::shim::PooledMap;
 use crate::kernels::{self, self_check, shim};
-use crate::nn::{inverse_length, scores, unit};
+use crate::nn::{self, inverse_length, scores, unit};
 
 /// How to pool the rows of a map.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +123,7 @@ fn on_cuda(heads: Qkv, scale: f64, of_map: MapKind, how: &FusedPooling) -> Optio
 
 /// Whether libtorch's fused attention computes everything that is wanted: the log-sum-exp of its softmax.
 fn fused_gives(Qkv { q, v, .. }: Qkv, of_map: MapKind, how: &FusedPooling, scale: f64) -> bool {
-    let own_scale = (scale - (q.size()[3] as f64).powf(-0.5)).abs() < 1e-12;
+    let own_scale = (scale - nn::scale(q)).abs() < 1e-12;
     let sums = of_map == MapKind::Logits && how.lambda == 1.0 && how.tokens.is_none() && !how.strength;
     sums && own_scale && v.is_some()
 }

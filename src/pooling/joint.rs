@@ -9,7 +9,7 @@ use crate::config::MapKind;
 use crate::kernels::cuda::programs::{self, PoolingArguments};
 use crate::kernels::shim::{self, PooledMap};
 use crate::kernels::{self, self_check};
-use crate::nn::scores;
+use crate::nn::{attention, scale, scores};
 
 /// Attention of `q` `[B, H, n, d]` to `k` and `v` `[B, H, m, d]`, and the log-sum-exp of each row of its scores
 /// `S = QKᵀ/√d`, float32 `[B, H, n]`. Both have a graph if their inputs have one; the one of the log-sum-exp can be
@@ -77,7 +77,7 @@ fn attended(q: &Tensor, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
             if kernels::fast_paths() && self_check::passed(case, compare) { own() } else { None }
         }
     };
-    found.unwrap_or_else(|| (softmax_mean(q, k, v), tch::no_grad(|| log_sum_exp(q, k))))
+    found.unwrap_or_else(|| (attention(q, k, v), tch::no_grad(|| log_sum_exp(q, k))))
 }
 
 /// `log Σ_j exp(S_ij)` `[B, H, n]` by libtorch's operators, a few rows at a time.
@@ -98,19 +98,9 @@ const MOST_SCORES: i64 = 64 << 20;
 fn with_gradient(lse: &Tensor, q: &Tensor, k: &Tensor) -> Tensor {
     let (fixed_q, fixed_k) = (q.detach(), k.detach());
     // Σ_j P_ij k_j with a constant P: by it the keys get P_ij q_i and the queries Σ_j P_ij k_j.
-    let mean = softmax_mean(&fixed_q, &fixed_k, k);
+    let mean = attention(&fixed_q, &fixed_k, k);
     let product =
         |a: &Tensor, b: &Tensor| (a.to_kind(Kind::Float) * b.to_kind(Kind::Float)).sum_dim_intlist(-1, false, None);
     let linear = (product(q, &mean.detach()) + product(&fixed_q, &mean)) * scale(q);
     lse + (&linear - linear.detach())
-}
-
-/// `softmax(S) V` by libtorch's fused attention.
-fn softmax_mean(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    Tensor::scaled_dot_product_attention::<Tensor>(q, k, v, None, 0.0, false, None, false)
-}
-
-/// `1/√d`
-fn scale(q: &Tensor) -> f64 {
-    (q.size()[3] as f64).powf(-0.5)
 }

@@ -3,7 +3,7 @@ use tch::Tensor;
 use super::VaeConfig;
 use crate::Result;
 use crate::checkpoint::Scope;
-use crate::nn::{Conv2d, DeferredBias, GroupNorm, Linear};
+use crate::nn::{Conv2d, DeferredBias, GroupNorm, Linear, attention};
 use crate::runtime::check_interrupt;
 
 /// `ε` of every norm of the autoencoder; the configuration has no field for it.
@@ -105,7 +105,7 @@ impl Attention {
         let y = self.norm.forward(x).flatten(2, 3).transpose(1, 2);
         let heads = |linear: &Linear| linear.forward(&y).unsqueeze(1);
         let (q, k, v) = (heads(&self.q), heads(&self.k), heads(&self.v));
-        let y = Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, false, None, false);
+        let y = attention(&q, &k, &v);
         x + self.out.forward(&y.squeeze_dim(1)).transpose(1, 2).reshape_as(x)
     }
 }

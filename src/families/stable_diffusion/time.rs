@@ -8,14 +8,13 @@ use super::config::AddedConfig;
 use crate::Result;
 use crate::checkpoint::Scope;
 use crate::denoiser::MicroConditions;
-use crate::nn::{Linear, Sinusoids};
+use crate::nn::{Embedder, Linear, Sinusoids};
 
 /// Times `[I]` to vectors `[I, 4c]`: sinusoids (Vaswani et al. 2017, section 3.5), then two linear layers. Latent
 /// consistency models add the guidance scale to the sinusoids (Luo et al. 2023, section 4.2).
 pub struct TimeEmbedding {
     guidance: Option<Guidance>,
-    linear1: Linear,
-    linear2: Linear,
+    embedder: Embedder,
     waves: Sinusoids,
 }
 
@@ -30,8 +29,7 @@ impl TimeEmbedding {
         };
         Ok(TimeEmbedding {
             guidance,
-            linear1: Linear::new(&(weights / "linear_1"), channels, width, true)?,
-            linear2: Linear::new(&(weights / "linear_2"), width, width, true)?,
+            embedder: Embedder::new(weights, channels, width)?,
             waves: sinusoids(channels, config),
         })
     }
@@ -42,7 +40,7 @@ impl TimeEmbedding {
         if let Some(guidance) = &self.guidance {
             waves += guidance.forward(scale, times.device(), kind);
         }
-        self.linear2.forward(&self.linear1.forward(&waves).silu())
+        self.embedder.forward(&waves)
     }
 
     /// Whether the guidance scale is an input of the model.
@@ -77,8 +75,7 @@ impl Guidance {
 /// The embedding of the pooled text and the sizes of an image, which is added to the time embedding (Podell et al.
 /// 2023, section 2.2).
 pub struct AddedEmbedding {
-    linear1: Linear,
-    linear2: Linear,
+    embedder: Embedder,
     waves: Sinusoids,
 }
 
@@ -86,8 +83,7 @@ impl AddedEmbedding {
     pub fn new(weights: &Scope, config: &UNetConfig, added: AddedConfig) -> Result<Self> {
         let width = config.time_dim();
         Ok(AddedEmbedding {
-            linear1: Linear::new(&(weights / "linear_1"), added.inputs, width, true)?,
-            linear2: Linear::new(&(weights / "linear_2"), width, width, true)?,
+            embedder: Embedder::new(weights, added.inputs, width)?,
             waves: sinusoids(added.time_dim, config),
         })
     }
@@ -98,6 +94,6 @@ impl AddedEmbedding {
         let sizes = Tensor::from_slice(&[*original_size, *crop, *target_size].concat()).to_device(pooled.device());
         let waves = self.waves.of(&sizes).view([1, -1]).to_kind(pooled.kind());
         let waves = waves.expand([pooled.size()[0], -1], false);
-        self.linear2.forward(&self.linear1.forward(&Tensor::cat(&[pooled, &waves], 1)).silu())
+        self.embedder.forward(&Tensor::cat(&[pooled, &waves], 1))
     }
 }

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::checkpoint::Scope;
 use crate::deltas::{Architecture, AttentionKind, AttentionLayer, Projection, Target, TargetWeight};
 use crate::denoiser::{ImageTokens, Pass, Recorder, TextTokens, joint_attention};
-use crate::nn::Linear;
+use crate::nn::{Linear, attention};
 use crate::runtime::check_interrupt;
 
 /// `ε` of the layer norms.
@@ -122,7 +122,7 @@ impl Block {
             let x = modulate(&normed, &modulation[6], &modulation[7]);
             let of_x = |projection| dual.heads(projection, &x, None).transpose(1, 2);
             let (q, k, v) = (of_x(q), of_x(k), of_x(v));
-            let y = Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, false, None, false);
+            let y = attention(&q, &k, &v);
             image = image.addcmul(&modulation[8], &dual.output(&y.transpose(1, 2).flatten(2, 3), None));
         }
         let image = self.feed.residual(&image, &modulation[3..6]);

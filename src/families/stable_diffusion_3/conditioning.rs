@@ -3,11 +3,11 @@
 use tch::Tensor;
 
 use super::super::Options;
-use super::super::clip::{ClipEncoder, LABEL};
+use super::super::clip::ClipPair;
 use super::TransformerConfig;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::encode::text::{ClipTextConfig, Conditioner, Conditioning, Tokens};
+use crate::encode::text::{Conditioner, Conditioning, Tokens};
 use crate::encode::tokenizer::Truncate;
 
 /// The columns of T5, as many as its pipeline takes tokens.
@@ -17,9 +17,7 @@ const T5_COLUMNS: i64 = 256;
 /// layer of CLIP, with zeros up to the width of T5's, followed along the columns by the vectors of T5, or by zeros if the
 /// checkpoint lacks it. The pooled vector is the concatenation of both projections of CLIP.
 pub struct ThreeEncoders {
-    clip: [ClipEncoder; 2],
-    /// The columns of CLIP.
-    columns: i64,
+    clip: ClipPair,
     /// Width of the context.
     width: i64,
 }
@@ -30,9 +28,7 @@ impl ThreeEncoders {
     /// # Errors
     /// `Checkpoint` if a part is missing or malformed, or the encoders do not fit the transformer.
     pub fn open(checkpoint: &Checkpoint, options: &Options, transformer: &TransformerConfig) -> Result<Self> {
-        let parts = [["tokenizer", "text_encoder"], ["tokenizer_2", "text_encoder_2"]];
-        let read = |[_, part]: [&str; 2]| ClipTextConfig::read(&checkpoint.config(part)?);
-        let configs = [read(parts[0])?, read(parts[1])?];
+        let configs = ClipPair::configs(checkpoint)?;
         let [first, second] = &configs;
         let (width, pooled) = (first.hidden_size + second.hidden_size, first.projection_dim + second.projection_dim);
         if width > transformer.joint_attention_dim {
@@ -49,16 +45,8 @@ impl ThreeEncoders {
                 transformer.pooled_projection_dim, first.projection_dim, second.projection_dim
             )));
         }
-        if first.max_tokens != second.max_tokens {
-            return Err(checkpoint.error(&format!(
-                "the text encoders take {} and {} tokens (max_position_embeddings); expected the same number",
-                first.max_tokens, second.max_tokens
-            )));
-        }
-        let clip = |i: usize| ClipEncoder::open(checkpoint, options, parts[i], &configs[i], true);
         Ok(ThreeEncoders {
-            clip: [clip(0)?, clip(1)?],
-            columns: first.max_tokens,
+            clip: ClipPair::open(checkpoint, options, &configs, [true; 2])?,
             width: transformer.joint_attention_dim,
         })
     }
@@ -66,31 +54,25 @@ impl ThreeEncoders {
 
 impl Conditioner for ThreeEncoders {
     fn columns(&self) -> usize {
-        (self.columns + T5_COLUMNS) as usize
+        self.clip.columns() + T5_COLUMNS as usize
     }
 
     fn max_tokens(&self) -> usize {
-        self.columns as usize
+        self.clip.columns()
     }
 
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
-        let encodings = self.clip.iter().map(|encoder| encoder.tokenizer.encode(text, truncate));
-        let clip = Tokens::side_by_side(LABEL, encodings.collect::<Result<_>>()?);
-        Ok(clip.followed_by("t5", T5_COLUMNS as usize, None))
+        Ok(self.clip.tokenize(text, truncate)?.followed_by("t5", T5_COLUMNS as usize, None))
     }
 
     fn encode(&self, ids: &[Tensor]) -> Result<Conditioning> {
-        let (first, pooled) = self.clip[0].network.penultimate(&ids[0])?;
-        let (second, other) = self.clip[1].network.penultimate(&ids[1])?;
-        let clip = Tensor::cat(&[first, second], -1);
+        let (clip, pooled) = self.clip.encode(ids)?;
         let clip = clip.constant_pad_nd([0, self.width - clip.size()[2]]);
         let t5 = clip.new_zeros([clip.size()[0], T5_COLUMNS, self.width], (clip.kind(), clip.device()));
-        let pooled: Vec<Tensor> = pooled.into_iter().chain(other).collect();
         Ok(Conditioning { context: Tensor::cat(&[clip, t5], 1), pooled: Some(Tensor::cat(&pooled, -1)) })
     }
 
     fn parameters(&self) -> Vec<(&'static str, usize)> {
-        let [first, second] = &self.clip;
-        vec![("text_encoder", first.network.parameters()), ("text_encoder_2", second.network.parameters())]
+        self.clip.parameters()
     }
 }

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::TransformerConfig;
 use crate::Result;
 use crate::checkpoint::{Scope, Weight};
-use crate::nn::{Conv2d, Linear, Sinusoids};
+use crate::nn::{Conv2d, Embedder, Sinusoids};
 use crate::runtime::Lock;
 
 /// Latents `[I, C, h, w]` to image tokens `[I, n, c]`: a linear map of each patch, plus the vector of its position.
@@ -86,24 +86,5 @@ impl TimeTextEmbedding {
     /// Pooled texts `[T, p]` to vectors `[T, c]`.
     pub fn of_pooled(&self, pooled: &Tensor) -> Tensor {
         self.text.forward(pooled)
-    }
-}
-
-/// Two linear layers.
-struct Embedder {
-    linear1: Linear,
-    linear2: Linear,
-}
-
-impl Embedder {
-    fn new(weights: &Scope, inputs: i64, outputs: i64) -> Result<Self> {
-        Ok(Embedder {
-            linear1: Linear::new(&(weights / "linear_1"), inputs, outputs, true)?,
-            linear2: Linear::new(&(weights / "linear_2"), outputs, outputs, true)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.linear2.forward(&self.linear1.forward(x).silu())
     }
 }

@@ -3,19 +3,17 @@
 use tch::Tensor;
 
 use super::super::Options;
-use super::super::clip::{ClipEncoder, LABEL};
+use super::super::clip::ClipPair;
 use super::super::stable_diffusion::UNetConfig;
 use crate::Result;
 use crate::checkpoint::Checkpoint;
-use crate::encode::text::{ClipTextConfig, Conditioner, Conditioning, Tokens};
+use crate::encode::text::{Conditioner, Conditioning, Tokens};
 use crate::encode::tokenizer::Truncate;
 
 /// A conditioner of two CLIP text encoders. The context is the concatenation of their hidden states before the last
 /// layer. The pooled vector is the second encoder's projection of its last hidden state at EOS.
 pub struct TwoEncoders {
-    first: ClipEncoder,
-    second: ClipEncoder,
-    columns: i64,
+    clip: ClipPair,
     unconditional_is_zero: bool,
 }
 
@@ -25,10 +23,7 @@ impl TwoEncoders {
     /// # Errors
     /// `Checkpoint` if a part is missing or malformed, or the encoders do not fit the UNet.
     pub fn open(checkpoint: &Checkpoint, options: &Options, unet: &UNetConfig) -> Result<Self> {
-        let configs = [
-            ClipTextConfig::read(&checkpoint.config("text_encoder")?)?,
-            ClipTextConfig::read(&checkpoint.config("text_encoder_2")?)?,
-        ];
+        let configs = ClipPair::configs(checkpoint)?;
         let [first, second] = &configs;
         let width = first.hidden_size + second.hidden_size;
         if unet.cross_attention_dim != width {
@@ -36,12 +31,6 @@ impl TwoEncoders {
                 "the UNet expects text vectors of width {} (cross_attention_dim), the text encoders give {} + {} \
                  (hidden_size)",
                 unet.cross_attention_dim, first.hidden_size, second.hidden_size
-            )));
-        }
-        if first.max_tokens != second.max_tokens {
-            return Err(checkpoint.error(&format!(
-                "the text encoders take {} and {} tokens (max_position_embeddings); expected the same number",
-                first.max_tokens, second.max_tokens
             )));
         }
         let Some(added) = unet.added else {
@@ -60,9 +49,7 @@ impl TwoEncoders {
             )));
         }
         Ok(TwoEncoders {
-            first: ClipEncoder::open(checkpoint, options, ["tokenizer", "text_encoder"], first, false)?,
-            second: ClipEncoder::open(checkpoint, options, ["tokenizer_2", "text_encoder_2"], second, true)?,
-            columns: first.max_tokens,
+            clip: ClipPair::open(checkpoint, options, &configs, [false, true])?,
             unconditional_is_zero: checkpoint.index().or("force_zeros_for_empty_prompt", true)?,
         })
     }
@@ -70,18 +57,16 @@ impl TwoEncoders {
 
 impl Conditioner for TwoEncoders {
     fn columns(&self) -> usize {
-        self.columns as usize
+        self.clip.columns()
     }
 
     fn tokenize(&self, text: &str, truncate: Truncate) -> Result<Tokens> {
-        let encodings = [&self.first, &self.second].map(|encoder| encoder.tokenizer.encode(text, truncate));
-        Ok(Tokens::side_by_side(LABEL, encodings.into_iter().collect::<Result<_>>()?))
+        self.clip.tokenize(text, truncate)
     }
 
     fn encode(&self, ids: &[Tensor]) -> Result<Conditioning> {
-        let (first, _) = self.first.network.penultimate(&ids[0])?;
-        let (second, pooled) = self.second.network.penultimate(&ids[1])?;
-        Ok(Conditioning { context: Tensor::cat(&[first, second], -1), pooled })
+        let (context, pooled) = self.clip.encode(ids)?;
+        Ok(Conditioning { context, pooled: pooled.into_iter().next() })
     }
 
     fn unconditional_is_zero(&self) -> bool {
@@ -89,6 +74,6 @@ impl Conditioner for TwoEncoders {
     }
 
     fn parameters(&self) -> Vec<(&'static str, usize)> {
-        vec![("text_encoder", self.first.network.parameters()), ("text_encoder_2", self.second.network.parameters())]
+        self.clip.parameters()
     }
 }
