@@ -84,7 +84,7 @@ def calibrated(config: ScoreConfig, weights: Weights) -> ScoreConfig:
 
 def levels_of(scorer: Scorer) -> tuple[float, ...]:
     """The noise levels that a scorer's steps have, by which they can be named one by one."""
-    total = int(scorer.info()["num_train_timesteps"])
+    total = int(scorer._info["num_train_timesteps"])
     return tuple(time / total for time in scorer._model.timesteps(scorer.config))
 
 
