@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import peft
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,30 +27,41 @@ RANKS = {"to_q": 2, "to_k": 4, "to_v": 4, "to_out.0": 3}
 SIZE = 0.5
 
 
-def modules(unet: UNet2DConditionModel) -> dict[str, tuple[int, int]]:
+def modules(
+    network: torch.nn.Module, projections: Collection[str] = PROJECTIONS, attention: str = ".attn"
+) -> dict[str, tuple[int, int]]:
     """The attention projections by path, and their weights' shapes (out, in)."""
     return {
         name: (layer.out_features, layer.in_features)
-        for name, layer in unet.named_modules()
-        if isinstance(layer, torch.nn.Linear) and name.endswith(PROJECTIONS) and ".attn" in name
+        for name, layer in network.named_modules()
+        if isinstance(layer, torch.nn.Linear) and name.endswith(tuple(projections)) and attention in name
     }
 
 
-def projection(module: str) -> str:
+def projection(module: str, projections: Collection[str] = PROJECTIONS) -> str:
     """`….attn2.to_out.0` → `to_out.0`."""
-    return next(name for name in PROJECTIONS if module.endswith(name))
+    return next(name for name in projections if module.endswith(name))
 
 
-def random_pairs(unet: UNet2DConditionModel, seed: int = 0, ranks: Mapping[str, int] = RANKS) -> Pairs:
-    """A pair for every attention projection."""
+def random_pairs(
+    network: torch.nn.Module, seed: int = 0, ranks: Mapping[str, int] = RANKS, attention: str = ".attn"
+) -> Pairs:
+    """A pair for every attention projection that has a rank."""
     draw = torch.Generator().manual_seed(seed)
 
     def pair(module: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
-        rank = ranks[projection(module)]
+        rank = ranks[projection(module, ranks)]
         down = torch.randn(rank, inputs, generator=draw) / inputs**0.5
         return down, torch.randn(outputs, rank, generator=draw) * SIZE / rank**0.5
 
-    return {module: pair(module, *shape) for module, shape in modules(unet).items()}
+    return {module: pair(module, *shape) for module, shape in modules(network, ranks, attention).items()}
+
+
+def fuse(pipe: Any, fused: torch.nn.Module, network: torch.nn.Module) -> None:
+    """Gives `network` the weights of `fused`, the network of a pipeline, with the LoRA that the pipeline has loaded."""
+    pipe.fuse_lora()
+    weights = {k.replace(".base_layer", ""): v for k, v in fused.state_dict().items() if ".lora_" not in k}
+    network.load_state_dict(weights)
 
 
 def scaled(pairs: Pairs, alphas: Mapping[str, float]) -> Pairs:

@@ -51,22 +51,9 @@ def folder(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     return as_flow(checkpoint("sd15", seed=1), tmp_path_factory.mktemp("flow") / "model", shift=3.0)
 
 
-class FlowReference(Reference):
-    """The networks as those of a flow."""
-
-    def clipped(self, t: Any) -> Any:
-        return t
-
-    def noised(self, z: Any, noise: Any, t: Any) -> Any:
-        return (1 - t / 1000) * z + t / 1000 * noise
-
-    def target(self, z: Any, noise: Any, t: Any) -> Any:
-        return noise - z
-
-
 @pytest.fixture(scope="module")
-def reference(checkpoint: Checkpoint) -> FlowReference:
-    return FlowReference(checkpoint("sd15", seed=1))
+def reference(folder: Path) -> Reference:
+    return Reference(folder)
 
 
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -175,7 +162,7 @@ def test_a_prediction_at_a_time_between_whole_ones(folder: Path, reference: Refe
 @pytest.mark.parametrize(
     "fields", [{"method": "denoising", "unconditional": False}, {"map": "logits"}], ids=str
 )
-def test_training(folder: Path, reference: FlowReference, fields: dict[str, Any]) -> None:
+def test_training(folder: Path, reference: Reference, fields: dict[str, Any]) -> None:
     """Loss and gradients of a step at times between whole ones."""
     case = TrainingCase(folder)
     case.__dict__["reference"] = reference

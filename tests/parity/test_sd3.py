@@ -16,6 +16,7 @@ from diffusers import StableDiffusion3Pipeline
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
+from tests.parity import lora_files
 from tests.parity.case import SCORE_TOLERANCE, TENSOR_TOLERANCE, Case, relative
 from tests.parity.generating import NEGATIVE, PROMPT, check, latents, ours, theirs
 from tests.parity.training_case import LOSS_TOLERANCE, TrainingCase, assert_close
@@ -30,7 +31,8 @@ TIMES = (1, 101, 500.5, 741, 1000)
 LAYERS = [f"block.{i}" for i in range(4)]
 MAPS = ("probs", "logits", "cosine", "text_probs")
 CHANNELS = 16
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+# Of the projections of joint attention.
+RANKS = {**lora_files.RANKS, "add_q_proj": 2, "add_k_proj": 4, "add_v_proj": 4, "to_add_out": 3}
 
 
 def case_of(folder: Path) -> Case:
@@ -287,22 +289,15 @@ def test_gradients_of_deltas(training: TrainingCase, options: dict[str, Any], fi
     assert_close(found["gradients"], expected.gradients)
 
 
-def random_pairs(network: torch.nn.Module, seed: int = 0) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def random_pairs(network: torch.nn.Module, seed: int = 0) -> lora_files.Pairs:
     """A pair for every projection of the joint attention."""
-    draw = torch.Generator().manual_seed(seed)
-    pairs = {}
-    for name, layer in network.named_modules():
-        if isinstance(layer, torch.nn.Linear) and ".attn." in name and name.endswith(PROJECTIONS):
-            rank = 2 + len(pairs) % 3
-            down = torch.randn(rank, layer.in_features, generator=draw) / layer.in_features**0.5
-            pairs[name] = down, torch.randn(layer.out_features, rank, generator=draw) * 0.5 / rank**0.5
-    return pairs
+    return lora_files.random_pairs(network, seed, RANKS, ".attn.")
 
 
 def test_lora_in(sd35: Case, tmp_path: Path) -> None:
     """A file of diffusers' changes our maps and diffusers' alike, its alphas included."""
     pairs = random_pairs(sd35.reference.unet)
-    assert len(pairs) == 4 * len(PROJECTIONS) - 1  # the last block has no output for the text
+    assert len(pairs) == 4 * len(RANKS) - 1  # the last block has no output for the text
     pipe = pipeline(sd35.folder)
     tensors = {f"transformer.{name}.lora_A.weight": down for name, (down, _) in pairs.items()}
     tensors |= {f"transformer.{name}.lora_B.weight": up.contiguous() for name, (_, up) in pairs.items()}
@@ -350,12 +345,8 @@ def difference(case: Case, reference: JointReference) -> float:
 
 def fused(pipe: Any, folder: Path) -> JointReference:
     """The reference with the weights of a pipeline whose LoRA is added to them."""
-    pipe.fuse_lora()
     reference = JointReference(folder)
-    weights = {
-        k.replace(".base_layer", ""): v for k, v in pipe.transformer.state_dict().items() if ".lora_" not in k
-    }
-    reference.unet.load_state_dict(weights)
+    lora_files.fuse(pipe, pipe.transformer, reference.unet)
     return reference
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from discffusion.bench.reference.joint import JointReference, joint_map, normed
-from discffusion.bench.reference.layers import layer_names
 from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.pooling import pool, select
 
@@ -100,11 +99,6 @@ class JointDeltaProcessor(DeltaProcessor):
         return torch.cat([rows, whole[..., n:, :]], dim=-2)
 
 
-def joint_layers(names: Sequence[str]) -> dict[str, str]:
-    """The keys of the attention processors of these layers."""
-    return {name: f"transformer_blocks.{name.removeprefix('block.')}.attn.processor" for name in names}
-
-
 @dataclass(frozen=True)
 class Item:
     """Latents [n_images, C, h, w], texts, and which of them match and which do not."""
@@ -143,9 +137,8 @@ class Trainable:
         self.unet = copy.deepcopy(reference.unet).double()
         # A row without text is the unconditional one.
         self.condition = cache(lambda text: reference.condition(text) if text else reference.unconditional())
-        joint = isinstance(reference, JointReference)
-        keys = joint_layers(self.sites) if joint else layer_names(self.unet.attn_processors)
-        kind = JointDeltaProcessor if joint else DeltaProcessor
+        keys = reference.processor_keys()
+        kind = JointDeltaProcessor if isinstance(reference, JointReference) else DeltaProcessor
         self.processors = {site: kind(keys[site].removesuffix(".processor")) for site in self.sites}
         named = {keys[site]: processor for site, processor in self.processors.items()}
         self.unet.set_attn_processor({**self.unet.attn_processors, **named})

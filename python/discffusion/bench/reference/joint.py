@@ -1,5 +1,4 @@
-"""Stable Diffusion 3 in PyTorch: joint attention, of which the block of image rows and text columns is the map, and
-flow matching."""
+"""Stable Diffusion 3 in PyTorch: joint attention, of which the block of image rows and text columns is the map."""
 
 from __future__ import annotations
 
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 
 from discffusion.bench.reference.conditioning import Conditioning
-from discffusion.bench.reference.loading import load_parts
 from discffusion.bench.reference.model import Reference
 from discffusion.bench.reference.pooling import attention_map
 
@@ -79,34 +77,12 @@ class JointObservation:
 class JointReference(Reference):
     """A checkpoint folder of Stable Diffusion 3 as diffusers and transformers read it."""
 
-    def __init__(self, folder: Path, variant: str | None = None) -> None:
-        self.parts = load_parts(folder, variant)
-        self.encoders, self.vae = self.parts.encoders, self.parts.vae
-        self.unet, self.scheduler = self.parts.unet, self.parts.scheduler
-        self.tokenizer, self.text_encoder = self.encoders[0].tokenizer, self.encoders[0].model
-        self.layers = {f"block.{i}": JointProcessor() for i in range(len(self.unet.transformer_blocks))}
-        keys = {name: f"transformer_blocks.{name[6:]}.attn.processor" for name in self.layers}
-        own = {keys[name]: processor for name, processor in self.layers.items()}
-        self.unet.set_attn_processor({**self.unet.attn_processors, **own})
+    recorder = JointProcessor
 
-    def latent(self, image: Any, resolution: int) -> Any:
-        """``z = s (E(x) − c)`` ``[C, h, w]``, see :meth:`Reference.latent`."""
-        return (
-            super().latent(image, resolution) - self.vae.config.shift_factor * self.vae.config.scaling_factor
-        )
-
-    def clipped(self, t: float) -> float:
-        """Every time exists."""
-        return t
-
-    def noised(self, z: Any, noise: Any, t: float) -> Any:
-        """``z_σ = (1 − σ) z + σ ε``."""
-        sigma = t / self.scheduler.config.num_train_timesteps
-        return (1 - sigma) * z + sigma * noise
-
-    def target(self, z: Any, noise: Any, t: float) -> Any:
-        """The velocity."""
-        return noise - z
+    def processor_keys(self) -> dict[str, str]:
+        """The name of each layer → the key of its attention processor, in forward order."""
+        blocks = range(len(self.unet.transformer_blocks))
+        return {f"block.{i}": f"transformer_blocks.{i}.attn.processor" for i in blocks}
 
     def unet_arguments(self, z_t: Any, conditionings: Sequence[Conditioning]) -> dict[str, Any]:
         """Keyword arguments of the transformer for as many texts as latents ``[B, C, h, w]``, in their dtype."""

@@ -72,12 +72,14 @@ def load_parts(folder: Path, variant: str | None = None, dtype: Any = torch.floa
         if name in index
     )
     vae = diffusers.AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=dtype, **load)
-    network, sampler = diffusers.UNet2DConditionModel, diffusers.DDIMScheduler
-    denoiser = "transformer" if "transformer" in index else "unet"
-    if denoiser == "transformer":
-        network, sampler = diffusers.SD3Transformer2DModel, diffusers.FlowMatchEulerDiscreteScheduler
+    joint = "transformer" in index
+    network = diffusers.SD3Transformer2DModel if joint else diffusers.UNet2DConditionModel
+    denoiser = "transformer" if joint else "unet"
     unet = network.from_pretrained(folder, subfolder=denoiser, torch_dtype=dtype, **load)
-    scheduler = sampler.from_config(sampler.load_config(folder, subfolder="scheduler"))
+    config = diffusers.DDIMScheduler.load_config(folder, subfolder="scheduler")
+    flow = diffusers.FlowMatchEulerDiscreteScheduler
+    sampler = flow if config.get("_class_name") == flow.__name__ else diffusers.DDIMScheduler
+    scheduler = sampler.from_config(config)
     for model in (*(encoder.model for encoder in encoders), vae, unet):
         model.eval().requires_grad_(False)
     return Parts(index, encoders, vae, unet, scheduler)

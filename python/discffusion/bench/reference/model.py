@@ -42,18 +42,25 @@ class Reference:
     """A checkpoint folder as diffusers and transformers read it.
 
     Attributes:
+        recorder: the kind of processor that records.
         layers: processors that record, by the names of the layers, in forward order.
     """
+
+    recorder: type[Any] = RecordingProcessor
 
     def __init__(self, folder: Path, variant: str | None = None) -> None:
         self.parts = load_parts(folder, variant)
         self.encoders, self.vae = self.parts.encoders, self.parts.vae
         self.unet, self.scheduler = self.parts.unet, self.parts.scheduler
         self.tokenizer, self.text_encoder = self.encoders[0].tokenizer, self.encoders[0].model
-        keys = layer_names(self.unet.attn_processors)
-        self.layers: dict[str, Any] = {name: RecordingProcessor() for name in keys}
+        keys = self.processor_keys()
+        self.layers: dict[str, Any] = {name: self.recorder() for name in keys}
         recorders = {keys[name]: processor for name, processor in self.layers.items()}
         self.unet.set_attn_processor({**self.unet.attn_processors, **recorders})
+
+    def processor_keys(self) -> dict[str, str]:
+        """The name of each layer → the key of its attention processor, in forward order."""
+        return layer_names(self.unet.attn_processors)
 
     def layer_names(self) -> list[str]:
         """The cross-attention layers in forward order."""
@@ -77,13 +84,14 @@ class Reference:
         return self.condition(text).context
 
     def latent(self, image: NDArray[np.uint8], resolution: int) -> Any:
-        """``z = s·E(x)`` ``[C, h, w]`` of an RGB image ``[H, W, 3]`` in 8 bits; E is the mean of the encoder's
+        """``z = s (E(x) − c)`` ``[C, h, w]`` of an RGB image ``[H, W, 3]`` in 8 bits; E is the mean of the encoder's
         posterior."""
         if image.shape[:2] != (resolution, resolution):
             resized = Image.fromarray(image).resize((resolution, resolution), Image.Resampling.BICUBIC)
             image = np.asarray(resized)
         x = torch.tensor(image).permute(2, 0, 1)[None] / 127.5 - 1
-        return self.vae.encode(x).latent_dist.mean[0] * self.vae.config.scaling_factor
+        shift = self.vae.config.shift_factor or 0.0
+        return (self.vae.encode(x).latent_dist.mean[0] - shift) * self.vae.config.scaling_factor
 
     def timesteps(self, steps: int) -> list[int]:
         """The scheduler's own timesteps, the noisiest first."""
@@ -91,16 +99,26 @@ class Reference:
         timesteps: list[int] = self.scheduler.timesteps.tolist()
         return timesteps
 
-    def clipped(self, t: float) -> float:
-        """``leading`` spacing with an offset lists T itself, for which there is no ᾱ."""
-        return min(t, len(self.scheduler.alphas_cumprod) - 1)
+    @property
+    def is_flow(self) -> bool:
+        """Whether the process is that of flow matching."""
+        return not hasattr(self.scheduler, "alphas_cumprod")
 
-    def noised(self, z: Any, noise: Any, t: int) -> Any:
-        """Eq. 3."""
+    def clipped(self, t: float) -> float:
+        """``leading`` spacing with an offset lists T itself, for which there is no ᾱ; of a flow, every time exists."""
+        return t if self.is_flow else min(t, len(self.scheduler.alphas_cumprod) - 1)
+
+    def noised(self, z: Any, noise: Any, t: float) -> Any:
+        """Eq. 3; of a flow, ``z_σ = (1 − σ) z + σ ε``."""
+        if self.is_flow:
+            sigma = t / self.scheduler.config.num_train_timesteps
+            return (1 - sigma) * z + sigma * noise
         return self.scheduler.add_noise(z[None], noise[None], torch.tensor([self.clipped(t)]))[0]
 
-    def target(self, z: Any, noise: Any, t: int) -> Any:
-        """What the UNet is trained to predict: ε, or v = √ᾱ ε − √(1−ᾱ) z."""
+    def target(self, z: Any, noise: Any, t: float) -> Any:
+        """What the network is trained to predict: ε, v = √ᾱ ε − √(1−ᾱ) z, or the velocity ε − z of a flow."""
+        if self.is_flow:
+            return noise - z
         if self.scheduler.config.prediction_type == "epsilon":
             return noise
         return self.scheduler.get_velocity(z[None], noise[None], torch.tensor([self.clipped(t)]))[0]
@@ -109,11 +127,11 @@ class Reference:
         """Keyword arguments of the UNet for latents ``[B, C, h, w]`` and as many texts, in the latents' dtype."""
         return unet_arguments(self.parts, z_t, Conditioning.stack(conditionings))
 
-    def predict(self, network: Any, z_t: Any, t: int, arguments: dict[str, Any]) -> Any:
+    def predict(self, network: Any, z_t: Any, t: float, arguments: dict[str, Any]) -> Any:
         """The prediction ``[B, C, h, w]`` of the UNet, or of a copy of it."""
         return network(z_t, self.clipped(t), **arguments).sample
 
-    def observe(self, z_t: Any, t: int, conditioning: Conditioning) -> Observation:
+    def observe(self, z_t: Any, t: float, conditioning: Conditioning) -> Any:
         """One pass of the UNet."""
         arguments = self.unet_arguments(z_t[None], [conditioning])
         prediction = self.predict(self.unet, z_t[None], t, arguments)[0]
